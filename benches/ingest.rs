@@ -1,0 +1,91 @@
+//! What a row costs on its way in: parse, sort, merge, encode. One core, no disk, no network.
+//!
+//! `cargo bench --bench ingest`; rates are rows (elements) and bytes of line protocol per second.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
+
+mod points;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flightline::model::last_write_wins::{Merge, Step, sort_run};
+use flightline::model::{Precision, TableSchema, Timestamp};
+use flightline::syntax::line_protocol::{Options, Schemas, parse};
+use points::Points;
+
+const ROWS: usize = 10_000;
+
+struct NoTables;
+
+impl Schemas for NoTables {
+    fn table(&self, _: &str) -> Option<Arc<TableSchema>> {
+        None
+    }
+}
+
+fn options() -> Options {
+    Options {
+        precision: Precision::Nanosecond,
+        default_time: Timestamp::from_nanos(0),
+        accept_partial: true,
+        columns_per_table_max: 1000,
+        new_tables_max: 1000,
+    }
+}
+
+fn batch(lines: &str) -> (TableSchema, RecordBatch) {
+    let mut parsed = parse(lines.as_bytes(), &NoTables, &options());
+    assert_eq!(parsed.accepted, ROWS);
+    let table = parsed.rows.tables.remove(0);
+    (table.schema, table.batch)
+}
+
+fn parsing(criterion: &mut Criterion) {
+    let lines = Points::new("").lines(ROWS);
+    let mut group = criterion.benchmark_group("parse 10 tags 10 floats");
+    group.throughput(Throughput::ElementsAndBytes { elements: ROWS as u64, bytes: lines.len() as u64 });
+    group.bench_function("flightline", |bencher| {
+        bencher.iter(|| black_box(parse(lines.as_bytes(), &NoTables, &options())).accepted);
+    });
+    group.sample_size(10).bench_function("crate influxdb-line-protocol, without columns", |bencher| {
+        bencher.iter(|| influxdb_line_protocol::parse_lines(&lines).filter(|line| black_box(line).is_ok()).count());
+    });
+    group.finish();
+}
+
+fn sorting(criterion: &mut Criterion) {
+    let (schema, rows) = batch(&Points::new("").lines(ROWS));
+    let mut group = criterion.benchmark_group("last write wins");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    group.bench_function("sort one write", |bencher| bencher.iter(|| black_box(sort_run(&schema, &rows))));
+
+    let mut points = Points::new("");
+    let runs: Vec<RecordBatch> = (0..16).map(|_| sort_run(&schema, &batch(&points.lines(ROWS)).1).unwrap()).collect();
+    group.throughput(Throughput::Elements(16 * ROWS as u64));
+    group.sample_size(20).bench_function("merge 16 runs, times apart", |bencher| bencher.iter(|| merged_rows(&schema, &runs)));
+    let same: Vec<RecordBatch> = std::iter::repeat_n(runs[0].clone(), 16).collect();
+    group.bench_function("merge 16 runs, all points equal", |bencher| bencher.iter(|| merged_rows(&schema, &same)));
+    group.finish();
+}
+
+fn merged_rows(schema: &TableSchema, runs: &[RecordBatch]) -> usize {
+    let mut merge = Merge::new(schema, Arc::clone(schema.arrow()), runs.len(), 8192).unwrap();
+    let mut given = vec![false; runs.len()];
+    let mut rows = 0;
+    loop {
+        match merge.step().unwrap() {
+            Step::Done => return rows,
+            Step::Ready(batch) => rows += black_box(batch).num_rows(),
+            Step::Needs(input) if given[input] => merge.finish(input),
+            Step::Needs(input) => {
+                given[input] = true;
+                merge.push(input, runs[input].clone()).unwrap();
+            }
+        }
+    }
+}
+
+criterion_group!(ingest, parsing, sorting);
+criterion_main!(ingest);

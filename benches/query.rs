@@ -1,0 +1,141 @@
+//! Scans and aggregates beside DataFusion's own scan of the same sorted file, in one process and one run.
+//!
+//! `cargo bench --bench query`. 2,000,000 rows of 100 machines; `FLIGHTLINE_BENCH_ROWS` sets another number.
+//! "flightline" plans and runs from the text, as a client's query does; so does "datafusion".
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
+
+mod points;
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use flightline::clock::{Clock, SystemClock};
+use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::engine::wal::RealDisk;
+use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
+use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
+use flightline::query::{Language, Queries, Query, QuerySettings};
+use flightline::syntax::line_protocol::{Options, Schemas, parse};
+use futures::TryStreamExt;
+use points::Points;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+const THREADS: usize = 2;
+
+const QUERIES: [(&str, &str); 6] = [
+    ("count all", "SELECT count(*) FROM cpu"),
+    ("one host, one hour", "SELECT date_bin(INTERVAL '1 minute', time) AS minute, max(usage_user) FROM cpu \
+      WHERE hostname = 'host_7' AND time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00' GROUP BY 1"),
+    ("average and maximum of 10 fields", "SELECT avg(usage_user), max(usage_system), avg(usage_idle), max(usage_nice), \
+      avg(usage_iowait), max(usage_irq), avg(usage_softirq), max(usage_steal), avg(usage_guest), max(usage_guest_nice) FROM cpu"),
+    ("hourly average by host", "SELECT date_bin(INTERVAL '1 hour', time) AS hour, hostname, avg(usage_user) FROM cpu GROUP BY 1, 2"),
+    ("newest 10", "SELECT * FROM cpu ORDER BY time DESC LIMIT 10"),
+    ("busy rows of an hour", "SELECT * FROM cpu WHERE usage_user > 90 AND time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00'"),
+];
+
+struct Known(DatabaseSchemas);
+
+impl Schemas for Known {
+    fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
+        self.0.table(name)
+    }
+}
+
+async fn load(root: &Path, rows: usize) -> Arc<Engine> {
+    std::fs::create_dir_all(root.join("wal")).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default()).unwrap();
+    let disk = Arc::new(RealDisk::open(root.join("wal")).unwrap());
+    let engine = Engine::open(EngineSettings::default(), store, disk, clock).await.unwrap();
+    let database = DatabaseName::new("bench").unwrap();
+    let mut points = Points::new("");
+    let options = Options {
+        precision: Precision::Nanosecond,
+        default_time: Timestamp::from_nanos(0),
+        accept_partial: false,
+        columns_per_table_max: 1000,
+        new_tables_max: 1000,
+    };
+    for _ in 0..rows.div_ceil(10_000) {
+        let lines = points.lines(10_000);
+        let parsed = parse(lines.as_bytes(), &Known(engine.schemas(&database)), &options);
+        engine.write(&database, parsed.rows, Durability::Unsynced).await.unwrap();
+    }
+    engine
+}
+
+fn parquet_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(parquet_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+async fn run(queries: &Queries, text: &str) -> usize {
+    let database = DatabaseName::new("bench").unwrap();
+    let query = Query { database, language: Language::Sql, text: text.to_owned(), parameters: Vec::new() };
+    let batches: Vec<_> = queries.plan(query).await.unwrap().run().await.unwrap().try_collect().await.unwrap();
+    batches.iter().map(|batch| black_box(batch).num_rows()).sum()
+}
+
+async fn run_datafusion(context: &SessionContext, text: &str) -> usize {
+    let batches = context.sql(text).await.unwrap().collect().await.unwrap();
+    batches.iter().map(|batch| black_box(batch).num_rows()).sum()
+}
+
+fn queries(criterion: &mut Criterion) {
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let rows = std::env::var("FLIGHTLINE_BENCH_ROWS").map_or(2_000_000, |text| text.parse().expect("a number"));
+    let rows = if is_bench { rows } else { 10_000 };
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let runtime: Runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
+    let cpu = Builder::new_multi_thread().worker_threads(THREADS).thread_stack_size(32 << 20).enable_all().build().unwrap();
+    let (engine, ours) = runtime.block_on(async {
+        let engine = load(directory.path(), rows).await;
+        let settings = QuerySettings { threads: THREADS, ..QuerySettings::default() };
+        let queries = Queries::new(Arc::clone(&engine), settings, cpu.handle().clone(), Handle::current()).unwrap();
+        (engine, queries)
+    });
+    let mut group = criterion.benchmark_group("buffered");
+    group.sample_size(10);
+    for (name, text) in QUERIES {
+        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(run(&ours, text))));
+    }
+    group.finish();
+
+    runtime.block_on(engine.persist_all()).unwrap();
+    let files = parquet_files(&directory.path().join("data"));
+    let config = SessionConfig::new().with_target_partitions(THREADS);
+    let theirs = SessionContext::new_with_config(config);
+    runtime.block_on(async {
+        let paths: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+        let folder = paths[0].rsplit_once('/').unwrap().0.to_owned();
+        theirs.register_parquet("cpu", &folder, ParquetReadOptions::default()).await.unwrap();
+    });
+    for (name, text) in QUERIES {
+        let (mine, other) = (runtime.block_on(run(&ours, text)), runtime.block_on(run_datafusion(&theirs, text)));
+        assert_eq!(mine, other, "{name}");
+        let mut group = criterion.benchmark_group(format!("Parquet, {name}"));
+        group.sample_size(10);
+        group.bench_function("flightline", |bencher| {
+            bencher.iter_batched(|| (), |()| runtime.block_on(run(&ours, text)), BatchSize::PerIteration);
+        });
+        group.bench_function("datafusion on the same file", |bencher| {
+            bencher.iter_batched(|| (), |()| runtime.block_on(run_datafusion(&theirs, text)), BatchSize::PerIteration);
+        });
+        group.finish();
+    }
+    cpu.shutdown_background();
+}
+
+criterion_group!(benches, queries);
+criterion_main!(benches);

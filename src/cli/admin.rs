@@ -1,0 +1,222 @@
+//! `create`, `delete` and `show`: databases and tables.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use reqwest::Method;
+use serde_json::json;
+
+use super::Exit;
+use super::client::{ClientError, Connection};
+use super::query::{Output, ask, format_argument};
+use crate::config::client::{ClientSettings, HostKind, with_client_settings};
+
+const DATABASE_PATH: &str = "/api/v3/configure/database";
+const TABLE_PATH: &str = "/api/v3/configure/table";
+
+/// The tables that users made; servers also list their own.
+const USER_TABLES: &str =
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox' ORDER BY table_name";
+
+const FIELD_TYPES: [&str; 5] = ["int64", "uint64", "float64", "utf8", "bool"];
+
+/// What is to be done to databases and tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Admin {
+    CreateDatabase { name: String },
+    CreateTable { database: String, name: String, tags: Vec<String>, fields: Vec<Field> },
+    DeleteDatabase { name: String, confirmation: Confirmation },
+    DeleteTable { database: String, name: String, confirmation: Confirmation },
+    ShowDatabases { output: Output },
+    ShowTables { database: String, output: Output },
+}
+
+/// A field of a new table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub name: String,
+    /// One of [`FIELD_TYPES`].
+    pub kind: String,
+}
+
+/// Whether the user has said yes already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    Given,
+    Wanted,
+}
+
+pub(crate) fn create_command() -> Command {
+    let database = Command::new("database")
+        .about("Create a database")
+        .arg(name("NAME", "Letters, digits, '_' and '-', beginning with a letter or digit"))
+        .after_help("Example:\n  flightline create database nyc");
+    let table = Command::new("table")
+        .about("Create a table, and its database if there is none")
+        .arg(name("NAME", "Name of the table"))
+        .arg(list("tags", "TAGS", "Names of the tags, in the order in which they sort, separated by commas"))
+        .arg(
+            list("fields", "FIELDS", "Names and types of the fields: int64, uint64, float64, utf8 or bool")
+                .value_parser(field),
+        )
+        .after_help(
+            "Tables also come into being with the first line written to them.\n\nExample:\n  \
+             flightline create table cpu -d nyc --tags host,region --fields usage:float64,count:int64",
+        );
+    Command::new("create")
+        .about("Create a database or a table")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(without_database(database))
+        .subcommand(with_client_settings(table, HostKind::Any))
+}
+
+pub(crate) fn delete_command() -> Command {
+    let yes = || Arg::new("yes").short('y').long("yes").action(ArgAction::SetTrue).help("Don't ask");
+    let database = Command::new("database")
+        .about("Delete a database with all its tables")
+        .arg(name("NAME", "Name of the database"))
+        .arg(yes())
+        .after_help("Example:\n  flightline delete database nyc --yes");
+    let table = Command::new("table")
+        .about("Delete a table")
+        .arg(name("NAME", "Name of the table"))
+        .arg(yes())
+        .after_help("Example:\n  flightline delete table cpu -d nyc");
+    Command::new("delete")
+        .about("Delete a database or a table")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(without_database(database))
+        .subcommand(with_client_settings(table, HostKind::Any))
+}
+
+pub(crate) fn show_command() -> Command {
+    let databases = Command::new("databases").about("List the databases").arg(format_argument());
+    let tables = Command::new("tables").about("List the tables of a database").arg(format_argument());
+    Command::new("show")
+        .about("List databases or tables")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(without_database(databases))
+        .subcommand(with_client_settings(tables, HostKind::Any))
+}
+
+/// These commands name their database, or need none; `--database` is taken, since scripts pass it everywhere.
+fn without_database(command: Command) -> Command {
+    with_client_settings(command, HostKind::Any).mut_arg("database", |argument| argument.hide(true))
+}
+
+fn name(value_name: &'static str, help: &'static str) -> Arg {
+    Arg::new("name").value_name(value_name).required(true).help(help)
+}
+
+fn list(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value_name).value_delimiter(',').action(ArgAction::Append).help(help)
+}
+
+/// `usage:float64`; the name may hold colons itself.
+fn field(text: &str) -> Result<Field, String> {
+    let expected = || format!("expected NAME:TYPE, with one of the types {}", FIELD_TYPES.join(", "));
+    let (name, kind) = text.rsplit_once(':').ok_or_else(expected)?;
+    if name.is_empty() || !FIELD_TYPES.contains(&kind) {
+        return Err(expected());
+    }
+    Ok(Field { name: name.to_owned(), kind: kind.to_owned() })
+}
+
+impl Admin {
+    /// `verb` and `noun` are the two subcommands; `None` if a database was needed and not named.
+    pub(crate) fn from_flags(verb: &str, noun: &str, flags: &ArgMatches, database: Option<String>) -> Option<Self> {
+        let name = || flags.get_one::<String>("name").cloned().unwrap_or_default();
+        let confirmation = || if flags.get_flag("yes") { Confirmation::Given } else { Confirmation::Wanted };
+        Some(match (verb, noun) {
+            ("create", "database") => Self::CreateDatabase { name: name() },
+            ("create", _) => Self::CreateTable {
+                database: database?,
+                name: name(),
+                tags: flags.get_many("tags").unwrap_or_default().cloned().collect(),
+                fields: flags.get_many("fields").unwrap_or_default().cloned().collect(),
+            },
+            ("delete", "database") => Self::DeleteDatabase { name: name(), confirmation: confirmation() },
+            ("delete", _) => Self::DeleteTable { database: database?, name: name(), confirmation: confirmation() },
+            (_, "databases") => Self::ShowDatabases { output: Output::from_flags(flags) },
+            _ => Self::ShowTables { database: database?, output: Output::from_flags(flags) },
+        })
+    }
+
+    pub(crate) async fn run(&self, settings: &ClientSettings) -> Result<Exit, ClientError> {
+        let connection = Connection::new(settings)?;
+        match self {
+            Self::CreateDatabase { name } => {
+                let request = connection.request(Method::POST, DATABASE_PATH).json(&json!({ "db": name }));
+                connection.success(request).await?;
+                println!("Database {name:?} created successfully");
+            }
+            Self::CreateTable { database, name, tags, fields } => {
+                let fields: Vec<_> =
+                    fields.iter().map(|field| json!({ "name": field.name, "type": field.kind })).collect();
+                let body = json!({ "db": database, "table": name, "tags": tags, "fields": fields });
+                connection.success(connection.request(Method::POST, TABLE_PATH).json(&body)).await?;
+                println!("Table {database:?}.{name:?} created successfully");
+            }
+            Self::DeleteDatabase { name, confirmation } => {
+                confirmation.ask(&format!("database {name:?} with all its tables"))?;
+                let request = connection.request(Method::DELETE, DATABASE_PATH).query(&[("db", name)]);
+                connection.success(request).await?;
+                println!("Database {name:?} deleted successfully");
+            }
+            Self::DeleteTable { database, name, confirmation } => {
+                confirmation.ask(&format!("table {database:?}.{name:?}"))?;
+                let request = connection.request(Method::DELETE, TABLE_PATH);
+                connection.success(request.query(&[("db", database), ("table", name)])).await?;
+                println!("Table {database:?}.{name:?} deleted successfully");
+            }
+            Self::ShowDatabases { output } => {
+                output.check()?;
+                let request = connection.request(Method::GET, DATABASE_PATH).query(&[("format", &output.format)]);
+                output.receive(connection.success(request).await?).await?;
+            }
+            Self::ShowTables { database, output } => {
+                output.check()?;
+                output.receive(ask(&connection, database, "sql", USER_TABLES, &output.format).await?).await?;
+            }
+        }
+        Ok(Exit::Success)
+    }
+}
+
+impl Confirmation {
+    /// Asks on the terminal unless the user has said yes. Where nobody can be asked, the answer is no.
+    fn ask(self, what: &str) -> Result<(), ClientError> {
+        if self == Self::Given {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(ClientError::Unconfirmed("nobody can be asked here: confirm with --yes"));
+        }
+        eprintln!("Are you sure you want to delete {what}? Enter 'yes' to confirm");
+        let mut answer = String::new();
+        let read = io::stdin().lock().read_line(&mut answer);
+        read.map_err(|source| ClientError::Read { name: "the answer".into(), source })?;
+        if answer.trim() == "yes" {
+            return Ok(());
+        }
+        Err(ClientError::Unconfirmed("nothing was deleted, since it was not confirmed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_has_a_name_and_a_type() {
+        let good = |text: &str| field(text).map(|field| (field.name, field.kind));
+        assert_eq!(good("usage:float64"), Ok(("usage".into(), "float64".into())));
+        assert_eq!(good("a:b:int64"), Ok(("a:b".into(), "int64".into())));
+        for bad in ["usage", ":int64", "usage:", "usage:double", ""] {
+            assert!(field(bad).unwrap_err().contains("utf8"), "{bad}");
+        }
+    }
+}

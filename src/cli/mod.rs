@@ -1,0 +1,247 @@
+//! The command line: arguments to what is to be done, and the client commands that speak to a server over HTTP.
+//!
+//! Commands, flags and variables are those that users of `influxdb3` know, so that scripts carry over; the client
+//! commands also work against an InfluxDB 3.
+//!
+//! Not here: what a setting takes and where it comes from (see [`crate::config`]).
+
+mod admin;
+mod client;
+mod demo;
+mod input;
+mod query;
+mod report;
+mod send;
+mod serve;
+mod split;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use self::admin::Admin;
+use self::client::ClientError;
+use self::query::Query;
+use self::write::Write;
+use crate::clock::{Clock, SystemClock};
+use crate::config::client::{ClientSettings, HostKind};
+use crate::config::{Config, Environment, Machine, process_environment, settings, with_settings};
+use crate::error::Error;
+
+/// Wider lines are hard to read, however wide the terminal.
+const HELP_COLUMNS_MAX: usize = 110;
+
+const AFTER_HELP: &str = "\
+Without a command a server is started, as with `flightline serve`.
+
+Examples:
+  flightline serve --data-dir /var/lib/flightline
+  flightline write -d nyc 'cpu,host=a usage=0.5'
+  flightline query -d nyc 'SELECT * FROM cpu'";
+
+const SERVE_AFTER_HELP: &str = "\
+A flag beats the environment; of several variables the first one counts. Sizes take units (64MiB, 10MB), \
+durations too (30s, 1h 30m). Settings of InfluxDB 3 that mean nothing here are taken and reported at start.
+
+Examples:
+  flightline serve
+  flightline serve --node-id n1 --data-dir /var/lib/flightline --buffer-bytes 2GiB
+  flightline serve --object-store s3 --bucket metrics --aws-default-region eu-central-1";
+
+/// What the user wants.
+#[derive(Debug, Clone)]
+pub enum Invocation {
+    /// Run a server.
+    Serve(Config),
+    /// Do something with a server that runs.
+    Client(ClientCommand),
+}
+
+/// A command for a server that runs; see [`run_client`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCommand {
+    settings: ClientSettings,
+    task: Task,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Task {
+    Write(Write),
+    Query(Query),
+    /// With the verb, as errors begin with it.
+    Admin(&'static str, Admin),
+}
+
+/// How a client command ended, as the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+    LinesRefused = 3,
+}
+
+/// The whole command line.
+pub fn command() -> Command {
+    // influxdb3 takes this one also before the subcommand.
+    let io_threads = settings::SETTINGS.iter().filter(|setting| setting.name == "num-io-threads");
+    Command::new("flightline")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A time-series database that speaks Arrow Flight SQL")
+        .after_help(AFTER_HELP)
+        .max_term_width(HELP_COLUMNS_MAX)
+        .args(io_threads.map(|setting| crate::config::argument(setting).hide(true)))
+        .arg(
+            Arg::new("help-all")
+                .long("help-all")
+                .action(ArgAction::HelpLong)
+                .global(true)
+                .hide(true)
+                .help("Print help"),
+        )
+        .subcommand(with_settings(Command::new("serve").about("Run a server").after_help(SERVE_AFTER_HELP)))
+        .subcommand(write::command())
+        .subcommand(query::command())
+        .subcommand(admin::create_command())
+        .subcommand(admin::delete_command())
+        .subcommand(admin::show_command())
+}
+
+/// The program: arguments (its name first) to the exit code of the process.
+///
+/// A server runs until it is told to stop; see [`run_client`] for everything else.
+pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> ExitCode {
+    match parse(arguments) {
+        Ok(Invocation::Serve(config)) => match serve::serve(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed("Serve", &error),
+        },
+        // One thread is enough to keep many requests under way; compression has threads of its own.
+        Ok(Invocation::Client(command)) => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run_client(&command, &SystemClock::new())),
+            Err(error) => {
+                let message = "could not set up the network";
+                failed("Client", &Error::with_source(crate::error::ErrorKind::Internal, message, error))
+            }
+        },
+        Err(error) => {
+            // Where even this cannot be printed, the exit code still tells.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+        }
+    }
+}
+
+/// What the arguments (the program's name first), the environment and the machine ask for.
+///
+/// # Errors
+/// Also `--help` and `--version` arrive as errors: print them with [`clap::Error::exit`].
+pub fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Invocation, clap::Error> {
+    parse_with(arguments, &process_environment, &Machine::detect())
+}
+
+fn parse_with<T: Into<OsString> + Clone>(
+    arguments: impl IntoIterator<Item = T>,
+    environment: Environment<'_>,
+    machine: &Machine,
+) -> Result<Invocation, clap::Error> {
+    let mut command = command();
+    let root = command.try_get_matches_from_mut(arguments)?;
+    match root.subcommand() {
+        None => serve(&mut command, &[&root], environment, machine),
+        Some(("serve", flags)) => serve(&mut command, &[flags, &root], environment, machine),
+        Some((verb, flags)) => client(&mut command, verb, flags, environment).map(Invocation::Client),
+    }
+}
+
+fn serve(
+    command: &mut Command,
+    flags: &[&ArgMatches],
+    environment: Environment<'_>,
+    machine: &Machine,
+) -> Result<Invocation, clap::Error> {
+    match Config::from_flags(flags, environment, machine) {
+        Ok(config) => Ok(Invocation::Serve(config)),
+        Err(error) => Err(subcommand(command, &["serve"]).error(ErrorKind::ValueValidation, error)),
+    }
+}
+
+fn client(
+    command: &mut Command,
+    verb: &str,
+    flags: &ArgMatches,
+    environment: Environment<'_>,
+) -> Result<ClientCommand, clap::Error> {
+    let (noun, flags) = flags.subcommand().unwrap_or(("", flags));
+    let command = subcommand(command, &[verb, noun]);
+    let host = match verb {
+        "write" => HostKind::Write,
+        "query" => HostKind::Query,
+        _ => HostKind::Any,
+    };
+    let settings = ClientSettings::from_flags(flags, host, environment)
+        .map_err(|error| command.error(ErrorKind::ValueValidation, error))?;
+    let database = settings.database.clone();
+    let task = match verb {
+        "write" => database.map(|database| Task::Write(Write::from_flags(flags, settings.clone(), database))),
+        "query" => database.map(|database| Task::Query(Query::from_flags(flags, settings.clone(), database))),
+        _ => {
+            let name = match verb {
+                "create" => "Create",
+                "delete" => "Delete",
+                _ => "Show",
+            };
+            Admin::from_flags(verb, noun, flags, database).map(|admin| Task::Admin(name, admin))
+        }
+    };
+    match task {
+        Some(task) => Ok(ClientCommand { settings, task }),
+        None => Err(command.error(
+            ErrorKind::MissingRequiredArgument,
+            "no database is named: give --database, or set FLIGHTLINE_DATABASE_NAME",
+        )),
+    }
+}
+
+/// The innermost of these subcommands that exists: errors show how that one is used.
+fn subcommand<'a>(command: &'a mut Command, names: &[&str]) -> &'a mut Command {
+    match names {
+        [name, rest @ ..] if command.find_subcommand(name).is_some() => match command.find_subcommand_mut(name) {
+            Some(found) => subcommand(found, rest),
+            None => unreachable!("the subcommand was found a line above"),
+        },
+        _ => command,
+    }
+}
+
+/// Does what a client command asks for. Answers go to the standard output, everything else to the standard error
+/// output.
+///
+/// The exit codes are 0 for success, 1 for a failure, 2 for a command that cannot be meant, and 3 for lines that
+/// the server refused.
+pub async fn run_client(command: &ClientCommand, clock: &dyn Clock) -> ExitCode {
+    let (name, result) = match &command.task {
+        Task::Write(write) => ("Write", write.run(clock).await),
+        Task::Query(query) => ("Query", query.run().await),
+        Task::Admin(name, admin) => (*name, admin.run(&command.settings).await),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        let exit = match &error {
+            ClientError::Usage(_) | ClientError::NoInput { .. } | ClientError::Url { .. } => Exit::Usage,
+            _ => Exit::Failure,
+        };
+        eprintln!("{name} command failed: {}", Error::from(error).report());
+        exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn failed(command: &str, error: &Error) -> ExitCode {
+    eprintln!("{command} command failed: {}", error.report());
+    ExitCode::FAILURE
+}

@@ -1,0 +1,110 @@
+//! `serve`: settings become a running server; a signal becomes an orderly stop.
+
+use std::sync::Arc;
+
+use super::demo;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, LogFormat};
+use crate::engine::EngineSettings;
+use crate::engine::buffer::BufferSettings;
+use crate::engine::wal::WalSettings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::query::QuerySettings;
+use crate::server::{Server, ServerSettings};
+use crate::telemetry;
+
+/// Runs a server until SIGTERM or SIGINT, then stops it in order.
+///
+/// # Errors
+/// What kept it from starting, or what could not be persisted at the end.
+pub(super) fn serve(config: &Config) -> Result<()> {
+    let format = match config.log_format {
+        LogFormat::Full => telemetry::LogFormat::Full,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::start_logging(&config.log_filter, format)?;
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.num_io_threads)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::with_source(ErrorKind::Internal, "could not start the network threads", error))?
+        .block_on(serve_until_told(config))
+}
+
+async fn serve_until_told(config: &Config) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    // Before the start, so that a signal during a long recovery is not lost.
+    let mut stop = Box::pin(Signals::listen()?.next());
+    let starting = Server::start(server_settings(config), clock);
+    let server = tokio::select! {
+        started = starting => started?,
+        signal = &mut stop => {
+            tracing::info!(signal, "stopped before the recovery was done; nothing was changed");
+            return Ok(());
+        }
+    };
+    if config.demo {
+        demo::run(&server).await?;
+    }
+    let signal = stop.await;
+    tracing::info!(signal, "stopping: open requests end, then rows go to Parquet");
+    server.stop().await
+}
+
+/// The settings of each part from the settings of the whole.
+fn server_settings(config: &Config) -> ServerSettings {
+    ServerSettings {
+        bind: config.http_bind,
+        data_directory: config.data_dir.clone(),
+        store: config.store.clone(),
+        connection: config.connections.clone(),
+        engine: EngineSettings {
+            buffer: BufferSettings {
+                bytes_max: config.buffer_bytes,
+                persist_rows: config.persist_rows,
+                persist_bytes: config.persist_bytes,
+                persist_age: config.persist_age,
+            },
+            wal: WalSettings { segment_bytes: config.wal_segment_bytes as u64, ..WalSettings::default() },
+            columns_per_table_max: config.max_columns_per_table,
+            tables_max: config.max_tables,
+        },
+        query: QuerySettings {
+            memory_bytes: config.exec_mem_pool_bytes,
+            threads: config.num_datafusion_threads,
+            text_bytes_max: config.query_text_bytes,
+            ..QuerySettings::default()
+        },
+        request_bytes_max: config.max_http_request_size,
+        connections_max: config.max_connections,
+        shutdown_timeout: config.shutdown_timeout,
+    }
+}
+
+/// The signals that ask a server to stop.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let failed = |error| Error::with_source(ErrorKind::Internal, "could not listen for signals", error);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn next(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

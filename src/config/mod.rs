@@ -1,0 +1,232 @@
+//! Settings of the server: each one a value in [`settings::SETTINGS`], from which help, README and names of the
+//! environment come; [`Config`] is what they say together, checked.
+//!
+//! Always true:
+//! - a flag beats the environment, our name for a variable beats the others', and all of them beat the preset;
+//! - every text that is refused is refused with the setting's name, the text, and what would be accepted;
+//! - a setting of InfluxDB 3 is either honoured, or reported in [`Config::notices`], or refused; never skipped silently.
+//!
+//! Not here: what the settings do. Nobody else reads the environment.
+
+pub mod client;
+mod command;
+mod ignored;
+mod machine;
+pub mod settings;
+mod sources;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+pub use self::command::{argument, settings_table, with_settings};
+pub use self::machine::Machine;
+pub use self::sources::{ConfigError, Environment, Origin, process_environment};
+
+use self::ignored::{IGNORED, REFUSED};
+use self::sources::Sources;
+use crate::engine::store::{ConnectionSettings, StoreSettings};
+
+const PERSIST_BYTES_MAX: usize = 256 << 20;
+
+/// The name of a node is part of log lines and of metric labels.
+const NODE_ID_BYTES_MAX: usize = 255;
+
+/// The settings of one server, checked. Each field is named as its flag; sizes are bytes.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields are the settings of the list, which says what they do")]
+pub struct Config {
+    pub node_id: String,
+    pub http_bind: SocketAddr,
+    pub max_connections: usize,
+    pub max_http_request_size: usize,
+    pub shutdown_timeout: Duration,
+    pub without_auth: bool,
+    pub demo: bool,
+    pub store: StoreSettings,
+    pub connections: ConnectionSettings,
+    pub data_dir: PathBuf,
+    pub buffer_bytes: usize,
+    pub exec_mem_pool_bytes: usize,
+    pub num_datafusion_threads: usize,
+    pub num_io_threads: usize,
+    pub query_text_bytes: usize,
+    pub persist_rows: usize,
+    pub persist_bytes: usize,
+    pub persist_age: Duration,
+    pub wal_segment_bytes: usize,
+    pub max_columns_per_table: usize,
+    pub max_tables: usize,
+    pub log_filter: String,
+    pub log_format: LogFormat,
+    /// What the user should know about the settings: one sentence each, for the log at start.
+    pub notices: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines to read.
+    Full,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Puts together what the flags, the environment and the machine say.
+    ///
+    /// `flags` are the matches of the commands, the innermost first.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn from_flags(
+        flags: &[&ArgMatches],
+        environment: Environment<'_>,
+        machine: &Machine,
+    ) -> Result<Self, ConfigError> {
+        let sources = Sources { flags, environment, memory_bytes: machine.memory_bytes };
+        refuse_unprotected(&sources)?;
+        let data_dir = path(&sources.required_text("data-dir")?, environment)?;
+        let buffer_bytes = sources.number("buffer-bytes")?;
+        let config = Self {
+            node_id: node_id(&sources, machine)?,
+            http_bind: loopback_address(&sources)?,
+            max_connections: sources.number("max-connections")?,
+            max_http_request_size: sources.number("max-http-request-size")?,
+            shutdown_timeout: sources.duration("shutdown-timeout")?,
+            without_auth: sources.switch("without-auth")?,
+            demo: sources.switch("demo")?,
+            store: store::store(&sources, &data_dir)?,
+            connections: store::connections(&sources)?,
+            data_dir,
+            buffer_bytes,
+            exec_mem_pool_bytes: sources.number("exec-mem-pool-bytes")?,
+            num_datafusion_threads: sources.number_or_nothing("num-datafusion-threads")?.unwrap_or(machine.processors),
+            num_io_threads: sources.number_or_nothing("num-io-threads")?.unwrap_or(machine.processors),
+            query_text_bytes: sources.number("query-text-bytes")?,
+            persist_rows: sources.number("persist-rows")?,
+            persist_bytes: persist_bytes(&sources, buffer_bytes)?,
+            persist_age: sources.duration("persist-age")?,
+            wal_segment_bytes: sources.number("wal-segment-bytes")?,
+            max_columns_per_table: sources.number("max-columns-per-table")?,
+            max_tables: sources.number("max-tables")?,
+            log_filter: log_filter(&sources)?,
+            log_format: log_format(&sources)?,
+            notices: notices(&sources),
+        };
+        Ok(config)
+    }
+}
+
+fn refuse_unprotected(sources: &Sources<'_>) -> Result<(), ConfigError> {
+    let refused = REFUSED.iter().find_map(|foreign| Some((sources.said_foreign(foreign)?, foreign.reason)));
+    match refused {
+        Some((setting, reason)) => Err(ConfigError::Refused { setting, reason }),
+        None => Ok(()),
+    }
+}
+
+fn loopback_address(sources: &Sources<'_>) -> Result<SocketAddr, ConfigError> {
+    let (address, setting) = sources.address("http-bind")?;
+    if address.ip().to_canonical().is_loopback() {
+        Ok(address)
+    } else {
+        Err(ConfigError::NotLoopback { setting, address })
+    }
+}
+
+fn node_id(sources: &Sources<'_>, machine: &Machine) -> Result<String, ConfigError> {
+    let (text, setting) = match sources.said("node-id") {
+        Some(said) => said,
+        None => match sources.said("node-id-from-env") {
+            Some((variable, setting)) => match (sources.environment)(&variable) {
+                Some(text) => (text, setting),
+                None => return Err(ConfigError::NoSuchVariable { setting, variable }),
+            },
+            None => return Ok(default_node_id(machine)),
+        },
+    };
+    let good = !text.is_empty() && text.len() <= NODE_ID_BYTES_MAX && text.chars().all(is_node_id_character);
+    if good {
+        return Ok(text);
+    }
+    let accepts = format!("at most {NODE_ID_BYTES_MAX} letters, digits, '.', '_' and '-'");
+    Err(ConfigError::Value { setting, value: text, accepts })
+}
+
+fn default_node_id(machine: &Machine) -> String {
+    let host = machine.host.as_deref().unwrap_or("primary");
+    let host: String = host.chars().map(|c| if is_node_id_character(c) { c } else { '-' }).take(200).collect();
+    format!("{host}-node")
+}
+
+fn is_node_id_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// `~/` is expanded here because shells leave it alone after `--data-dir=` and in files of variables.
+fn path(text: &str, environment: Environment<'_>) -> Result<PathBuf, ConfigError> {
+    let Some(below_home) = text.strip_prefix("~/") else { return Ok(PathBuf::from(text)) };
+    match environment("HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Ok(PathBuf::from(home).join(below_home)),
+        None => Err(ConfigError::Missing { setting: "data-dir", reason: "HOME is not set either" }),
+    }
+}
+
+/// A table that could fill the whole buffer before it is persisted would stop all writes, so the share is bounded.
+fn persist_bytes(sources: &Sources<'_>, buffer_bytes: usize) -> Result<usize, ConfigError> {
+    let computed = PERSIST_BYTES_MAX.min(buffer_bytes / 4).max(1);
+    let chosen = sources.number_or_nothing("persist-bytes")?.unwrap_or(computed);
+    match sources.said("persist-bytes") {
+        Some((value, setting)) if chosen > buffer_bytes => Err(ConfigError::Value {
+            setting,
+            value,
+            accepts: format!("at most the {buffer_bytes} bytes of --buffer-bytes"),
+        }),
+        _ => Ok(chosen),
+    }
+}
+
+fn log_filter(sources: &Sources<'_>) -> Result<String, ConfigError> {
+    let verbosity = sources.flags.iter().find_map(|flags| flags.try_get_one::<u8>("verbose").ok().flatten());
+    match (sources.said("log-filter"), verbosity) {
+        (None, Some(1)) => Ok("info,flightline=debug".into()),
+        (None, Some(2..)) => Ok("debug".into()),
+        _ => sources.required_text("log-filter"),
+    }
+}
+
+fn log_format(sources: &Sources<'_>) -> Result<LogFormat, ConfigError> {
+    match sources.required_text("log-format")?.as_str() {
+        "json" => Ok(LogFormat::Json),
+        // The list of settings knows no other word than "full" here.
+        _ => Ok(LogFormat::Full),
+    }
+}
+
+fn notices(sources: &Sources<'_>) -> Vec<String> {
+    let mut notices = Vec::new();
+    for foreign in IGNORED {
+        if let Some(origin) = sources.said_foreign(foreign) {
+            notices.push(format!("{origin} has no effect: {}", foreign.reason));
+        }
+    }
+    notices.push(match sources.said("without-auth") {
+        Some((_, origin)) => {
+            format!("{origin} changes nothing: authentication does not exist yet, so nobody is asked for a token")
+        }
+        None => "authentication does not exist yet: whoever reaches this address may read and write everything".into(),
+    });
+    if let Some((text, origin)) = sources.said("exec-mem-pool-bytes")
+        && text.trim().parse().is_ok_and(|number: u64| number <= values::PLAIN_MEGABYTES_MAX)
+    {
+        notices.push(format!("{origin} {} is read as megabytes; write {0}MB to say so", text.trim()));
+    }
+    notices
+}

@@ -1,0 +1,197 @@
+//! The contents of one table behind one atomic pointer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arrow::array::RecordBatch;
+use parking_lot::Mutex;
+
+use super::budget::MemoryBudget;
+use super::run::{BufferedRun, Origin};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::model::{DataFile, Sequence, SequenceRange, TableId, TableSchema};
+
+/// A table at one instant: what [`TableBuffer`] swaps as a whole.
+#[derive(Debug, Clone)]
+pub struct TableContents {
+    /// Every column that occurs in runs and files.
+    pub schema: Arc<TableSchema>,
+    /// What is not in Parquet yet, oldest first.
+    pub runs: Vec<Arc<BufferedRun>>,
+    /// What is in the object store, oldest first.
+    pub files: Arc<Vec<Arc<DataFile>>>,
+    /// Every write up to here is in `files` or is being persisted: its runs are not touched any more.
+    frozen_through: Sequence,
+}
+
+impl TableContents {
+    /// A table of which all is in Parquet.
+    pub fn stored(schema: Arc<TableSchema>, files: Vec<Arc<DataFile>>, through: Sequence) -> Self {
+        Self { schema, runs: Vec::new(), files: Arc::new(files), frozen_through: through }
+    }
+
+    /// The runs that tidying may replace: those that no persist has taken.
+    pub(super) fn open_runs(&self) -> &[Arc<BufferedRun>] {
+        let first = self.runs.partition_point(|run| run.sequences().last <= self.frozen_through);
+        &self.runs[first..]
+    }
+}
+
+/// Runs that a persist has taken; see [`TableBuffer::freeze`].
+#[derive(Debug)]
+pub struct Frozen {
+    /// The table's schema at that moment.
+    pub schema: Arc<TableSchema>,
+    /// The runs, oldest first; never empty.
+    pub runs: Vec<Arc<BufferedRun>>,
+    /// The newest write among them.
+    pub through: Sequence,
+}
+
+/// One table. Readers load one pointer; changes take the lock, copy the lists of pointers and swap.
+#[derive(Debug)]
+pub struct TableBuffer {
+    id: TableId,
+    contents: ArcSwap<TableContents>,
+    change: Mutex<()>,
+    budget: Arc<MemoryBudget>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TableBuffer {
+    pub(super) fn new(id: TableId, contents: TableContents, budget: Arc<MemoryBudget>, clock: Arc<dyn Clock>) -> Self {
+        Self { id, contents: ArcSwap::from_pointee(contents), change: Mutex::new(()), budget, clock }
+    }
+
+    /// Which table.
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The table now: one atomic load.
+    pub fn contents(&self) -> Arc<TableContents> {
+        self.contents.load_full()
+    }
+
+    /// Takes a schema with more columns. Called before the first row that uses them is logged.
+    pub fn widen(&self, schema: &Arc<TableSchema>) {
+        if self.contents.load().schema.column_count() >= schema.column_count() {
+            return;
+        }
+        let _changing = self.change.lock();
+        let contents = self.contents.load_full();
+        // Two writers may widen at once and arrive here in either order; the catalog only ever adds.
+        if contents.schema.column_count() < schema.column_count() {
+            self.contents.store(Arc::new(TableContents { schema: Arc::clone(schema), ..TableContents::clone(&contents) }));
+        }
+    }
+
+    /// Makes the rows of one write visible. Called in sequence order by the log's commit thread.
+    ///
+    /// # Errors
+    /// `Internal` if the batch has no time.
+    pub fn insert(&self, sequence: Sequence, batch: RecordBatch) -> Result<()> {
+        let _changing = self.change.lock();
+        let contents = self.contents.load_full();
+        let schema = run_schema(&contents, &batch);
+        let origin = Origin {
+            sequences: SequenceRange::single(sequence),
+            since: self.clock.elapsed(),
+            is_sorted: false,
+        };
+        let run = BufferedRun::new(schema, batch, origin, &self.budget)?;
+        let mut next = TableContents::clone(&contents);
+        next.runs.push(Arc::new(run));
+        self.contents.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// Puts one sorted batch in the place of neighbouring runs. Says whether it did: not if a persist has
+    /// taken one of them meanwhile.
+    pub(super) fn replace_runs(&self, old: &[Arc<BufferedRun>], batch: RecordBatch, schema: TableSchema) -> Result<bool> {
+        let (Some(first), Some(last)) = (old.first(), old.last()) else { return Ok(false) };
+        let origin = Origin {
+            sequences: first.sequences().union(last.sequences()),
+            since: old.iter().map(|run| run.since()).min().unwrap_or_default(),
+            is_sorted: true,
+        };
+        let merged = BufferedRun::new(Arc::new(schema), batch, origin, &self.budget)?;
+        let _changing = self.change.lock();
+        let contents = self.contents.load_full();
+        // A persist takes a prefix of the runs: if the first is still open, so are the others.
+        let open = contents.open_runs();
+        let Some(place) = open.iter().position(|run| Arc::ptr_eq(run, first)) else { return Ok(false) };
+        let place = contents.runs.len() - open.len() + place;
+        let mut next = TableContents::clone(&contents);
+        next.runs.splice(place..place + old.len(), [Arc::new(merged)]);
+        self.contents.store(Arc::new(next));
+        Ok(true)
+    }
+
+    /// Takes all runs for a persist; `None` if there are none. They stay visible until [`exchange`](Self::exchange).
+    pub fn freeze(&self) -> Option<Frozen> {
+        let _changing = self.change.lock();
+        let contents = self.contents.load_full();
+        let through = contents.runs.last()?.sequences().last;
+        let mut next = TableContents::clone(&contents);
+        next.frozen_through = through;
+        self.contents.store(Arc::new(next));
+        Some(Frozen { schema: Arc::clone(&contents.schema), runs: contents.runs.clone(), through })
+    }
+
+    /// The runs up to `through` go and the table's files, which now hold their rows, are `files`: in one step.
+    pub fn exchange(&self, through: Sequence, files: impl IntoIterator<Item = Arc<DataFile>>) {
+        let _changing = self.change.lock();
+        let contents = self.contents.load_full();
+        let mut next = TableContents::clone(&contents);
+        next.runs.retain(|run| run.sequences().last > through);
+        next.files = Arc::new(files.into_iter().collect());
+        next.frozen_through = next.frozen_through.max(through);
+        self.contents.store(Arc::new(next));
+    }
+
+    /// Rows and bytes in runs, and for how long the oldest has been here.
+    pub fn load(&self) -> TableLoad {
+        let contents = self.contents.load();
+        let oldest = contents.runs.iter().map(|run| run.since()).min();
+        TableLoad {
+            rows: contents.runs.iter().map(|run| run.row_count()).sum(),
+            bytes: contents.runs.iter().map(|run| run.byte_count()).sum(),
+            runs: contents.runs.len(),
+            age: oldest.map_or(Duration::ZERO, |since| self.clock.elapsed().saturating_sub(since)),
+        }
+    }
+}
+
+/// What a table keeps in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct TableLoad {
+    /// Rows as written.
+    pub rows: usize,
+    /// Their memory.
+    pub bytes: usize,
+    /// In how many runs.
+    pub runs: usize,
+    /// Since the oldest came.
+    pub age: Duration,
+}
+
+/// The table's columns that occur in `batch`. Most writes have the columns of the write before: then its schema is shared.
+fn run_schema(contents: &TableContents, batch: &RecordBatch) -> Arc<TableSchema> {
+    let arrow = batch.schema_ref();
+    for known in contents.runs.last().map(|run| run.schema()).into_iter().chain([&contents.schema]) {
+        if known.arrow() == arrow {
+            return Arc::clone(known);
+        }
+    }
+    Arc::new(restrict(&contents.schema, arrow.fields().iter().map(|field| field.name().as_str())))
+}
+
+/// The columns of `schema` that are named, in its own order.
+pub(super) fn restrict<'a>(schema: &TableSchema, names: impl Iterator<Item = &'a str>) -> TableSchema {
+    let names: HashSet<&str> = names.collect();
+    TableSchema::new(schema.columns().filter(|column| names.contains(column.name.as_str())))
+}

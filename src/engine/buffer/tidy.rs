@@ -1,0 +1,133 @@
+//! Small neighbouring runs become one sorted run, so that a query meets few.
+//!
+//! A table's runs are looked at from the newest: as soon as [`RUNS_PER_MERGE`] neighbours are of one
+//! size class or smaller, they are merged. Classes are powers of [`RUNS_PER_MERGE`], so that a row is merged
+//! at most four times before its run is large enough to be left alone until it is persisted.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+
+use super::run::BufferedRun;
+use super::table::{TableBuffer, restrict};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::TableSchema;
+use crate::model::last_write_wins::{Merge, Step, conform};
+
+/// How many neighbours are merged at once. More means less work for writes and more runs for a query.
+const RUNS_PER_MERGE: usize = 16;
+
+/// A run of this many rows is large enough: merging it once more would cost more than it saves a query.
+const RUN_ROWS_MAX: usize = 128 * 1024;
+
+/// Merges what is due in one table. Says whether there was anything; then there may be more.
+///
+/// # Errors
+/// `Internal` if rows don't fit their schema.
+pub fn tidy_once(table: &TableBuffer) -> Result<bool> {
+    let contents = table.contents();
+    let Some(due) = choose(contents.open_runs()) else { return Ok(false) };
+    let (schema, batch) = merge_runs(&contents.schema, due)?;
+    table.replace_runs(due, batch, schema)
+}
+
+/// Whether [`tidy_once`] would find something to do.
+pub fn is_due(table: &TableBuffer) -> bool {
+    choose(table.contents().open_runs()).is_some()
+}
+
+/// The newest neighbours that are worth merging. Pure: looks at sizes only.
+fn choose(runs: &[Arc<BufferedRun>]) -> Option<&[Arc<BufferedRun>]> {
+    let sizes: Vec<usize> = runs.iter().map(|run| run.row_count()).collect();
+    choose_by_size(&sizes).map(|range| &runs[range])
+}
+
+fn choose_by_size(sizes: &[usize]) -> Option<std::ops::Range<usize>> {
+    let mut class_max = RUNS_PER_MERGE;
+    while class_max <= RUN_ROWS_MAX * RUNS_PER_MERGE {
+        let limit = class_max.min(RUN_ROWS_MAX);
+        let small = sizes.iter().rev().take_while(|rows| **rows < limit).count();
+        if small >= RUNS_PER_MERGE {
+            return Some(sizes.len() - small..sizes.len());
+        }
+        class_max *= RUNS_PER_MERGE;
+    }
+    None
+}
+
+/// The rows of neighbouring runs, oldest first, as one sorted run with the columns that occur in any of them.
+fn merge_runs(table: &TableSchema, runs: &[Arc<BufferedRun>]) -> Result<(TableSchema, RecordBatch)> {
+    let names = runs.iter().flat_map(|run| run.schema().arrow().fields().iter().map(|field| field.name().as_str()));
+    let schema = restrict(table, names);
+    let sorted = runs.iter().map(|run| run.sorted()).collect::<Result<Vec<_>>>()?;
+    let batches = merge_sorted(&schema, schema.arrow(), sorted.into_iter().cloned().collect(), RUN_ROWS_MAX)?;
+    let batch = concat_batches(schema.arrow(), &batches)
+        .map_err(|error| Error::with_source(ErrorKind::Internal, "could not join merged rows", error))?;
+    Ok((schema, batch))
+}
+
+/// Merges sorted batches, oldest first, into sorted batches of at most `batch_rows` rows.
+///
+/// # Errors
+/// `Internal` if a batch doesn't fit the schema.
+pub(super) fn merge_sorted(
+    schema: &TableSchema,
+    arrow: &SchemaRef,
+    inputs: Vec<RecordBatch>,
+    batch_rows: usize,
+) -> Result<Vec<RecordBatch>> {
+    let failed = |error| Error::with_source(ErrorKind::Internal, "could not merge buffered rows", error);
+    let mut merge = Merge::new(schema, Arc::clone(arrow), inputs.len(), batch_rows).map_err(failed)?;
+    let mut inputs: Vec<Option<RecordBatch>> = inputs.into_iter().map(Some).collect();
+    let mut merged = Vec::new();
+    loop {
+        match merge.step().map_err(failed)? {
+            Step::Done => return Ok(merged),
+            Step::Ready(batch) => merged.push(batch),
+            Step::Needs(input) => match inputs[input].take() {
+                Some(batch) => merge.push(input, conform(&batch, arrow).map_err(failed)?).map_err(failed)?,
+                None => merge.finish(input),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_of_one_class_are_merged_when_there_are_enough() {
+        assert_eq!(choose_by_size(&[1; 15]), None);
+        assert_eq!(choose_by_size(&[1; 16]), Some(0..16));
+        assert_eq!(choose_by_size(&[16, 1]), None);
+        let mut sizes = vec![16; 15];
+        sizes.extend([1; 3]);
+        assert_eq!(choose_by_size(&sizes), Some(0..18));
+    }
+
+    #[test]
+    fn large_runs_are_left_alone() {
+        assert_eq!(choose_by_size(&[RUN_ROWS_MAX; 40]), None);
+        let mut sizes = vec![RUN_ROWS_MAX; 3];
+        sizes.extend([10_000; 16]);
+        assert_eq!(choose_by_size(&sizes), Some(3..19));
+    }
+
+    #[test]
+    fn each_row_is_merged_a_few_times_only() {
+        let (mut sizes, mut moved): (Vec<usize>, usize) = (Vec::new(), 0);
+        for _ in 0..100_000 {
+            sizes.push(1);
+            while let Some(range) = choose_by_size(&sizes) {
+                let rows = sizes[range.clone()].iter().sum();
+                moved += rows;
+                sizes.splice(range, [rows]);
+            }
+        }
+        assert!(moved <= 5 * 100_000, "{moved}");
+        assert!(sizes.len() <= 5 * RUNS_PER_MERGE, "{}", sizes.len());
+    }
+}

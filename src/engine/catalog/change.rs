@@ -1,0 +1,62 @@
+//! Every way in which the catalog can change.
+
+use crate::model::{Column, DataFile, DatabaseId, DatabaseName, Sequence, TableId, TableName, TableSchema};
+
+/// One step from a state to the next. Steps of one commit happen together or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CatalogChange {
+    /// A database with the state's next number.
+    CreateDatabase {
+        /// The next number.
+        id: DatabaseId,
+        /// A name that is free.
+        name: DatabaseName,
+    },
+    /// A table with the state's next number.
+    CreateTable {
+        /// An existing database.
+        database: DatabaseId,
+        /// The next number.
+        id: TableId,
+        /// A name that is free in the database.
+        name: TableName,
+        /// Its first columns.
+        schema: TableSchema,
+    },
+    /// More columns, at the end of the table's own. Columns that it has already are left as they are.
+    AddColumns {
+        /// The table.
+        table: TableId,
+        /// Tags in the order in which they join the series key, and fields. None twice.
+        columns: Vec<Column>,
+    },
+    /// The database goes with its tables; their files become garbage. The name is free, the numbers are not.
+    DeleteDatabase {
+        /// The database.
+        id: DatabaseId,
+    },
+    /// The table goes; its files become garbage. The name is free, the number is not.
+    DeleteTable {
+        /// The table.
+        id: TableId,
+    },
+    /// All writes of the table up to one are in files now.
+    Persisted {
+        /// The table.
+        table: TableId,
+        /// Files with writes after those that were persisted before, and none after `through`. May be empty.
+        files: Vec<DataFile>,
+        /// The last write that needs no log any more; larger than before.
+        through: Sequence,
+    },
+    /// The next numbers of files belong to whoever made this change, used or not.
+    ReserveFileIds {
+        /// How many. They are the ones right below [`super::CatalogState::next_file_id`] afterwards.
+        count: u64,
+    },
+    /// The objects are gone. Paths that are no garbage are ignored, because two nodes may collect the same.
+    CollectGarbage {
+        /// Where they were.
+        paths: Vec<String>,
+    },
+}

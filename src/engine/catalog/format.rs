@@ -1,0 +1,187 @@
+//! The bytes of the catalog's objects.
+//!
+//! Every object is a header of 72 bytes and a body. Numbers are little endian.
+//!
+//! | bytes | field | what |
+//! |---|---|---|
+//! | 0..8 | magic | `FLCATLOG` |
+//! | 8..10 | version | of the body; 1. The header is the same in every version |
+//! | 10 | kind | 1 log record, 2 checkpoint, 3 mark of a trimmed log |
+//! | 11 | – | 0 |
+//! | 12..28 | nonce | random in a log record; a checkpoint repeats that of the record it ends with |
+//! | 28..44 | catalog | identifier of the catalog |
+//! | 44..52 | sequence | number of the record; the record that a checkpoint ends with; 0 in a mark |
+//! | 52..60 | time | of the record, in nanoseconds since 1970 |
+//! | 60..68 | length | of the body |
+//! | 68..72 | checksum | CRC32C of bytes 0..68 and of the body |
+//! | 72.. | body | protobuf, see `messages` for its fields; empty in a mark |
+//!
+//! Always true:
+//! - a checkpoint's bytes depend on the log alone, so that two nodes that write one write the same;
+//! - no single flipped bit, and no missing or added byte, goes unnoticed;
+//! - the checksum is looked at before the version, so that a damaged version is not taken for a newer one.
+
+use bytes::Bytes;
+use prost::Message;
+use uuid::Uuid;
+
+use super::change::CatalogChange;
+use super::messages::{CheckpointMessage, RecordMessage};
+use super::state::{CatalogState, RecordMark, TicketKey};
+use crate::model::Timestamp;
+
+const MAGIC: [u8; 8] = *b"FLCATLOG";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 72;
+const CHECKSUM_AT: usize = 68;
+
+/// Why bytes are no catalog object.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum FormatError {
+    #[error("it has {bytes} bytes, fewer than a header")]
+    Short { bytes: usize },
+    #[error("it does not begin like a catalog object")]
+    Magic,
+    #[error("it has {found} bytes and should have {expected}")]
+    Length { found: u64, expected: u64 },
+    #[error("its checksum is {found:08x} and should be {expected:08x}")]
+    Checksum { found: u32, expected: u32 },
+    #[error("it has version {found}, this program knows versions up to {VERSION}")]
+    Version { found: u16 },
+    #[error("it is of kind {found} and should be of kind {expected}")]
+    Kind { found: u8, expected: u8 },
+    #[error("it says that it is number {found}")]
+    Place { found: u64 },
+    #[error("its body is no protobuf")]
+    Body(#[from] prost::DecodeError),
+    #[error("its field \"{field}\" can't be: {reason}")]
+    Field { field: &'static str, reason: String },
+}
+
+impl FormatError {
+    pub(super) fn field(field: &'static str, reason: impl ToString) -> Self {
+        Self::Field { field, reason: reason.to_string() }
+    }
+}
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Record = 1,
+    Checkpoint = 2,
+    Trimmed = 3,
+}
+
+/// One numbered object of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Record {
+    pub(super) catalog: Uuid,
+    pub(super) mark: RecordMark,
+    pub(super) content: RecordContent,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum RecordContent {
+    /// The first record of every log, and no other.
+    Genesis { ticket_key: TicketKey },
+    /// These changes, together.
+    Changes(Vec<CatalogChange>),
+}
+
+struct Frame {
+    catalog: Uuid,
+    mark: RecordMark,
+    body: Bytes,
+}
+
+pub(super) fn encode_record(record: &Record) -> Bytes {
+    let body = RecordMessage::from(&record.content).encode_to_vec();
+    seal(Kind::Record, record.catalog, record.mark, &body)
+}
+
+/// The record in `bytes`, which must be the one with the number `sequence`.
+pub(super) fn decode_record(bytes: &Bytes, sequence: u64) -> Result<Record, FormatError> {
+    let Frame { catalog, mark, body } = unseal(Kind::Record, bytes, sequence)?;
+    let content = RecordContent::try_from(RecordMessage::decode(body)?)?;
+    Ok(Record { catalog, mark, content })
+}
+
+pub(super) fn encode_checkpoint(state: &CatalogState) -> Bytes {
+    let body = CheckpointMessage::from(state).encode_to_vec();
+    seal(Kind::Checkpoint, state.id(), state.record(), &body)
+}
+
+/// The state in `bytes`, which must end with the record of the number `sequence`.
+pub(super) fn decode_checkpoint(bytes: &Bytes, sequence: u64) -> Result<CatalogState, FormatError> {
+    let Frame { catalog, mark, body } = unseal(Kind::Checkpoint, bytes, sequence)?;
+    let facts = CheckpointMessage::decode(body)?.into_facts(catalog)?;
+    CatalogState::restore(facts, mark).map_err(|error| FormatError::field("databases", error))
+}
+
+/// The object that says that the log of this catalog has lost its beginning.
+pub(super) fn encode_trimmed(catalog: Uuid) -> Bytes {
+    let mark = RecordMark { sequence: 0, nonce: Uuid::nil(), time: Timestamp::from_nanos(0) };
+    seal(Kind::Trimmed, catalog, mark, &[])
+}
+
+fn seal(kind: Kind, catalog: Uuid, mark: RecordMark, body: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&[kind as u8, 0]);
+    bytes.extend_from_slice(mark.nonce.as_bytes());
+    bytes.extend_from_slice(catalog.as_bytes());
+    bytes.extend_from_slice(&mark.sequence.to_le_bytes());
+    bytes.extend_from_slice(&mark.time.as_nanos().to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), body);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes.into()
+}
+
+fn unseal(kind: Kind, bytes: &Bytes, sequence: u64) -> Result<Frame, FormatError> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(FormatError::Short { bytes: bytes.len() });
+    };
+    if header[..8] != MAGIC {
+        return Err(FormatError::Magic);
+    }
+    let length = u64::from_le_bytes(field(header, 60));
+    if length != body.len() as u64 {
+        return Err(FormatError::Length {
+            found: bytes.len() as u64,
+            expected: length.saturating_add(HEADER_BYTES as u64),
+        });
+    }
+    let found = u32::from_le_bytes(field(header, CHECKSUM_AT));
+    let expected = crc32c::crc32c_append(crc32c::crc32c(&header[..CHECKSUM_AT]), body);
+    if found != expected {
+        return Err(FormatError::Checksum { found, expected });
+    }
+    let version = u16::from_le_bytes(field(header, 8));
+    if version != VERSION {
+        return Err(FormatError::Version { found: version });
+    }
+    if header[10] != kind as u8 {
+        return Err(FormatError::Kind { found: header[10], expected: kind as u8 });
+    }
+    let mark = RecordMark {
+        sequence: u64::from_le_bytes(field(header, 44)),
+        nonce: Uuid::from_bytes(field(header, 12)),
+        time: Timestamp::from_nanos(i64::from_le_bytes(field(header, 52))),
+    };
+    if mark.sequence != sequence {
+        return Err(FormatError::Place { found: mark.sequence });
+    }
+    Ok(Frame { catalog: Uuid::from_bytes(field(header, 28)), mark, body: bytes.slice(HEADER_BYTES..) })
+}
+
+/// `N` bytes of the header.
+fn field<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[at..at + N]);
+    bytes
+}

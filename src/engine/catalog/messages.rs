@@ -1,0 +1,552 @@
+//! The bodies of the catalog's objects as protobuf, and the way from and to the values that everyone else uses.
+//!
+//! The numbers in the `prost` attributes are the format: a field may be added with a new number, none may change.
+//! Times are nanoseconds since 1970. A kind of column is 1 tag, 2 float, 3 integer, 4 unsigned, 5 string, 6 boolean.
+
+use std::sync::Arc;
+
+use prost::{Message, Oneof};
+use uuid::Uuid;
+
+use super::change::CatalogChange;
+use super::format::{FormatError, RecordContent};
+use super::state::{CatalogState, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry, TicketKey};
+use crate::model::{
+    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName, FieldType, FileId, RowGroup,
+    Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema, TimeRange, Timestamp,
+};
+
+type Decoded<T> = Result<T, FormatError>;
+
+/// Body of a log record: either `ticket_key` (the first record) or `changes`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RecordMessage {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    ticket_key: Option<Vec<u8>>,
+    #[prost(message, repeated, tag = "2")]
+    changes: Vec<ChangeMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ChangeMessage {
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    change: Option<Change>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Change {
+    #[prost(message, tag = "1")]
+    CreateDatabase(DatabaseMessage),
+    /// Without files.
+    #[prost(message, tag = "2")]
+    CreateTable(TableMessage),
+    #[prost(message, tag = "3")]
+    AddColumns(ColumnsMessage),
+    #[prost(uint32, tag = "4")]
+    DeleteDatabase(u32),
+    #[prost(uint32, tag = "5")]
+    DeleteTable(u32),
+    #[prost(message, tag = "6")]
+    Persisted(PersistedMessage),
+    #[prost(uint64, tag = "7")]
+    ReserveFileIds(u64),
+    #[prost(message, tag = "8")]
+    CollectGarbage(PathsMessage),
+}
+
+/// Body of a checkpoint.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CheckpointMessage {
+    #[prost(sint64, tag = "1")]
+    created: i64,
+    #[prost(bytes = "vec", tag = "2")]
+    ticket_key: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    next_database_id: u32,
+    #[prost(uint32, tag = "4")]
+    next_table_id: u32,
+    #[prost(uint64, tag = "5")]
+    next_file_id: u64,
+    #[prost(uint64, tag = "6")]
+    last_persisted: u64,
+    #[prost(message, repeated, tag = "7")]
+    databases: Vec<DatabaseMessage>,
+    #[prost(message, repeated, tag = "8")]
+    tables: Vec<TableMessage>,
+    #[prost(message, repeated, tag = "9")]
+    garbage: Vec<GarbageMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DatabaseMessage {
+    #[prost(uint32, tag = "1")]
+    id: u32,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TableMessage {
+    #[prost(uint32, tag = "1")]
+    id: u32,
+    #[prost(uint32, tag = "2")]
+    database: u32,
+    #[prost(string, tag = "3")]
+    name: String,
+    /// Tags in the order of the series key, then fields.
+    #[prost(message, repeated, tag = "4")]
+    columns: Vec<ColumnMessage>,
+    /// Oldest first.
+    #[prost(message, repeated, tag = "5")]
+    files: Vec<DataFileMessage>,
+    #[prost(uint64, tag = "6")]
+    persisted_through: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ColumnMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ColumnsMessage {
+    #[prost(uint32, tag = "1")]
+    table: u32,
+    #[prost(message, repeated, tag = "2")]
+    columns: Vec<ColumnMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PersistedMessage {
+    #[prost(uint32, tag = "1")]
+    table: u32,
+    #[prost(message, repeated, tag = "2")]
+    files: Vec<DataFileMessage>,
+    #[prost(uint64, tag = "3")]
+    through: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PathsMessage {
+    #[prost(string, repeated, tag = "1")]
+    paths: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GarbageMessage {
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    #[prost(sint64, tag = "3")]
+    deleted_at: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DataFileMessage {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint32, tag = "2")]
+    table: u32,
+    #[prost(string, tag = "3")]
+    path: String,
+    #[prost(uint64, tag = "4")]
+    bytes: u64,
+    #[prost(uint64, tag = "5")]
+    data_bytes: u64,
+    #[prost(fixed32, tag = "6")]
+    tail_crc32c: u32,
+    #[prost(uint64, tag = "7")]
+    rows: u64,
+    #[prost(sint64, tag = "8")]
+    time_min: i64,
+    #[prost(sint64, tag = "9")]
+    time_max: i64,
+    #[prost(uint64, tag = "10")]
+    sequence_first: u64,
+    #[prost(uint64, tag = "11")]
+    sequence_last: u64,
+    #[prost(message, repeated, tag = "12")]
+    row_groups: Vec<RowGroupMessage>,
+    #[prost(message, repeated, tag = "13")]
+    columns: Vec<StatisticsMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RowGroupMessage {
+    #[prost(uint64, tag = "1")]
+    rows: u64,
+    #[prost(sint64, tag = "2")]
+    time_min: i64,
+    #[prost(sint64, tag = "3")]
+    time_max: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StatisticsMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    nulls: u64,
+    /// There with `max` or not at all.
+    #[prost(message, optional, tag = "3")]
+    min: Option<ScalarMessage>,
+    #[prost(message, optional, tag = "4")]
+    max: Option<ScalarMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ScalarMessage {
+    #[prost(oneof = "ScalarValue", tags = "1, 2, 3, 4, 5")]
+    value: Option<ScalarValue>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum ScalarValue {
+    #[prost(double, tag = "1")]
+    Float(f64),
+    #[prost(sint64, tag = "2")]
+    Integer(i64),
+    #[prost(uint64, tag = "3")]
+    Unsigned(u64),
+    #[prost(string, tag = "4")]
+    String(String),
+    #[prost(bool, tag = "5")]
+    Boolean(bool),
+}
+
+// Records.
+
+impl From<&RecordContent> for RecordMessage {
+    fn from(content: &RecordContent) -> Self {
+        match content {
+            RecordContent::Genesis { ticket_key } => {
+                Self { ticket_key: Some(ticket_key.0.to_vec()), changes: Vec::new() }
+            }
+            RecordContent::Changes(changes) => {
+                let changes = changes.iter().map(|change| ChangeMessage { change: Some(change.into()) }).collect();
+                Self { ticket_key: None, changes }
+            }
+        }
+    }
+}
+
+impl TryFrom<RecordMessage> for RecordContent {
+    type Error = FormatError;
+
+    fn try_from(message: RecordMessage) -> Decoded<Self> {
+        if let Some(key) = message.ticket_key {
+            return Ok(Self::Genesis { ticket_key: ticket_key(&key)? });
+        }
+        let changes = message.changes.into_iter().map(|change| match change.change {
+            Some(change) => CatalogChange::try_from(change),
+            None => Err(FormatError::field("change", "it is of a kind that this program doesn't know")),
+        });
+        changes.collect::<Decoded<_>>().map(Self::Changes)
+    }
+}
+
+fn ticket_key(bytes: &[u8]) -> Decoded<TicketKey> {
+    let wrong = |_| FormatError::field("ticket_key", format!("it has {} bytes", bytes.len()));
+    <[u8; TICKET_KEY_BYTES]>::try_from(bytes).map(TicketKey).map_err(wrong)
+}
+
+// Changes.
+
+impl From<&CatalogChange> for Change {
+    fn from(change: &CatalogChange) -> Self {
+        match change {
+            CatalogChange::CreateDatabase { id, name } => {
+                Self::CreateDatabase(DatabaseMessage { id: id.get(), name: name.to_string() })
+            }
+            CatalogChange::CreateTable { database, id, name, schema } => Self::CreateTable(TableMessage {
+                id: id.get(),
+                database: database.get(),
+                name: name.to_string(),
+                columns: schema.columns().map(|column| ColumnMessage::from(&column)).collect(),
+                files: Vec::new(),
+                persisted_through: 0,
+            }),
+            CatalogChange::AddColumns { table, columns } => {
+                let columns = columns.iter().map(ColumnMessage::from).collect();
+                Self::AddColumns(ColumnsMessage { table: table.get(), columns })
+            }
+            CatalogChange::DeleteDatabase { id } => Self::DeleteDatabase(id.get()),
+            CatalogChange::DeleteTable { id } => Self::DeleteTable(id.get()),
+            CatalogChange::Persisted { table, files, through } => Self::Persisted(PersistedMessage {
+                table: table.get(),
+                files: files.iter().map(DataFileMessage::from).collect(),
+                through: through.get(),
+            }),
+            CatalogChange::ReserveFileIds { count } => Self::ReserveFileIds(*count),
+            CatalogChange::CollectGarbage { paths } => Self::CollectGarbage(PathsMessage { paths: paths.clone() }),
+        }
+    }
+}
+
+impl TryFrom<Change> for CatalogChange {
+    type Error = FormatError;
+
+    fn try_from(change: Change) -> Decoded<Self> {
+        Ok(match change {
+            Change::CreateDatabase(message) => {
+                let (id, name) = message.into_database()?;
+                Self::CreateDatabase { id, name }
+            }
+            Change::CreateTable(message) => {
+                let TableEntry { id, database, name, schema, .. } = message.into_entry()?;
+                Self::CreateTable { database, id, name, schema: Arc::unwrap_or_clone(schema) }
+            }
+            Change::AddColumns(message) => {
+                let columns = message.columns.into_iter().map(Column::try_from).collect::<Decoded<_>>()?;
+                Self::AddColumns { table: TableId::new(message.table), columns }
+            }
+            Change::DeleteDatabase(id) => Self::DeleteDatabase { id: DatabaseId::new(id) },
+            Change::DeleteTable(id) => Self::DeleteTable { id: TableId::new(id) },
+            Change::Persisted(message) => Self::Persisted {
+                table: TableId::new(message.table),
+                files: message.files.into_iter().map(DataFile::try_from).collect::<Decoded<_>>()?,
+                through: Sequence::new(message.through),
+            },
+            Change::ReserveFileIds(count) => Self::ReserveFileIds { count },
+            Change::CollectGarbage(message) => Self::CollectGarbage { paths: message.paths },
+        })
+    }
+}
+
+// Checkpoints.
+
+impl From<&CatalogState> for CheckpointMessage {
+    fn from(state: &CatalogState) -> Self {
+        let garbage = |file: &GarbageFile| GarbageMessage {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            deleted_at: file.deleted_at.as_nanos(),
+        };
+        Self {
+            created: state.created().as_nanos(),
+            ticket_key: state.ticket_key().to_vec(),
+            next_database_id: state.next_database_id().get(),
+            next_table_id: state.next_table_id().get(),
+            next_file_id: state.next_file_id().get(),
+            last_persisted: state.last_persisted_sequence().get(),
+            databases: state
+                .databases()
+                .map(|database| DatabaseMessage { id: database.id.get(), name: database.name.to_string() })
+                .collect(),
+            tables: state.tables().map(|table| TableMessage::from(table.as_ref())).collect(),
+            garbage: state.garbage().iter().map(garbage).collect(),
+        }
+    }
+}
+
+impl CheckpointMessage {
+    pub(super) fn into_facts(self, catalog: Uuid) -> Decoded<Facts> {
+        let garbage = |file: GarbageMessage| GarbageFile {
+            path: file.path,
+            bytes: file.bytes,
+            deleted_at: Timestamp::from_nanos(file.deleted_at),
+        };
+        Ok(Facts {
+            id: catalog,
+            created: Timestamp::from_nanos(self.created),
+            ticket_key: ticket_key(&self.ticket_key)?,
+            next_database_id: DatabaseId::new(self.next_database_id),
+            next_table_id: TableId::new(self.next_table_id),
+            next_file_id: FileId::new(self.next_file_id),
+            last_persisted: Sequence::new(self.last_persisted),
+            databases: self.databases.into_iter().map(DatabaseMessage::into_database).collect::<Decoded<_>>()?,
+            tables: self.tables.into_iter().map(TableMessage::into_entry).collect::<Decoded<_>>()?,
+            garbage: self.garbage.into_iter().map(garbage).collect(),
+        })
+    }
+}
+
+impl DatabaseMessage {
+    fn into_database(self) -> Decoded<(DatabaseId, DatabaseName)> {
+        let name = DatabaseName::new(&self.name).map_err(|error| FormatError::field("name", error))?;
+        Ok((DatabaseId::new(self.id), name))
+    }
+}
+
+impl From<&TableEntry> for TableMessage {
+    fn from(table: &TableEntry) -> Self {
+        Self {
+            id: table.id.get(),
+            database: table.database.get(),
+            name: table.name.to_string(),
+            columns: table.schema.columns().map(|column| ColumnMessage::from(&column)).collect(),
+            files: table.files.iter().map(|file| DataFileMessage::from(file.as_ref())).collect(),
+            persisted_through: table.persisted_through.get(),
+        }
+    }
+}
+
+impl TableMessage {
+    fn into_entry(self) -> Decoded<TableEntry> {
+        let columns = self.columns.into_iter().map(Column::try_from).collect::<Decoded<Vec<_>>>()?;
+        let files = self.files.into_iter().map(|file| DataFile::try_from(file).map(Arc::new));
+        Ok(TableEntry {
+            id: TableId::new(self.id),
+            database: DatabaseId::new(self.database),
+            name: TableName::new(&self.name).map_err(|error| FormatError::field("name", error))?,
+            schema: Arc::new(TableSchema::new(columns)),
+            files: Arc::new(files.collect::<Decoded<_>>()?),
+            persisted_through: Sequence::new(self.persisted_through),
+        })
+    }
+}
+
+// Columns.
+
+impl From<&Column> for ColumnMessage {
+    fn from(column: &Column) -> Self {
+        let kind = match column.kind {
+            ColumnKind::Tag => 1,
+            ColumnKind::Field(FieldType::Float) => 2,
+            ColumnKind::Field(FieldType::Integer) => 3,
+            ColumnKind::Field(FieldType::Unsigned) => 4,
+            ColumnKind::Field(FieldType::String) => 5,
+            ColumnKind::Field(FieldType::Boolean) => 6,
+        };
+        Self { name: column.name.to_string(), kind }
+    }
+}
+
+impl TryFrom<ColumnMessage> for Column {
+    type Error = FormatError;
+
+    fn try_from(message: ColumnMessage) -> Decoded<Self> {
+        let kind = match message.kind {
+            1 => ColumnKind::Tag,
+            2 => ColumnKind::Field(FieldType::Float),
+            3 => ColumnKind::Field(FieldType::Integer),
+            4 => ColumnKind::Field(FieldType::Unsigned),
+            5 => ColumnKind::Field(FieldType::String),
+            6 => ColumnKind::Field(FieldType::Boolean),
+            other => return Err(FormatError::field("kind", format!("{other} is no kind of column"))),
+        };
+        Ok(Self { name: column_name(&message.name)?, kind })
+    }
+}
+
+fn column_name(text: &str) -> Decoded<ColumnName> {
+    ColumnName::new(text).map_err(|error| FormatError::field("name", error))
+}
+
+// Files.
+
+impl From<&DataFile> for DataFileMessage {
+    fn from(file: &DataFile) -> Self {
+        Self {
+            id: file.id.get(),
+            table: file.table.get(),
+            path: file.path.clone(),
+            bytes: file.bytes,
+            data_bytes: file.data_bytes,
+            tail_crc32c: file.tail_crc32c,
+            rows: file.rows,
+            time_min: file.time.min.as_nanos(),
+            time_max: file.time.max.as_nanos(),
+            sequence_first: file.sequences.first.get(),
+            sequence_last: file.sequences.last.get(),
+            row_groups: file.row_groups.iter().map(RowGroupMessage::from).collect(),
+            columns: file.columns.iter().map(StatisticsMessage::from).collect(),
+        }
+    }
+}
+
+impl TryFrom<DataFileMessage> for DataFile {
+    type Error = FormatError;
+
+    fn try_from(message: DataFileMessage) -> Decoded<Self> {
+        let sequences =
+            SequenceRange { first: Sequence::new(message.sequence_first), last: Sequence::new(message.sequence_last) };
+        Ok(Self {
+            id: FileId::new(message.id),
+            table: TableId::new(message.table),
+            path: message.path,
+            bytes: message.bytes,
+            data_bytes: message.data_bytes,
+            tail_crc32c: message.tail_crc32c,
+            rows: message.rows,
+            time: time_range(message.time_min, message.time_max)?,
+            sequences,
+            row_groups: message.row_groups.into_iter().map(RowGroup::try_from).collect::<Decoded<_>>()?,
+            columns: message.columns.into_iter().map(ColumnStatistics::try_from).collect::<Decoded<_>>()?,
+        })
+    }
+}
+
+fn time_range(min: i64, max: i64) -> Decoded<TimeRange> {
+    if min > max {
+        return Err(FormatError::field("time_max", format!("{max} is before {min}")));
+    }
+    Ok(TimeRange::from_nanos(min, max))
+}
+
+impl From<&RowGroup> for RowGroupMessage {
+    fn from(group: &RowGroup) -> Self {
+        let (time_min, time_max) = (group.time.min.as_nanos(), group.time.max.as_nanos());
+        Self { rows: group.rows, time_min, time_max }
+    }
+}
+
+impl TryFrom<RowGroupMessage> for RowGroup {
+    type Error = FormatError;
+
+    fn try_from(message: RowGroupMessage) -> Decoded<Self> {
+        Ok(Self { rows: message.rows, time: time_range(message.time_min, message.time_max)? })
+    }
+}
+
+impl From<&ColumnStatistics> for StatisticsMessage {
+    fn from(statistics: &ColumnStatistics) -> Self {
+        let (min, max) = statistics.bounds.as_ref().map(|(min, max)| (min.into(), max.into())).unzip();
+        Self { name: statistics.name.to_string(), nulls: statistics.nulls, min, max }
+    }
+}
+
+impl TryFrom<StatisticsMessage> for ColumnStatistics {
+    type Error = FormatError;
+
+    fn try_from(message: StatisticsMessage) -> Decoded<Self> {
+        let bounds = match (message.min, message.max) {
+            (Some(min), Some(max)) => Some((min.try_into()?, max.try_into()?)),
+            (None, None) => None,
+            _ => return Err(FormatError::field("min", "there is one bound without the other")),
+        };
+        Ok(Self { name: column_name(&message.name)?, nulls: message.nulls, bounds })
+    }
+}
+
+impl From<&Scalar> for ScalarMessage {
+    fn from(scalar: &Scalar) -> Self {
+        let value = match scalar {
+            Scalar::Float(value) => ScalarValue::Float(*value),
+            Scalar::Integer(value) => ScalarValue::Integer(*value),
+            Scalar::Unsigned(value) => ScalarValue::Unsigned(*value),
+            Scalar::String(value) => ScalarValue::String(value.clone()),
+            Scalar::Boolean(value) => ScalarValue::Boolean(*value),
+        };
+        Self { value: Some(value) }
+    }
+}
+
+impl TryFrom<ScalarMessage> for Scalar {
+    type Error = FormatError;
+
+    fn try_from(message: ScalarMessage) -> Decoded<Self> {
+        match message.value {
+            Some(ScalarValue::Float(value)) => Ok(Self::Float(value)),
+            Some(ScalarValue::Integer(value)) => Ok(Self::Integer(value)),
+            Some(ScalarValue::Unsigned(value)) => Ok(Self::Unsigned(value)),
+            Some(ScalarValue::String(value)) => Ok(Self::String(value)),
+            Some(ScalarValue::Boolean(value)) => Ok(Self::Boolean(value)),
+            None => Err(FormatError::field("value", "it is of a kind that this program doesn't know")),
+        }
+    }
+}

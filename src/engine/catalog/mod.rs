@@ -1,0 +1,301 @@
+//! Which databases, tables, columns and files there are: the one truth of all nodes that share a store.
+//!
+//! The catalog is a log of records in the object store, `catalog/log/{number}`, each with the changes of one
+//! commit, and now and then a checkpoint, which is the state after one of them. A state in memory is what the
+//! records say, nothing more; it is published with one atomic pointer swap.
+//!
+//! A commit: decide on the newest state, try the changes on it, put them as the next record if nobody was faster;
+//! if somebody was, read what they wrote and decide anew.
+//!
+//! Always true:
+//! - a commit that returned is durable and in [`Catalog::state`]; its changes are there together or not at all;
+//! - a commit that failed with `Unknown` may yet have happened; the next commit finds out and builds on it;
+//! - a lost acknowledgement is no conflict: a record that carries our nonce is ours;
+//! - opening reads one checkpoint and the records after it, however long the history is.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `change` | every way in which the catalog can change |
+//! | `state` | the catalog at one moment, and the pure step to the next |
+//! | `log` | records and checkpoints as objects |
+//! | `format`, `messages` | their bytes |
+//!
+//! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
+
+mod change;
+mod error;
+mod format;
+mod log;
+mod messages;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+pub use change::CatalogChange;
+pub use error::{CatalogError, ChangeError};
+pub use format::FormatError;
+pub use state::{CatalogState, DatabaseEntry, GarbageFile, TableEntry};
+
+use self::log::{Appended, Loaded, Log};
+use super::store::{Store, paths};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::model::FileId;
+use crate::tasks::Tasks;
+use format::{Record, RecordContent};
+
+/// How often a commit is decided anew because another node was faster. With two nodes at full speed each loses
+/// every second time, so that this many losses in a row don't happen.
+const COMMIT_TRIES_MAX: u32 = 50;
+
+/// How patient the catalog is, and how often it sums up.
+#[derive(Debug, Clone)]
+pub struct CatalogSettings {
+    /// Records between two checkpoints. More make opening slower, fewer write more.
+    pub checkpoint_records: u64,
+    /// How often one request to the store is tried, besides what the store's client does by itself.
+    pub tries_max: u32,
+    /// The first pause between two tries; it doubles up to 32 times its length.
+    pub retry_pause: Duration,
+    /// How many numbers for files are taken at a time. A restart skips those that are left.
+    pub file_ids_per_block: u64,
+}
+
+impl Default for CatalogSettings {
+    fn default() -> Self {
+        Self { checkpoint_records: 256, tries_max: 5, retry_pause: Duration::from_millis(50), file_ids_per_block: 1000 }
+    }
+}
+
+/// The catalog, open for reading and changing.
+#[derive(Debug)]
+pub struct Catalog {
+    log: Arc<Log>,
+    state: ArcSwap<CatalogState>,
+    /// Held by a commit from its decision until its state is published.
+    committing: Mutex<()>,
+    /// Numbers that were reserved and not given out.
+    file_ids: Mutex<Range<u64>>,
+    checkpoints: Arc<Checkpoints>,
+    tasks: Tasks,
+    is_closed: AtomicBool,
+    settings: CatalogSettings,
+}
+
+impl Catalog {
+    /// Opens the catalog in a store, or makes one in an empty store. Of several nodes that make one, all get the same.
+    ///
+    /// # Errors
+    /// `Corrupt` if an object is damaged or missing, naming it; a damaged checkpoint alone is only logged, and an older one used.
+    /// `Unsupported` if an object is from a newer version. `Unavailable` if the store doesn't answer.
+    pub async fn open(store: &Store, clock: Arc<dyn Clock>, settings: CatalogSettings) -> Result<Self, CatalogError> {
+        let log = Arc::new(Log::new(Arc::clone(store.objects()), clock, settings.clone()));
+        let Loaded { state, checkpoint } = load_or_begin(&log).await?;
+        tracing::info!(
+            store = store.description(),
+            catalog = %state.id(),
+            version = state.version(),
+            checkpoint,
+            databases = state.databases().count(),
+            tables = state.table_count(),
+            "opened the catalog"
+        );
+        let checkpoints =
+            Checkpoints { log: Arc::clone(&log), last: AtomicU64::new(checkpoint), writing: Arc::default() };
+        Ok(Self {
+            log,
+            state: ArcSwap::from_pointee(state),
+            committing: Mutex::default(),
+            file_ids: Mutex::new(0..0),
+            checkpoints: Arc::new(checkpoints),
+            tasks: Tasks::new(),
+            is_closed: AtomicBool::new(false),
+            settings,
+        })
+    }
+
+    /// The state after the last commit of this node, or of another one that this node has heard of.
+    pub fn state(&self) -> Arc<CatalogState> {
+        self.state.load_full()
+    }
+
+    /// Changes the catalog. `decide` says how, given the newest state; it is asked again with a newer state
+    /// whenever another node was faster. No changes means that there is nothing to do.
+    ///
+    /// When this returns, the changes are durable. The state it returns ends with them.
+    /// Dropping the future leaves open whether they happen; the next commit finds out.
+    ///
+    /// # Errors
+    /// What `decide` refuses, as it is. `TableDeleted` and the other contradictions between the changes and the state.
+    /// `Contended` if other nodes were faster too often. `Unknown` if the store fails: the changes may have happened.
+    pub async fn commit(
+        &self,
+        decide: impl Fn(&CatalogState) -> Result<Vec<CatalogChange>, Error>,
+    ) -> Result<Arc<CatalogState>, CatalogError> {
+        let _alone = self.committing.lock().await;
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(CatalogError::Closed);
+        }
+        for _ in 0..COMMIT_TRIES_MAX {
+            let state = self.state();
+            let changes = decide(&state)?;
+            if changes.is_empty() {
+                return Ok(state);
+            }
+            let mark = self.log.next_mark(state.version());
+            let next = state.as_ref().clone().advance(&changes, mark)?;
+            let record = Record { catalog: state.id(), mark, content: RecordContent::Changes(changes) };
+            match self.log.append(&record).await? {
+                Appended::Ours => return self.settle(&state, next).await,
+                Appended::Taken => self.catch_up(&state).await?,
+            }
+            self.log.pause(1).await; // and let the other node have its turn
+        }
+        Err(CatalogError::Contended { tries: COMMIT_TRIES_MAX })
+    }
+
+    /// A number for a new file that no other file will ever have, on any node.
+    ///
+    /// # Errors
+    /// `Unavailable` if a block of numbers has to be reserved and the store doesn't answer.
+    pub async fn next_file_id(&self) -> Result<FileId, CatalogError> {
+        let mut ids = self.file_ids.lock().await;
+        if ids.is_empty() {
+            let count = self.settings.file_ids_per_block.max(1);
+            let state = self.commit(|_| Ok(vec![CatalogChange::ReserveFileIds { count }])).await?;
+            let end = state.next_file_id().get();
+            *ids = end - count..end;
+        }
+        let id = ids.start;
+        ids.start += 1;
+        Ok(FileId::new(id))
+    }
+
+    /// Reads what other nodes have committed.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store doesn't answer; `Corrupt` if a record is damaged.
+    pub async fn refresh(&self) -> Result<Arc<CatalogState>, CatalogError> {
+        let _alone = self.committing.lock().await;
+        self.catch_up(&self.state()).await?;
+        Ok(self.state())
+    }
+
+    /// Ends background work and makes a checkpoint, so that the next opening is quick. Later commits are refused.
+    ///
+    /// # Errors
+    /// If the checkpoint can't be stored. Nothing is lost by that.
+    pub async fn close(&self) -> Result<(), CatalogError> {
+        let alone = self.committing.lock().await;
+        if self.is_closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        drop(alone);
+        self.tasks.stop().await;
+        let state = self.state();
+        if state.version() > self.checkpoints.last.load(Ordering::SeqCst) {
+            self.checkpoints.write(&state).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the state after our own record, if that record is where it should be.
+    async fn settle(&self, before: &CatalogState, after: CatalogState) -> Result<Arc<CatalogState>, CatalogError> {
+        let own = after.record();
+        if self.log.holds(before.record()).await? {
+            self.publish(after);
+            return Ok(self.state());
+        }
+        // This node slept while others went so far ahead that the record before ours was removed. Ours may
+        // have been among theirs, or stand alone where nobody will read it.
+        let newest = self.reload(before).await?;
+        let is_ours = newest.record() == own;
+        self.publish(newest);
+        if is_ours {
+            return Ok(self.state());
+        }
+        Err(CatalogError::Unknown { path: paths::catalog_record(own.sequence), source: None })
+    }
+
+    /// Publishes what others have committed since `known`.
+    async fn catch_up(&self, known: &CatalogState) -> Result<(), CatalogError> {
+        let newer = self.log.read_on(known.clone()).await?;
+        let newer = if self.log.holds(known.record()).await? { newer } else { self.reload(known).await? };
+        if newer.version() > known.version() {
+            self.publish(newer);
+        }
+        Ok(())
+    }
+
+    /// The newest state, read as if the catalog were opened.
+    async fn reload(&self, known: &CatalogState) -> Result<CatalogState, CatalogError> {
+        let missing = || CatalogError::Missing { path: paths::catalog_record(1) };
+        let Loaded { state, checkpoint } = self.log.load().await?.ok_or_else(missing)?;
+        if state.id() != known.id() {
+            let path = paths::catalog_record(state.version());
+            return Err(CatalogError::OtherCatalog { path, found: state.id(), expected: known.id() });
+        }
+        self.checkpoints.last.fetch_max(checkpoint, Ordering::SeqCst);
+        Ok(state)
+    }
+
+    fn publish(&self, state: CatalogState) {
+        let state = Arc::new(state);
+        self.state.store(Arc::clone(&state));
+        let last = self.checkpoints.last.load(Ordering::SeqCst);
+        if state.version().saturating_sub(last) < self.settings.checkpoint_records {
+            return;
+        }
+        // One at a time; while one is being written the next one is not due, or will be at the next commit.
+        let Ok(alone) = Arc::clone(&self.checkpoints.writing).try_lock_owned() else { return };
+        let checkpoints = Arc::clone(&self.checkpoints);
+        self.tasks.spawn("catalog checkpoint", |_| async move {
+            if let Err(error) = checkpoints.write(&state).await {
+                let error = Error::from(error).report();
+                tracing::warn!(error, "could not store a catalog checkpoint; trying again after the next commit");
+            }
+            drop(alone);
+        });
+    }
+}
+
+/// Writes checkpoints and removes what they make superfluous.
+#[derive(Debug)]
+struct Checkpoints {
+    log: Arc<Log>,
+    /// The record that the newest known checkpoint ends with.
+    last: AtomicU64,
+    /// Held while one is written in the background.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Checkpoints {
+    async fn write(&self, state: &Arc<CatalogState>) -> Result<(), CatalogError> {
+        self.log.store_checkpoint(state).await?;
+        self.last.fetch_max(state.version(), Ordering::SeqCst);
+        tracing::debug!(version = state.version(), "stored a catalog checkpoint");
+        if let Err(error) = self.log.trim(state.id()).await {
+            let error = Error::from(error).report();
+            tracing::warn!(error, "could not remove all superfluous catalog objects; the next checkpoint will");
+        }
+        Ok(())
+    }
+}
+
+async fn load_or_begin(log: &Log) -> Result<Loaded, CatalogError> {
+    if let Some(loaded) = log.load().await? {
+        return Ok(loaded);
+    }
+    // Another node may be doing the same: then theirs counts, and it is there to be loaded.
+    log.append(&log.genesis()).await?;
+    let missing = || CatalogError::Missing { path: paths::catalog_record(1) };
+    log.load().await?.ok_or_else(missing)
+}

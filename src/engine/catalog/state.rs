@@ -1,0 +1,472 @@
+//! The catalog at one moment, and the pure step to the next.
+//!
+//! Always true:
+//! - a state never changes; a step makes a new one, which shares all that is the same;
+//! - what applies here applies on every node and after every restart with the same result, because a step reads
+//!   neither clock nor store;
+//! - numbers of databases, tables and files only rise, so that none ever means two things.
+//!
+//! Not here: how a change gets stored (see `log`) or spelled in bytes (see `messages`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::change::CatalogChange;
+use super::error::ChangeError;
+use crate::model::{
+    Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, TableId, TableName, TableSchema, Timestamp,
+};
+
+/// How many tables are copied for a change of one of them. With 100,000 tables a change copies some 600 pointers.
+const TABLES_PER_PIECE: u32 = 256;
+
+/// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
+/// any MAC can use.
+pub(super) const TICKET_KEY_BYTES: usize = 48;
+
+/// Everything that is known of databases, tables and files. Cloning it is cheap.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatalogState {
+    id: Uuid,
+    created: Timestamp,
+    ticket_key: TicketKey,
+    record: RecordMark,
+    next_database_id: DatabaseId,
+    next_table_id: TableId,
+    next_file_id: FileId,
+    last_persisted: Sequence,
+    databases: Arc<BTreeMap<DatabaseName, Arc<DatabaseEntry>>>,
+    database_names: Arc<BTreeMap<DatabaseId, DatabaseName>>,
+    tables: TableMap,
+    garbage: Arc<Vec<GarbageFile>>,
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabaseEntry {
+    /// Its number.
+    pub id: DatabaseId,
+    /// Its name.
+    pub name: DatabaseName,
+    tables: BTreeMap<TableName, TableId>,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableEntry {
+    /// Its number.
+    pub id: TableId,
+    /// Its database.
+    pub database: DatabaseId,
+    /// Its name.
+    pub name: TableName,
+    /// Its columns.
+    pub schema: Arc<TableSchema>,
+    /// Its files, by the writes that they hold, oldest first.
+    pub files: Arc<Vec<Arc<DataFile>>>,
+    /// The last write that is in a file, with all before it.
+    pub persisted_through: Sequence,
+}
+
+/// An object that no table refers to any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GarbageFile {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When its table was deleted. A query that started before may still read it.
+    pub deleted_at: Timestamp,
+}
+
+/// Which record of the log a state ends with. The nonce tells it from any other record of that number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordMark {
+    pub(super) sequence: u64,
+    pub(super) nonce: Uuid,
+    pub(super) time: Timestamp,
+}
+
+/// The secret that seals tickets. `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct TicketKey(pub(super) [u8; TICKET_KEY_BYTES]);
+
+impl fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKey(..)")
+    }
+}
+
+/// All that a checkpoint holds of a state besides its mark.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) id: Uuid,
+    pub(super) created: Timestamp,
+    pub(super) ticket_key: TicketKey,
+    pub(super) next_database_id: DatabaseId,
+    pub(super) next_table_id: TableId,
+    pub(super) next_file_id: FileId,
+    pub(super) last_persisted: Sequence,
+    pub(super) databases: Vec<(DatabaseId, DatabaseName)>,
+    pub(super) tables: Vec<TableEntry>,
+    pub(super) garbage: Vec<GarbageFile>,
+}
+
+impl CatalogState {
+    /// A catalog without databases.
+    pub(super) fn genesis(id: Uuid, ticket_key: TicketKey, record: RecordMark) -> Self {
+        Self {
+            id,
+            created: record.time,
+            ticket_key,
+            record,
+            next_database_id: DatabaseId::new(1),
+            next_table_id: TableId::new(1),
+            next_file_id: FileId::new(1),
+            last_persisted: Sequence::ZERO,
+            databases: Arc::default(),
+            database_names: Arc::default(),
+            tables: TableMap::default(),
+            garbage: Arc::default(),
+        }
+    }
+
+    /// The state that a checkpoint describes.
+    pub(super) fn restore(facts: Facts, record: RecordMark) -> Result<Self, ChangeError> {
+        let mut state = Self::genesis(facts.id, facts.ticket_key, record);
+        state.created = facts.created;
+        for (id, name) in facts.databases {
+            state.insert_database(id, name)?;
+        }
+        for table in facts.tables {
+            state.insert_table(table)?;
+        }
+        state.next_database_id = facts.next_database_id;
+        state.next_table_id = facts.next_table_id;
+        state.next_file_id = facts.next_file_id;
+        state.last_persisted = facts.last_persisted;
+        state.garbage = Arc::new(facts.garbage);
+        Ok(state)
+    }
+
+    /// The state after one more change, made at the moment `at`.
+    ///
+    /// # Errors
+    /// If the change contradicts this state, which stays as it is.
+    pub fn apply(&self, change: &CatalogChange, at: Timestamp) -> Result<Self, ChangeError> {
+        let mut next = self.clone();
+        next.change(change, at)?;
+        Ok(next)
+    }
+
+    /// The state after all changes of one record; none counts if one contradicts.
+    ///
+    /// Takes the state itself, so that a replay, which needs no state but the last, copies nothing.
+    pub(super) fn advance(mut self, changes: &[CatalogChange], record: RecordMark) -> Result<Self, ChangeError> {
+        for change in changes {
+            self.change(change, record.time)?;
+        }
+        self.record = record;
+        Ok(self)
+    }
+
+    /// The catalog's own identifier.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// When the catalog was made.
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// A secret that every node of this catalog knows and nobody else.
+    pub fn ticket_key(&self) -> &[u8; TICKET_KEY_BYTES] {
+        &self.ticket_key.0
+    }
+
+    pub(super) fn record(&self) -> RecordMark {
+        self.record
+    }
+
+    /// How many records the log had so far; it rises with every commit.
+    pub fn version(&self) -> u64 {
+        self.record.sequence
+    }
+
+    /// The databases by name.
+    pub fn databases(&self) -> impl Iterator<Item = &Arc<DatabaseEntry>> {
+        self.databases.values()
+    }
+
+    /// The database of this number.
+    pub fn database(&self, id: DatabaseId) -> Option<&Arc<DatabaseEntry>> {
+        self.databases.get(self.database_names.get(&id)?)
+    }
+
+    /// The database of this name.
+    pub fn database_by_name(&self, name: &DatabaseName) -> Option<&Arc<DatabaseEntry>> {
+        self.databases.get(name)
+    }
+
+    /// The tables of all databases by number.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<TableEntry>> {
+        self.tables.iter()
+    }
+
+    /// How many tables all databases have together.
+    pub fn table_count(&self) -> usize {
+        self.tables.count
+    }
+
+    /// The tables of one database by name; none if there is no such database.
+    pub fn tables_of(&self, database: DatabaseId) -> impl Iterator<Item = &Arc<TableEntry>> {
+        let ids = self.database(database).into_iter().flat_map(|database| database.tables.values());
+        ids.filter_map(|id| self.tables.get(*id))
+    }
+
+    /// The table of this number.
+    pub fn table(&self, id: TableId) -> Option<&Arc<TableEntry>> {
+        self.tables.get(id)
+    }
+
+    /// The table of this name.
+    pub fn table_by_name(&self, database: DatabaseId, name: &str) -> Option<&Arc<TableEntry>> {
+        self.tables.get(*self.database(database)?.tables.get(name)?)
+    }
+
+    /// The number that the next database must have.
+    pub fn next_database_id(&self) -> DatabaseId {
+        self.next_database_id
+    }
+
+    /// The number that the next table must have.
+    pub fn next_table_id(&self) -> TableId {
+        self.next_table_id
+    }
+
+    /// The smallest number that no file has or was reserved for.
+    pub fn next_file_id(&self) -> FileId {
+        self.next_file_id
+    }
+
+    /// The last write that is in a file of any table, also of tables that are deleted now.
+    pub fn last_persisted_sequence(&self) -> Sequence {
+        self.last_persisted
+    }
+
+    /// Objects that nothing refers to, oldest first.
+    pub fn garbage(&self) -> &[GarbageFile] {
+        &self.garbage
+    }
+
+    fn change(&mut self, change: &CatalogChange, at: Timestamp) -> Result<(), ChangeError> {
+        match change {
+            CatalogChange::CreateDatabase { id, name } => self.create_database(*id, name),
+            CatalogChange::CreateTable { database, id, name, schema } => {
+                self.create_table(*database, *id, name, schema)
+            }
+            CatalogChange::AddColumns { table, columns } => self.add_columns(*table, columns),
+            CatalogChange::DeleteDatabase { id } => self.delete_database(*id, at),
+            CatalogChange::DeleteTable { id } => self.delete_table(*id, at),
+            CatalogChange::Persisted { table, files, through } => self.persisted(*table, files, *through),
+            CatalogChange::ReserveFileIds { count } => self.reserve_file_ids(*count),
+            CatalogChange::CollectGarbage { paths } => {
+                self.collect(paths);
+                Ok(())
+            }
+        }
+    }
+
+    fn create_database(&mut self, id: DatabaseId, name: &DatabaseName) -> Result<(), ChangeError> {
+        expect_next("database", id.get(), self.next_database_id.get())?;
+        let next = id.get().checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "database" })?;
+        self.insert_database(id, name.clone())?;
+        self.next_database_id = DatabaseId::new(next);
+        Ok(())
+    }
+
+    fn insert_database(&mut self, id: DatabaseId, name: DatabaseName) -> Result<(), ChangeError> {
+        if self.databases.contains_key(&name) || self.database_names.contains_key(&id) {
+            return Err(ChangeError::Exists);
+        }
+        let entry = DatabaseEntry { id, name: name.clone(), tables: BTreeMap::new() };
+        Arc::make_mut(&mut self.database_names).insert(id, name.clone());
+        Arc::make_mut(&mut self.databases).insert(name, Arc::new(entry));
+        Ok(())
+    }
+
+    fn create_table(
+        &mut self,
+        database: DatabaseId,
+        id: TableId,
+        name: &TableName,
+        schema: &TableSchema,
+    ) -> Result<(), ChangeError> {
+        expect_next("table", id.get(), self.next_table_id.get())?;
+        let next = id.get().checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "table" })?;
+        self.insert_table(TableEntry {
+            id,
+            database,
+            name: name.clone(),
+            schema: Arc::new(schema.clone()),
+            files: Arc::default(),
+            persisted_through: Sequence::ZERO,
+        })?;
+        self.next_table_id = TableId::new(next);
+        Ok(())
+    }
+
+    fn insert_table(&mut self, table: TableEntry) -> Result<(), ChangeError> {
+        let database = self.database_mut(table.database)?;
+        if database.tables.contains_key(&table.name) {
+            return Err(ChangeError::Exists);
+        }
+        database.tables.insert(table.name.clone(), table.id);
+        self.tables.insert(table);
+        Ok(())
+    }
+
+    fn add_columns(&mut self, table: TableId, columns: &[Column]) -> Result<(), ChangeError> {
+        let entry = self.table_mut(table)?;
+        let unfit = |source| ChangeError::Columns { table: entry.name.clone(), source };
+        let new = TableSchema::new(columns.iter().cloned());
+        if new.column_count() < columns.len() {
+            return Err(unfit(None));
+        }
+        let widened = entry.schema.widen(&new).map_err(|error| unfit(Some(error)))?;
+        if !widened.added.is_empty() {
+            entry.schema = Arc::new(widened.schema);
+        }
+        Ok(())
+    }
+
+    fn delete_database(&mut self, id: DatabaseId, at: Timestamp) -> Result<(), ChangeError> {
+        let name = self.database_names.get(&id).ok_or(ChangeError::NoDatabase { id })?.clone();
+        let tables: Vec<TableId> = self.tables_of(id).map(|table| table.id).collect();
+        for table in tables {
+            self.delete_table(table, at)?;
+        }
+        Arc::make_mut(&mut self.database_names).remove(&id);
+        Arc::make_mut(&mut self.databases).remove(&name);
+        Ok(())
+    }
+
+    fn delete_table(&mut self, id: TableId, at: Timestamp) -> Result<(), ChangeError> {
+        let table = self.tables.remove(id).ok_or_else(|| self.no_table(id))?;
+        self.database_mut(table.database)?.tables.remove(&table.name);
+        let garbage = |file: &Arc<DataFile>| GarbageFile { path: file.path.clone(), bytes: file.bytes, deleted_at: at };
+        Arc::make_mut(&mut self.garbage).extend(table.files.iter().map(garbage));
+        Ok(())
+    }
+
+    fn persisted(&mut self, table: TableId, files: &[DataFile], through: Sequence) -> Result<(), ChangeError> {
+        let next_file_id = self.next_file_id;
+        let entry = self.table_mut(table)?;
+        let persisted = entry.persisted_through;
+        if through <= persisted || files.iter().any(|file| file.sequences.first <= persisted) {
+            return Err(ChangeError::AlreadyPersisted { table, persisted });
+        }
+        for file in files {
+            let unfit = |reason| Err(ChangeError::File { file: file.id.get(), table, reason });
+            if file.table != table {
+                return unfit("it names another table");
+            }
+            if file.id >= next_file_id {
+                return unfit("its number was not reserved");
+            }
+            if file.sequences.first > file.sequences.last || file.sequences.last > through {
+                return unfit("its writes are not those that were persisted");
+            }
+        }
+        let entry_files = Arc::make_mut(&mut entry.files);
+        entry_files.extend(files.iter().cloned().map(Arc::new));
+        // The new ones are behind all others already; this orders them among themselves.
+        entry_files.sort_by_key(|file| (file.sequences.first, file.sequences.last, file.id));
+        entry.persisted_through = through;
+        self.last_persisted = self.last_persisted.max(through);
+        Ok(())
+    }
+
+    fn reserve_file_ids(&mut self, count: u64) -> Result<(), ChangeError> {
+        let next = self.next_file_id.get().checked_add(count);
+        self.next_file_id = next.map(FileId::new).ok_or(ChangeError::NumbersExhausted { what: "file" })?;
+        Ok(())
+    }
+
+    fn collect(&mut self, paths: &[String]) {
+        let paths: HashSet<&str> = paths.iter().map(String::as_str).collect();
+        Arc::make_mut(&mut self.garbage).retain(|file| !paths.contains(file.path.as_str()));
+    }
+
+    fn database_mut(&mut self, id: DatabaseId) -> Result<&mut DatabaseEntry, ChangeError> {
+        let missing = ChangeError::NoDatabase { id };
+        let Some(name) = self.database_names.get(&id) else { return Err(missing) };
+        Arc::make_mut(&mut self.databases).get_mut(name).map(Arc::make_mut).ok_or(missing)
+    }
+
+    fn table_mut(&mut self, id: TableId) -> Result<&mut TableEntry, ChangeError> {
+        let missing = self.no_table(id);
+        self.tables.get_mut(id).ok_or(missing)
+    }
+
+    /// Numbers are given out in order, so a smaller one without a table had one once.
+    fn no_table(&self, table: TableId) -> ChangeError {
+        if table < self.next_table_id { ChangeError::TableDeleted { table } } else { ChangeError::NoTable { table } }
+    }
+}
+
+fn expect_next(what: &'static str, number: u32, next: u32) -> Result<(), ChangeError> {
+    if number == next {
+        return Ok(());
+    }
+    Err(ChangeError::Number { what, number: number.into(), next: next.into() })
+}
+
+/// Tables by number, in pieces that states share, so that a change of one table copies a piece and not all.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct TableMap {
+    pieces: Arc<BTreeMap<u32, Arc<BTreeMap<TableId, Arc<TableEntry>>>>>,
+    count: usize,
+}
+
+impl TableMap {
+    fn piece(id: TableId) -> u32 {
+        id.get() / TABLES_PER_PIECE
+    }
+
+    fn get(&self, id: TableId) -> Option<&Arc<TableEntry>> {
+        self.pieces.get(&Self::piece(id))?.get(&id)
+    }
+
+    fn get_mut(&mut self, id: TableId) -> Option<&mut TableEntry> {
+        self.get(id)?; // without a table nothing is copied
+        let piece = Arc::make_mut(&mut self.pieces).get_mut(&Self::piece(id))?;
+        Arc::make_mut(piece).get_mut(&id).map(Arc::make_mut)
+    }
+
+    fn insert(&mut self, table: TableEntry) {
+        let piece = Arc::make_mut(&mut self.pieces).entry(Self::piece(table.id)).or_default();
+        let replaced = Arc::make_mut(piece).insert(table.id, Arc::new(table));
+        self.count += usize::from(replaced.is_none());
+    }
+
+    fn remove(&mut self, id: TableId) -> Option<Arc<TableEntry>> {
+        self.get(id)?;
+        let pieces = Arc::make_mut(&mut self.pieces);
+        let piece = Arc::make_mut(pieces.get_mut(&Self::piece(id))?);
+        let removed = piece.remove(&id)?;
+        if piece.is_empty() {
+            pieces.remove(&Self::piece(id));
+        }
+        self.count -= 1;
+        Some(removed)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<TableEntry>> {
+        self.pieces.values().flat_map(|piece| piece.values())
+    }
+}

@@ -1,0 +1,252 @@
+//! The write-ahead log: a write is durable once it is here.
+//!
+//! Writes gather while the disk is busy with the group before them; one frame then holds the whole group, one sync makes
+//! it safe, and every writer is told. Segments are files of such frames, one after the other. They go when all they hold
+//! is in Parquet.
+//!
+//! Always true:
+//! - a write is acknowledged as durable only after a sync that covers it, in a file whose header and directory entry were
+//!   synced before;
+//! - writes are published in the order of their sequences, each after it is as durable as its writer asked for, and
+//!   before its writer is told; a write whose group failed is never published;
+//! - a torn tail is cut off at the start; damage anywhere before it stops the start and names file and offset;
+//! - a file is not synced again after a failed sync.
+//!
+//! An error means *unknown*: a write that was refused may still come back after a restart, if the disk kept what it
+//! said it could not keep. Writing it again is safe.
+//!
+//! Not here: when a table's writes are in Parquet (`engine::buffer` calls [`Wal::release`]), and which replayed writes
+//! are in Parquet already (the replay hands out all that is there; the engine knows by the catalog what to skip, and
+//! releases it once the log is open).
+//!
+//! Reading order: `segment` the bytes, `record` one write, `log` the files, `replay` the start, `writer` the thread.
+
+mod disk;
+mod error;
+mod log;
+mod record;
+mod replay;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+use uuid::Uuid;
+
+pub use disk::{Disk, DiskFile, MemoryDisk, RealDisk};
+pub use error::WalError;
+pub use log::SegmentLog;
+pub use record::{EncodedRecord, RecordEntry, RecordFault, WriteRecord};
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::model::{Sequence, TableId};
+use writer::{Message, WaitingWrite, Writer};
+
+/// What a writer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// The write survives a power cut.
+    Synced,
+    /// The write survives the end of the process. A power cut within about a second may take it.
+    Unsynced,
+}
+
+/// How much the log gathers and keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalSettings {
+    /// A segment of at least this size gets no further frame. Smaller segments go sooner, larger ones are fewer files.
+    pub segment_bytes: u64,
+    /// Encoded bytes of all writes that wait for the disk. At the limit `append` waits. Counted in KiB, each write at least
+    /// one; a larger write waits until it is alone. At most 4 TiB.
+    pub queue_bytes_max: usize,
+    /// A group that has reached this size takes no further write.
+    pub group_bytes_max: usize,
+    /// Writes without durability are synced when no write came for this long, and at the latest after a second.
+    pub unsynced_delay: Duration,
+}
+
+impl Default for WalSettings {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            segment_bytes: 64 * MIB as u64,
+            queue_bytes_max: 256 * MIB,
+            group_bytes_max: 64 * MIB,
+            unsynced_delay: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What the log has done since it was opened, and its size now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WalMetrics {
+    /// Bytes of all frames that were appended.
+    pub bytes_appended: u64,
+    /// Groups of writes that were appended.
+    pub groups: u64,
+    /// Writes that were appended.
+    pub records: u64,
+    /// Syncs of segments that succeeded, those of new headers included.
+    pub syncs: u64,
+    /// Writes, syncs and new segments that the disk refused.
+    pub failures: u64,
+    /// Segments on disk now.
+    pub segments: u64,
+    /// Bytes of all segments on disk now.
+    pub bytes_on_disk: u64,
+}
+
+/// Called on the commit thread for each write that is stored, in the order of sequences.
+pub type Publish = Box<dyn Fn(Sequence, &WriteRecord) + Send>;
+
+/// One permit of the queue stands for so many bytes.
+const PERMIT_BYTES: usize = 1024;
+
+/// The write-ahead log of one server.
+///
+/// Dropping it ends the commit thread after the writes that wait, and syncs them, but does not wait for that.
+#[derive(Debug)]
+pub struct Wal {
+    messages: mpsc::Sender<Message>,
+    queue: Arc<Semaphore>,
+    queue_permits: u32,
+    shared: Arc<Shared>,
+}
+
+/// What the commit thread tells everyone.
+#[derive(Debug, Default)]
+struct Shared {
+    metrics: Mutex<WalMetrics>,
+    next_sequence: AtomicU64,
+    /// The thread ended in order.
+    finished: AtomicBool,
+}
+
+impl Shared {
+    fn update(&self, log: &SegmentLog) {
+        *self.metrics.lock() = log.metrics();
+        self.next_sequence.store(log.next_sequence().get(), Ordering::Release);
+    }
+}
+
+impl Wal {
+    /// Replays the log, then starts its commit thread.
+    ///
+    /// `replay` gets every record that is there, in order, those that are in Parquet already included; its error stops the
+    /// start. No sequence below `first` is given to a write. `publish` is called on the commit thread for each write
+    /// that is stored, in the order of sequences, before its writer is told; it must be quick and must not wait for
+    /// another write.
+    ///
+    /// # Errors
+    /// Kind `Corrupt` if the log is damaged, has a gap or belongs to another catalog; `Unavailable` if the disk does not
+    /// answer; `Unsupported` if a later version wrote it; and the error of `replay`.
+    pub fn open(
+        settings: WalSettings,
+        disk: Arc<dyn Disk>,
+        catalog: Uuid,
+        first: Sequence,
+        clock: Arc<dyn Clock>,
+        replay: &mut dyn FnMut(Sequence, WriteRecord) -> Result<()>,
+        publish: Publish,
+    ) -> Result<Self> {
+        let log = SegmentLog::open(disk, settings.segment_bytes, catalog, first, Arc::clone(&clock), replay)?;
+        let shared = Arc::new(Shared::default());
+        shared.update(&log);
+        let queue_permits = permits_for(settings.queue_bytes_max);
+        let (sender, messages) = mpsc::channel();
+        let writer = Writer {
+            log,
+            settings,
+            clock,
+            messages,
+            held: None,
+            unsynced_since: None,
+            publish,
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new().name("wal-commit".to_owned()).spawn(move || writer.run());
+        thread.map_err(WalError::Thread)?;
+        Ok(Self { messages: sender, queue: Arc::new(Semaphore::new(queue_permits as usize)), queue_permits, shared })
+    }
+
+    /// Stores one write and returns its sequence once it is as durable as asked for, and published.
+    ///
+    /// Waits while the queue is full. A caller that stops waiting after its write has entered the queue does not take it
+    /// back.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses or the log is closed: whether the write is stored is then unknown, and writing it
+    /// again is safe.
+    pub async fn append(&self, record: WriteRecord, durability: Durability) -> Result<Sequence> {
+        // Before the queue: encoding is the caller's work and runs on as many cores as there are callers.
+        let encoded = EncodedRecord::encode(&record)?;
+        let permits = permits_for(encoded.bytes()).min(self.queue_permits);
+        let permit = Arc::clone(&self.queue).acquire_many_owned(permits).await.map_err(|_| WalError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let write = WaitingWrite { record, encoded, durability, answer, _permit: permit };
+        self.messages.send(Message::Append(write)).map_err(|_| self.gone())?;
+        answered.await.map_err(|_| self.gone())?
+    }
+
+    /// Everything of `table` up to `through` is in Parquet and the catalog says so: segments that hold nothing else go.
+    pub fn release(&self, table: TableId, through: Sequence) {
+        self.tell(Message::Release(table, through));
+    }
+
+    /// `table` was dropped: nothing of it is needed any more, nor will be.
+    pub fn forget(&self, table: TableId) {
+        self.tell(Message::Forget(table));
+    }
+
+    /// Bytes of all segments on disk.
+    pub fn bytes(&self) -> u64 {
+        self.shared.metrics.lock().bytes_on_disk
+    }
+
+    /// The newest sequence that was given to a write; zero before the first.
+    pub fn last_sequence(&self) -> Sequence {
+        Sequence::new(self.shared.next_sequence.load(Ordering::Acquire) - 1)
+    }
+
+    /// What the log has done since it was opened, and its size now.
+    pub fn metrics(&self) -> WalMetrics {
+        *self.shared.metrics.lock()
+    }
+
+    /// Refuses new writes, finishes those that wait, makes them safe, and removes the segments if every one is released.
+    ///
+    /// # Errors
+    /// `Unavailable` if the last sync failed. Closing again does nothing.
+    pub async fn close(&self) -> Result<()> {
+        self.queue.close();
+        let (answer, answered) = oneshot::channel();
+        if self.messages.send(Message::Close(answer)).is_ok()
+            && let Ok(closed) = answered.await
+        {
+            return closed;
+        }
+        if self.shared.finished.load(Ordering::Acquire) { Ok(()) } else { Err(WalError::Stopped.into()) }
+    }
+
+    fn tell(&self, message: Message) {
+        // A closed log has no segments to remove: the next start releases them again.
+        let _ = self.messages.send(message);
+    }
+
+    fn gone(&self) -> WalError {
+        if self.shared.finished.load(Ordering::Acquire) { WalError::Closed } else { WalError::Stopped }
+    }
+}
+
+/// The share of the queue that so many bytes take.
+fn permits_for(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,49 @@
+//! THE rule for two rows with one key, for buffer, persist, compaction and query alike.
+//!
+//! A point is its series key (all tags) and its time. Of several writes of one point, each field
+//! holds the value that was written last; a write that leaves a field out keeps the value from before.
+//! "Last" is the order of the runs, and inside one unsorted batch the order of its rows.
+//!
+//! Two entries: [`sort_run`] makes one batch sorted and unique; [`Merge`] joins runs that are.
+//! Sorted means: tags in the order of the series key, each ascending with nulls last, then time.
+//!
+//! Both avoid work per row where the series stays the same: rows are looked at as *stretches* of one
+//! series, keys are compared once a stretch ([`stretches`]), and columns are copied by index ([`assemble`]).
+//!
+//! Not here: which runs may share a point at all (`query::scan`), and when runs are merged (`engine::buffer`).
+
+mod assemble;
+mod merge;
+mod sort;
+mod stretches;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+pub use merge::{Merge, Step};
+pub use sort::sort_run;
+
+/// `batch` with exactly the columns of `schema`, by name: missing ones null, others left out.
+///
+/// # Errors
+/// If a column has another type than in `schema`, or a column that must not be null is missing.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let columns: Vec<ArrayRef> = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Arc::clone(column),
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        })
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}

@@ -1,0 +1,19 @@
+//! The words: plain values that every other room speaks.
+//!
+//! No async, no IO, no DataFusion, and no `Serialize`: what is stored or sent has its own type at
+//! that border (`engine::catalog::format`, `engine::wal::segment`, `server::flight::tickets`).
+
+mod data_file;
+mod ids;
+pub mod last_write_wins;
+mod names;
+mod rows;
+mod schema;
+mod time;
+
+pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
+pub use ids::{DatabaseId, FileId, Sequence, SequenceRange, TableId};
+pub use names::{ColumnName, DatabaseName, NameError, TableName, TIME_COLUMN};
+pub use rows::{Rows, TableRows, batch_bytes};
+pub use schema::{Column, ColumnKind, FieldType, SchemaError, TableSchema, Widened};
+pub use time::{Precision, TimeRange, Timestamp};

@@ -1,0 +1,76 @@
+//! One database as DataFusion sees it: catalog `public`, schema `iox`, a table for each table.
+//!
+//! A session has the tables of its own database and no way to name another's. `information_schema` is
+//! DataFusion's own view of what is here.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::datasource::TableType;
+use datafusion::error::Result as DataFusionResult;
+
+use super::table::Table;
+use super::{CATALOG, TABLE_SCHEMA};
+use crate::engine::Engine;
+use crate::model::DatabaseName;
+
+/// The tables of one database. The three traits are its three levels.
+#[derive(Debug, Clone)]
+pub(super) struct DatabaseTables {
+    engine: Arc<Engine>,
+    database: DatabaseName,
+}
+
+impl DatabaseTables {
+    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName) -> Self {
+        Self { engine, database }
+    }
+}
+
+impl CatalogProviderList for DatabaseTables {
+    /// Nothing can be registered: the catalog is the engine's.
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
+    }
+}
+
+impl CatalogProvider for DatabaseTables {
+    fn schema_names(&self) -> Vec<String> {
+        vec![TABLE_SCHEMA.to_owned()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == TABLE_SCHEMA).then(|| Arc::new(self.clone()) as Arc<dyn SchemaProvider>)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for DatabaseTables {
+    fn table_names(&self) -> Vec<String> {
+        // A database that is deleted while a query is planned has no tables.
+        let tables = self.engine.tables(&self.database).unwrap_or_default();
+        tables.iter().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        let Some(schema) = self.engine.table_schema(&self.database, name) else { return Ok(None) };
+        Ok(Some(Arc::new(Table::new(Arc::clone(&self.engine), self.database.clone(), name, schema))))
+    }
+
+    async fn table_type(&self, name: &str) -> DataFusionResult<Option<TableType>> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.engine.table_schema(&self.database, name).is_some()
+    }
+}

@@ -1,0 +1,184 @@
+//! Whose fault a failed query is: the query's, a limit's, the store's, the stored data's, or ours.
+//!
+//! DataFusion wraps errors in many layers, and Arrow and Parquet wrap them once more. The kind comes
+//! from the root: an error of our own reader keeps its kind on its way through a plan.
+
+use std::error::Error as StdError;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use parquet::errors::ParquetError;
+
+use crate::error::{Error, ErrorKind};
+
+/// Why a query was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum QueryError {
+    #[error("database not found: {0}")]
+    DatabaseNotFound(String),
+    #[error("the query has {bytes} bytes, more than the {bytes_max} that are allowed")]
+    TextTooLong { bytes: usize, bytes_max: usize },
+    #[error("the query has more than {count_max} {what}")]
+    TooComplex { what: &'static str, count_max: usize },
+    #[error("the query is empty")]
+    Empty,
+    #[error("the query holds {0} statements, send exactly one")]
+    NotOneStatement(usize),
+    #[error("queries are read-only: {0} is not allowed")]
+    ReadOnly(String),
+    #[error("no value for the parameter \"${0}\"")]
+    MissingParameter(String),
+    #[error("InfluxQL is not supported yet, use SQL")]
+    InfluxQl,
+    #[error("the query ran into a defect of the server: {0}")]
+    Panicked(String),
+    #[error("the query was stopped because the server is shutting down")]
+    Stopped,
+    #[error(transparent)]
+    DataFusion(#[from] DataFusionError),
+}
+
+impl From<QueryError> for Error {
+    fn from(error: QueryError) -> Self {
+        let kind = match &error {
+            QueryError::DatabaseNotFound(_) => ErrorKind::NotFound,
+            QueryError::TextTooLong { .. } => ErrorKind::TooLarge,
+            QueryError::TooComplex { .. }
+            | QueryError::Empty
+            | QueryError::NotOneStatement(_)
+            | QueryError::ReadOnly(_)
+            | QueryError::MissingParameter(_) => ErrorKind::Invalid,
+            QueryError::InfluxQl => ErrorKind::Unsupported,
+            QueryError::Panicked(_) => ErrorKind::Internal,
+            QueryError::Stopped => ErrorKind::Unavailable,
+            QueryError::DataFusion(inner) => return from_datafusion(inner),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// The kind of the root, and the words that help most: our own where it is our own error.
+fn from_datafusion(error: &DataFusionError) -> Error {
+    let (kind, own) = root(error);
+    match own {
+        Some(own) => Error::new(kind, own.report()),
+        None => Error::new(kind, error.strip_backtrace()),
+    }
+}
+
+fn root(error: &DataFusionError) -> (ErrorKind, Option<&Error>) {
+    let kind = match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => return root(inner),
+        DataFusionError::Shared(inner) => return root(inner),
+        DataFusionError::Collection(errors) => match errors.first() {
+            Some(first) => return root(first),
+            None => ErrorKind::Internal,
+        },
+        DataFusionError::ArrowError(inner, _) => return root_of_arrow(inner),
+        DataFusionError::ParquetError(inner) => return root_of_parquet(inner),
+        DataFusionError::External(inner) => return root_of_any(inner.as_ref()),
+        DataFusionError::ObjectStore(inner) => kind_of_store(inner),
+        DataFusionError::IoError(_) => ErrorKind::Unavailable,
+        DataFusionError::ResourcesExhausted(_) => ErrorKind::Exhausted,
+        DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
+        // An error while rows are computed comes from the values or from the expression: a cast, a
+        // division by zero, an argument out of range.
+        DataFusionError::SQL(..)
+        | DataFusionError::Plan(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::Configuration(_)
+        | DataFusionError::Execution(_)
+        | DataFusionError::Substrait(_) => ErrorKind::Invalid,
+        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) | DataFusionError::Ffi(_) => {
+            ErrorKind::Internal
+        }
+    };
+    (kind, None)
+}
+
+fn root_of_arrow(error: &ArrowError) -> (ErrorKind, Option<&Error>) {
+    let kind = match error {
+        ArrowError::ExternalError(inner) => return root_of_any(inner.as_ref()),
+        ArrowError::MemoryError(_) | ArrowError::OffsetOverflowError(_) => ErrorKind::Exhausted,
+        ArrowError::IoError(..) => ErrorKind::Unavailable,
+        ArrowError::ParquetError(_) => ErrorKind::Corrupt,
+        ArrowError::NotYetImplemented(_) => ErrorKind::Unsupported,
+        ArrowError::SchemaError(_) | ArrowError::CDataInterface(_) | ArrowError::IpcError(_) => ErrorKind::Internal,
+        _ => ErrorKind::Invalid,
+    };
+    (kind, None)
+}
+
+fn root_of_parquet(error: &ParquetError) -> (ErrorKind, Option<&Error>) {
+    match error {
+        ParquetError::External(inner) => root_of_any(inner.as_ref()),
+        _ => (ErrorKind::Corrupt, None),
+    }
+}
+
+/// Looks through an error of unknown type and the causes below it.
+fn root_of_any<'a>(error: &'a (dyn StdError + 'static)) -> (ErrorKind, Option<&'a Error>) {
+    let mut cause: Option<&'a (dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return (own.kind(), Some(own));
+        }
+        if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+            return root(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<ArrowError>() {
+            return root_of_arrow(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<ParquetError>() {
+            return root_of_parquet(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<object_store::Error>() {
+            return (kind_of_store(inner), None);
+        }
+        if error.is::<std::io::Error>() {
+            return (ErrorKind::Unavailable, None);
+        }
+        cause = error.source();
+    }
+    (ErrorKind::Internal, None)
+}
+
+/// An object that the catalog names and the store lacks is damage, not an outage.
+fn kind_of_store(error: &object_store::Error) -> ErrorKind {
+    match error {
+        object_store::Error::NotFound { .. } => ErrorKind::Corrupt,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_root_of_an_error_decides_its_kind() {
+        let own = || Box::new(Error::new(ErrorKind::Corrupt, "block 3 of \"a.parquet\" fails its checksum"));
+        let wrapped = DataFusionError::ParquetError(Box::new(ParquetError::External(own()))).context("scan");
+        let shared = DataFusionError::Shared(Arc::new(DataFusionError::ArrowError(
+            Box::new(ArrowError::ExternalError(Box::new(wrapped))),
+            None,
+        )));
+        let error = Error::from(QueryError::from(shared));
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.to_string(), "block 3 of \"a.parquet\" fails its checksum");
+
+        for (error, kind) in [
+            (DataFusionError::Plan("no such column".to_owned()), ErrorKind::Invalid),
+            (DataFusionError::NotImplemented("x".to_owned()), ErrorKind::Unsupported),
+            (DataFusionError::ResourcesExhausted("x".to_owned()).context("sort"), ErrorKind::Exhausted),
+            (DataFusionError::Internal("x".to_owned()), ErrorKind::Internal),
+            (DataFusionError::from(ArrowError::DivideByZero), ErrorKind::Invalid),
+            (DataFusionError::from(std::io::Error::other("disk")), ErrorKind::Unavailable),
+            (DataFusionError::from(ParquetError::EOF("short".to_owned())), ErrorKind::Corrupt),
+        ] {
+            assert_eq!(Error::from(QueryError::from(error)).kind(), kind);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Answers: SQL over one instant of one database. DataFusion lives here and nowhere below.
+//!
+//! [`Queries::plan`] turns text into a plan whose schema is known, [`PlannedQuery::run`] into a stream of
+//! batches of that schema.
+//!
+//! | file | |
+//! |---|---|
+//! | [`limits`], [`statement`] | which texts are planned at all |
+//! | [`session`], [`catalog`], [`functions`] | what a text can name |
+//! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
+//! | [`stream`], [`wire`] | how results leave |
+//! | [`error`] | whose fault it is when they don't |
+//!
+//! Always true:
+//! - queries read: no text changes a row, a table, a setting or a file, or reads anything but its database;
+//! - a query sees one instant of each table, taken once;
+//! - the announced schema is the schema of every batch;
+//! - planning and running happen on the CPU runtime, never on the caller's thread.
+//!
+//! Not here: sessions, tickets, formats of a protocol (`server`).
+
+mod catalog;
+mod deduplicate;
+mod error;
+mod functions;
+mod limits;
+mod scan;
+mod session;
+mod statement;
+mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES, InformationSchemaProvider};
+use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use futures::FutureExt;
+use tokio::runtime::Handle;
+
+use crate::engine::Engine;
+use crate::engine::store::checked::MetadataCache;
+use crate::error::{Error, Result};
+use crate::model::DatabaseName;
+use error::QueryError;
+use scan::FileAccess;
+use session::Sessions;
+use stream::{DroppedOnCpu, on_cpu};
+
+pub use stream::QueryStream;
+
+/// The one catalog that every database is seen as.
+pub const CATALOG: &str = "public";
+
+/// The schema of user tables.
+pub const TABLE_SCHEMA: &str = "iox";
+
+/// What queries may use.
+#[derive(Debug, Clone)]
+pub struct QuerySettings {
+    /// Memory of all queries together, in bytes: sorts, joins and groups spill or fail past it.
+    pub memory_bytes: usize,
+    /// Partitions of a plan: how many threads one query uses.
+    pub threads: usize,
+    /// Longest text of a query, in bytes.
+    pub text_bytes_max: usize,
+    /// Where sorts, joins and groups spill to; without it they fail when memory is used up.
+    pub scratch: Option<PathBuf>,
+    /// Most bytes that one call of a function which makes text or lists longer may make for one batch.
+    pub value_bytes_max: usize,
+    /// Memory of cached metadata of files, in bytes.
+    pub metadata_bytes_max: usize,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            text_bytes_max: 256 << 10,
+            scratch: None,
+            value_bytes_max: 64 << 20,
+            metadata_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// The language of a query's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// DataFusion's SQL.
+    Sql,
+    /// The language of InfluxDB 1.
+    InfluxQl,
+}
+
+/// A value for a `$name` in the text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameter {
+    /// No value, of whatever type is wanted.
+    Null,
+    /// True or false.
+    Boolean(bool),
+    /// 64-bit signed.
+    Integer(i64),
+    /// 64-bit unsigned.
+    Unsigned(u64),
+    /// 64-bit floating point.
+    Float(f64),
+    /// UTF-8 text.
+    String(String),
+}
+
+/// A question to one database.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Whose tables.
+    pub database: DatabaseName,
+    /// How to read the text.
+    pub language: Language,
+    /// The text: one statement.
+    pub text: String,
+    /// Values by name, without the `$`. Those of `$1`, or of the first `?`, are named `1`, and so on. Names
+    /// that the text does not use are ignored.
+    pub parameters: Vec<(String, Parameter)>,
+}
+
+/// A parameter that a text uses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedParameter {
+    /// The name without the `$`.
+    pub name: String,
+    /// What it is compared with or assigned to, as on the wire; `None` if the text doesn't say.
+    pub data_type: Option<DataType>,
+}
+
+/// What kind of table a listing shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableKind {
+    /// A user's table.
+    Table,
+    /// A view of what there is.
+    View,
+    /// A table about the server itself.
+    System,
+}
+
+/// A table that can be queried.
+#[derive(Debug, Clone)]
+pub struct ListedTable {
+    /// The schema that it is in.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// What kind of table.
+    pub kind: TableKind,
+    /// Its columns as they come out of `SELECT *`.
+    pub columns: SchemaRef,
+}
+
+/// Plans and runs queries. Shared as an `Arc`.
+pub struct Queries {
+    engine: Arc<Engine>,
+    sessions: Arc<Sessions>,
+    settings: QuerySettings,
+    cpu: Handle,
+}
+
+impl std::fmt::Debug for Queries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queries").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Queries {
+    /// Queries over the databases of `engine`. `cpu` plans and runs, on threads with stacks of at least 16 MiB;
+    /// `io` waits for the object store.
+    ///
+    /// # Errors
+    /// `Unavailable` if the scratch directory can't be used.
+    pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Handle, io: Handle) -> Result<Self> {
+        let metadata = MetadataCache::new(settings.metadata_bytes_max as u64);
+        let access = Arc::new(FileAccess::new(engine.store().clone(), metadata, io));
+        let sessions = Sessions::new(Arc::clone(&engine), &settings, access).map_err(QueryError::from)?;
+        Ok(Self { engine, sessions: Arc::new(sessions), settings, cpu })
+    }
+
+    /// Parses and plans. The result knows its schema even where parameters have no value yet.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown database; `Invalid` for a text that is no query, does not fit the tables,
+    /// or would change something; `TooLarge` for a text that is too long; `Unsupported` for InfluxQL and for SQL
+    /// that is not implemented.
+    pub async fn plan(&self, query: Query) -> Result<PlannedQuery> {
+        if !self.engine.database_exists(&query.database) {
+            return Err(QueryError::DatabaseNotFound(query.database.to_string()).into());
+        }
+        if query.language == Language::InfluxQl {
+            return Err(QueryError::InfluxQl.into());
+        }
+        let session = self.sessions.open(&query.database);
+        let (text_bytes_max, cpu) = (self.settings.text_bytes_max, self.cpu.clone());
+        let work = async move { plan(session, &query, text_bytes_max, &cpu).await };
+        Ok(on_cpu(&self.cpu, work).await?)
+    }
+
+    /// Everything that can be queried in a database: user tables, then views, each by name.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown database.
+    pub fn listing(&self, database: &DatabaseName) -> Result<Vec<ListedTable>> {
+        let mut listing = Vec::new();
+        for view in INFORMATION_SCHEMA_TABLES.iter().filter(|view| **view != statement::SETTINGS_VIEW) {
+            listing.push(ListedTable {
+                schema: INFORMATION_SCHEMA.to_owned(),
+                name: (*view).to_owned(),
+                kind: TableKind::View,
+                columns: wire::wire_schema(&self.view(database, view)?.schema()),
+            });
+        }
+        for name in self.engine.tables(database)? {
+            // One that is deleted meanwhile is left out.
+            if let Some(schema) = self.engine.table_schema(database, name.as_str()) {
+                listing.push(ListedTable {
+                    schema: TABLE_SCHEMA.to_owned(),
+                    name: name.as_str().to_owned(),
+                    kind: TableKind::Table,
+                    columns: wire::wire_schema(schema.arrow()),
+                });
+            }
+        }
+        listing.sort_by(|a, b| (a.kind, &a.schema, &a.name).cmp(&(b.kind, &b.schema, &b.name)));
+        Ok(listing)
+    }
+
+    fn view(&self, database: &DatabaseName, name: &str) -> Result<Arc<dyn TableProvider>> {
+        let session = self.sessions.open(database);
+        let views = InformationSchemaProvider::new(Arc::clone(session.catalog_list()));
+        // The trait waits for catalogs that are far away; this one is at hand.
+        let view = views.table(name).now_or_never().and_then(|view| view.ok().flatten());
+        view.ok_or_else(|| Error::internal(format!("no view \"{name}\"")))
+    }
+}
+
+/// A query whose schema is known and that has not begun.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    schema: SchemaRef,
+    is_ordered: bool,
+    parameters: Vec<PlannedParameter>,
+    missing: Option<String>,
+    work: DroppedOnCpu<(SessionState, LogicalPlan)>,
+    cpu: Handle,
+}
+
+impl PlannedQuery {
+    /// What every batch will have: plain types only, every column nullable.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Whether the text asks for an order.
+    pub fn ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// The parameters of the text: numbered ones in order, then named ones by name.
+    pub fn parameters(&self) -> &[PlannedParameter] {
+        &self.parameters
+    }
+
+    /// Starts the query. The rows are those of this moment.
+    ///
+    /// # Errors
+    /// `Invalid` if a parameter has no value or an expression can't be computed; `Exhausted` if a limit is
+    /// reached; and whatever reading may say.
+    pub async fn run(self) -> Result<QueryStream> {
+        if let Some(name) = self.missing {
+            return Err(QueryError::MissingParameter(name).into());
+        }
+        let (cpu, work) = (self.cpu, self.work);
+        let plan = on_cpu(&cpu, async move {
+            let Some((session, plan)) = work.take() else { return Err(QueryError::Stopped) };
+            let plan = session.create_physical_plan(&plan).await?;
+            Ok(execute_stream(plan, session.task_ctx())?)
+        });
+        let plan = plan.await?;
+        Ok(QueryStream::start(&cpu, self.schema, plan))
+    }
+}
+
+async fn plan(
+    session: SessionState,
+    query: &Query,
+    text_bytes_max: usize,
+    cpu: &Handle,
+) -> Result<PlannedQuery, QueryError> {
+    let statement = statement::parse(&query.text, text_bytes_max)?;
+    let unbound = session.statement_to_plan(statement).await?;
+    statement::check_plan(&unbound)?;
+
+    let parameters = parameters(&unbound)?;
+    let has_value = |parameter: &&PlannedParameter| query.parameters.iter().any(|(name, _)| *name == parameter.name);
+    let missing = parameters.iter().find(|parameter| !has_value(parameter)).map(|parameter| parameter.name.clone());
+    let plan = match missing {
+        // Coercion needs the types of all values; the schema is good enough without.
+        Some(_) => unbound,
+        None => coerce(&session, bind(unbound, &query.parameters)?)?,
+    };
+    Ok(PlannedQuery {
+        schema: wire::wire_schema(plan.schema().as_arrow()),
+        is_ordered: is_ordered(&plan),
+        parameters,
+        missing,
+        work: DroppedOnCpu::new((session, plan), cpu),
+        cpu: cpu.clone(),
+    })
+}
+
+fn parameters(plan: &LogicalPlan) -> Result<Vec<PlannedParameter>, QueryError> {
+    let types = plan.get_parameter_types()?;
+    let parameter = |name: String| {
+        let data_type = types.get(&format!("${name}")).cloned().flatten();
+        PlannedParameter { name, data_type: data_type.as_ref().map(wire::wire_type) }
+    };
+    Ok(statement::parameter_names(plan)?.into_iter().map(parameter).collect())
+}
+
+fn bind(plan: LogicalPlan, parameters: &[(String, Parameter)]) -> Result<LogicalPlan, QueryError> {
+    if parameters.is_empty() {
+        return Ok(plan);
+    }
+    let value = |(name, parameter): &(String, Parameter)| (name.clone(), scalar_value(parameter));
+    Ok(plan.with_param_values(parameters.iter().map(value).collect::<Vec<_>>())?)
+}
+
+fn scalar_value(parameter: &Parameter) -> ScalarValue {
+    match parameter {
+        Parameter::Null => ScalarValue::Null,
+        Parameter::Boolean(value) => ScalarValue::Boolean(Some(*value)),
+        Parameter::Integer(value) => ScalarValue::Int64(Some(*value)),
+        Parameter::Unsigned(value) => ScalarValue::UInt64(Some(*value)),
+        Parameter::Float(value) => ScalarValue::Float64(Some(*value)),
+        Parameter::String(value) => ScalarValue::Utf8(Some(value.clone())),
+    }
+}
+
+/// Settles the types of all expressions, so that the announced schema is that of the result: only then is it
+/// known, for instance, that the union of integers and floats has floats.
+fn coerce(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    // EXPLAIN shows the plan as it was written; it is coerced when it runs.
+    if let LogicalPlan::Explain(_) = plan {
+        return Ok(plan);
+    }
+    Ok(session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})?)
+}
+
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        _ => false,
+    }
+}

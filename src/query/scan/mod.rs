@@ -1,0 +1,258 @@
+//! How a table is read: each part as cheaply as it allows, joined by a union.
+//!
+//! ```text
+//!                         UnionExec
+//!            ┌────────────────┼──────────────────┐
+//!   DataSourceExec     DataSourceExec     DeduplicateExec
+//!   (Parquet, alone)   (buffer, alone)    ├── DataSourceExec   oldest writes
+//!                                         ├── …
+//!                                         └── DataSourceExec   newest writes
+//! ```
+//!
+//! 1. Units that no filter lets pass are left out ([`prune`]).
+//! 2. The others are grouped by overlap ([`units`]). A unit that stands alone is read as it is: filters, limits,
+//!    statistics and orderings go all the way down.
+//! 3. Units that overlap go through [`DeduplicateExec`]. Only filters on the key go below it: a filter on
+//!    a field would hide the write that replaces a value.
+//!
+//! Always true: each point of the snapshot comes out once, with the values of its last writes.
+
+mod buffered;
+mod parquet;
+mod prune;
+mod units;
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::DFSchema;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+
+pub(super) use parquet::{FileAccess, STORE_URL};
+
+use super::deduplicate::DeduplicateExec;
+use crate::engine::TableSnapshot;
+use crate::engine::buffer::BufferedRun;
+use crate::model::{DataFile, TableSchema, TimeRange};
+use prune::Filters;
+use units::{Covers, Slots};
+
+/// Something that is sorted by key and unique in it.
+#[derive(Debug, Clone)]
+enum Unit {
+    /// One row group of a file.
+    RowGroup { file: Arc<DataFile>, number: usize },
+    /// Rows of a buffered run: all, or those at these places of the sorted run.
+    Rows { run: Arc<BufferedRun>, rows: Option<Vec<u32>>, time: TimeRange },
+}
+
+impl Covers for Unit {
+    fn time(&self) -> TimeRange {
+        match self {
+            Self::RowGroup { file, number } => file.row_groups[*number].time,
+            Self::Rows { time, .. } => *time,
+        }
+    }
+}
+
+/// A plan for the rows of `snapshot` that may pass `filters`, with the columns of `output`.
+///
+/// # Errors
+/// If a filter does not fit the table, or buffered rows can't be sorted; both are defects.
+pub(super) fn plan(
+    state: &dyn Session,
+    access: &Arc<FileAccess>,
+    snapshot: &TableSnapshot,
+    output: &SchemaRef,
+    filters: &[Expr],
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let scan = Scan { state, access, table: &snapshot.schema, output };
+    let filters = Filters::new(state, &snapshot.schema, filters)?;
+    let units = cut_into_units(snapshot, &filters)?;
+
+    let (mut alone, mut overlapping) = (Vec::new(), Vec::new());
+    for mut component in units::components(units) {
+        match component.pop() {
+            Some(unit) if component.is_empty() => alone.push(unit),
+            Some(unit) => {
+                component.push(unit);
+                overlapping.push(component);
+            }
+            None => {}
+        }
+    }
+
+    let mut parts = scan.alone(filters.keep_by_all_columns(alone)?)?;
+    parts.extend(scan.merged(overlapping, &filters)?);
+    match parts.is_empty() {
+        true => Ok(Arc::new(EmptyExec::new(Arc::clone(output)))),
+        false => UnionExec::try_new(parts),
+    }
+}
+
+/// What may hold rows that pass, oldest writes first.
+fn cut_into_units(snapshot: &TableSnapshot, filters: &Filters) -> DataFusionResult<Vec<Unit>> {
+    let row_groups = snapshot.files.iter().flat_map(|file| {
+        (0..file.row_groups.len()).map(|number| Unit::RowGroup { file: Arc::clone(file), number })
+    });
+    let mut units = filters.keep_by_key(row_groups.collect())?;
+    let slots = Slots::new(units.iter().map(Covers::time).collect());
+
+    let runs = snapshot.runs.iter().map(|run| Unit::Rows { run: Arc::clone(run), rows: None, time: run.time() });
+    let mut pieces = Vec::new();
+    for unit in filters.keep_by_key(runs.collect())? {
+        match unit {
+            Unit::Rows { run, time, .. } if !slots.holds_whole(&time) => {
+                let times = buffered::times(&run)?;
+                let cut = slots.cut(&times).into_iter();
+                pieces.extend(cut.map(|piece| Unit::Rows { run: Arc::clone(&run), rows: piece.rows, time: piece.time }));
+            }
+            whole => pieces.push(whole),
+        }
+    }
+    units.extend(filters.keep_by_key(pieces)?);
+    Ok(units)
+}
+
+/// What every part of one scan needs.
+struct Scan<'a> {
+    state: &'a dyn Session,
+    access: &'a Arc<FileAccess>,
+    table: &'a TableSchema,
+    output: &'a SchemaRef,
+}
+
+impl Scan<'_> {
+    fn partitions(&self) -> usize {
+        self.state.config().target_partitions().max(1)
+    }
+
+    /// Units that share no point with any other.
+    fn alone(&self, units: Vec<Unit>) -> DataFusionResult<Vec<Arc<dyn ExecutionPlan>>> {
+        let (mut row_groups, mut rows) = (Vec::new(), Vec::new());
+        for unit in units {
+            match unit {
+                Unit::RowGroup { file, number } => row_groups.push((file, number)),
+                Unit::Rows { run, rows: selected, .. } => rows.push((run, selected)),
+            }
+        }
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if !row_groups.is_empty() {
+            parts.push(parquet::scan(self, self.output, row_groups, self.partitions())?);
+        }
+        if !rows.is_empty() {
+            parts.push(buffered::scan(self, self.output, rows, self.partitions())?);
+        }
+        Ok(parts)
+    }
+
+    /// Components of units that may share points, merged by the rule of the model.
+    fn merged(
+        &self,
+        components: Vec<Vec<Unit>>,
+        filters: &Filters,
+    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+        if components.is_empty() {
+            return Ok(None);
+        }
+        let columns = self.with_key_columns();
+        let predicate = filters.on_key(self.state, &columns)?;
+        let mut inputs = Vec::with_capacity(components.len());
+        for component in components {
+            let plans = component.into_iter().map(|unit| self.input(&columns, unit, predicate.as_ref()));
+            inputs.push(plans.collect::<DataFusionResult<Vec<_>>>()?);
+        }
+        let partitions = spread(inputs, self.partitions());
+        let merged = DeduplicateExec::try_new(Arc::new(self.table.clone()), columns, partitions)?;
+        self.without_extra_columns(Arc::new(merged)).map(Some)
+    }
+
+    /// One input of a merge. Files take the filters that DataFusion pushes through the merge; buffered rows
+    /// are filtered here, since they are in memory and take none.
+    fn input(
+        &self,
+        columns: &SchemaRef,
+        unit: Unit,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        match unit {
+            Unit::RowGroup { file, number } => parquet::scan(self, columns, vec![(file, number)], 1),
+            Unit::Rows { run, rows, .. } => {
+                let source = buffered::scan(self, columns, vec![(run, rows)], 1)?;
+                match predicate {
+                    Some(predicate) => Ok(Arc::new(FilterExec::try_new(Arc::clone(predicate), source)?)),
+                    None => Ok(source),
+                }
+            }
+        }
+    }
+
+    /// The columns that are asked for and those of the key, in the table's order.
+    fn with_key_columns(&self) -> SchemaRef {
+        let wanted = |name: &str| self.output.field_with_name(name).is_ok() || self.table.sort_key().any(|key| key == name);
+        let fields = self.table.arrow().fields().iter().filter(|field| wanted(field.name()));
+        Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+    }
+
+    fn without_extra_columns(&self, plan: Arc<dyn ExecutionPlan>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        if plan.schema().fields() == self.output.fields() {
+            return Ok(plan);
+        }
+        let mut columns = Vec::with_capacity(self.output.fields().len());
+        for field in self.output.fields() {
+            let column = Column::new_with_schema(field.name(), &plan.schema())?;
+            columns.push(ProjectionExpr { expr: Arc::new(column), alias: field.name().clone() });
+        }
+        Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
+    }
+}
+
+/// Deals items to at most `partitions` partitions, neighbours together.
+fn spread<T>(items: Vec<T>, partitions: usize) -> Vec<Vec<T>> {
+    let per_partition = items.len().div_ceil(partitions.max(1)).max(1);
+    let mut items = items.into_iter().peekable();
+    let mut spread = Vec::new();
+    while items.peek().is_some() {
+        spread.push(items.by_ref().take(per_partition).collect());
+    }
+    spread
+}
+
+/// The order of a sorted run as far as `schema` has its columns; `None` if not even the first.
+pub(super) fn key_ordering(table: &TableSchema, schema: &Schema) -> Option<LexOrdering> {
+    let options = SortOptions { descending: false, nulls_first: false };
+    let columns = table.sort_key().map_while(|name| Column::new_with_schema(name, schema).ok());
+    LexOrdering::new(columns.map(|column| PhysicalSortExpr::new(Arc::new(column), options)))
+}
+
+/// `schema` with the names that DataFusion's expressions refer to.
+fn unqualified(schema: &Schema) -> DataFusionResult<DFSchema> {
+    DFSchema::try_from(schema.clone())
+}
+
+/// An error of the engine as DataFusion carries it, so that its kind comes out at the end.
+fn from_engine(error: crate::error::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn items_are_dealt_in_neighbourhoods() {
+        assert_eq!(spread((0..5).collect(), 2), [vec![0, 1, 2], vec![3, 4]]);
+        assert_eq!(spread((0..2).collect(), 8), [vec![0], vec![1]]);
+        assert_eq!(spread(Vec::<u8>::new(), 2), Vec::<Vec<u8>>::new());
+    }
+}

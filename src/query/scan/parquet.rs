@@ -1,0 +1,220 @@
+//! Files as a source: row groups chosen beforehand, read through the engine's checked reader.
+//!
+//! The catalog's facts become DataFusion's statistics, so that counts and extremes need no reading and files
+//! that a filter rules out are never opened.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Fields, Schema, SchemaRef};
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_datafusion_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use parquet::arrow::async_reader::AsyncFileReader;
+use tokio::runtime::Handle;
+
+use super::{Scan, key_ordering};
+use crate::engine::store::Store;
+use crate::engine::store::checked::{CheckedReader, MetadataCache};
+use crate::model::{DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
+
+/// The one place that plans read from. It is no address: only this room knows what stands behind it.
+pub(in crate::query) const STORE_URL: &str = "flightline://store/";
+
+/// How files are opened: every byte is checked, metadata is cached, waiting is done on the I/O runtime.
+#[derive(Debug)]
+pub(in crate::query) struct FileAccess {
+    store: Store,
+    metadata: MetadataCache,
+    io: Handle,
+}
+
+impl FileAccess {
+    pub(in crate::query) fn new(store: Store, metadata: MetadataCache, io: Handle) -> Self {
+        Self { store, metadata, io }
+    }
+}
+
+impl ParquetFileReaderFactory for FileAccess {
+    fn create_reader(
+        &self,
+        _: usize,
+        file: PartitionedFile,
+        _: Option<usize>,
+        _: &ExecutionPlanMetricsSet,
+    ) -> DataFusionResult<Box<dyn AsyncFileReader + Send>> {
+        let known = file
+            .extension::<Arc<DataFile>>()
+            .ok_or_else(|| internal_datafusion_err!("no facts about file \"{}\"", file.path()))?;
+        let reader =
+            CheckedReader::new(self.store.clone(), Arc::clone(known), self.metadata.clone(), self.io.clone());
+        Ok(Box::new(reader))
+    }
+}
+
+/// A row group of a file.
+pub(super) type Chosen = (Arc<DataFile>, usize);
+
+/// A source of these row groups with the columns of `schema`, in at most `partitions` partitions of
+/// about as many rows, each a stretch of time.
+pub(super) fn scan(
+    scan: &Scan<'_>,
+    schema: &SchemaRef,
+    row_groups: Vec<Chosen>,
+    partitions: usize,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let table = scan.table.arrow();
+    let columns = schema.fields().iter().map(|field| table.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
+    let known = whole_statistics(table, &row_groups)?;
+    let groups = balance(row_groups, partitions);
+    let is_sorted = groups.iter().all(|group| group.len() == 1) || scan.table.tags().is_empty();
+
+    let file_groups = groups.into_iter().map(|group| file_group(table, group)).collect::<DataFusionResult<Vec<_>>>()?;
+
+    let options = scan.state.config_options().execution.parquet.clone();
+    let options = TableParquetOptions { global: options, ..TableParquetOptions::default() };
+    let source = ParquetSource::new(Arc::clone(table))
+        .with_table_parquet_options(options)
+        .with_parquet_file_reader_factory(Arc::clone(scan.access) as Arc<dyn ParquetFileReaderFactory>);
+    let mut config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, Arc::new(source))
+        .with_file_groups(file_groups)
+        .with_statistics(known)
+        .with_projection_indices(Some(columns))?;
+    if let Some(ordering) = key_ordering(scan.table, table).filter(|_| is_sorted) {
+        config = config.with_output_ordering(vec![ordering]);
+    }
+    Ok(DataSourceExec::from_data_source(config.build()))
+}
+
+/// Deals row groups to partitions by time, so that each gets about as many rows.
+fn balance(mut row_groups: Vec<Chosen>, partitions: usize) -> Vec<Vec<Chosen>> {
+    row_groups.sort_by_key(|(file, number)| file.row_groups[*number].time.min);
+    let rows: u64 = row_groups.iter().map(|(file, number)| file.row_groups[*number].rows).sum();
+    let share = rows.div_ceil(partitions.max(1) as u64).max(1);
+    let mut groups: Vec<(u64, Vec<Chosen>)> = Vec::new();
+    let mut dealt = 0;
+    for (file, number) in row_groups {
+        // By the row in its middle, so that a large row group goes where most of it belongs.
+        let rows = file.row_groups[number].rows;
+        let partition = (dealt + rows / 2) / share;
+        dealt += rows;
+        match groups.last_mut() {
+            Some((last, group)) if *last == partition => group.push((file, number)),
+            _ => groups.push((partition, vec![(file, number)])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// What is known of all chosen row groups together. Not the sum over partitions: of a file that is dealt to two
+/// of them less is known in each.
+fn whole_statistics(table: &Schema, row_groups: &[Chosen]) -> DataFusionResult<Statistics> {
+    let files = by_file(row_groups.to_vec());
+    let known: Vec<Statistics> = files.iter().map(|(file, numbers)| statistics(table, file, numbers)).collect();
+    Statistics::try_merge_iter(&known, table)
+}
+
+fn file_group(table: &Schema, row_groups: Vec<Chosen>) -> DataFusionResult<FileGroup> {
+    let files = by_file(row_groups).into_iter().map(|(file, numbers)| partitioned_file(table, file, &numbers));
+    let files: Vec<PartitionedFile> = files.collect();
+    let known = Statistics::try_merge_iter(files.iter().filter_map(|file| file.statistics.as_deref()), table)?;
+    Ok(FileGroup::new(files).with_statistics(Arc::new(known)))
+}
+
+/// The files with their chosen row groups, in the order in which they first occur.
+fn by_file(row_groups: Vec<Chosen>) -> Vec<(Arc<DataFile>, Vec<usize>)> {
+    let mut places: HashMap<FileId, usize> = HashMap::new();
+    let mut files: Vec<(Arc<DataFile>, Vec<usize>)> = Vec::new();
+    for (file, number) in row_groups {
+        let place = *places.entry(file.id).or_insert(files.len());
+        match files.get_mut(place) {
+            Some((_, numbers)) => numbers.push(number),
+            None => files.push((file, vec![number])),
+        }
+    }
+    files
+}
+
+fn partitioned_file(table: &Schema, file: Arc<DataFile>, numbers: &[usize]) -> PartitionedFile {
+    let statistics = statistics(table, &file, numbers);
+    let mut partitioned = PartitionedFile::new(file.path.clone(), file.bytes).with_statistics(Arc::new(statistics));
+    if numbers.len() < file.row_groups.len() {
+        let mut access = ParquetAccessPlan::new_none(file.row_groups.len());
+        for number in numbers {
+            access.scan(*number);
+        }
+        partitioned = partitioned.with_extension(access);
+    }
+    partitioned.with_arrow_schema(file_schema(table, &file)).with_extension(file)
+}
+
+/// The columns of a file: those of which it holds a value, and the time. Known from the catalog, so that the
+/// reader need not decode it from the footer.
+fn file_schema(table: &Schema, file: &DataFile) -> SchemaRef {
+    let is_there = |name: &str| name == TIME_COLUMN || file.columns.iter().any(|column| column.name.as_str() == name);
+    let fields: Fields = table.fields().iter().filter(|field| is_there(field.name())).cloned().collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// What is known of the chosen row groups. The catalog knows columns by file: of a part of it only what
+/// then holds for every row.
+fn statistics(table: &Schema, file: &DataFile, numbers: &[usize]) -> Statistics {
+    let chosen = || numbers.iter().map(|number| file.row_groups[*number]);
+    let rows: u64 = chosen().map(|row_group| row_group.rows).sum();
+    let whole = numbers.len() == file.row_groups.len();
+    let share = file.bytes * rows / file.rows.max(1);
+    let columns = table.fields().iter().map(|field| {
+        if field.name() == TIME_COLUMN {
+            return time_statistics(chosen().map(|row_group| row_group.time));
+        }
+        let Some(known) = file.columns.iter().find(|column| column.name.as_str() == field.name()) else {
+            return ColumnStatistics::new_unknown().with_null_count(Precision::Exact(rows as usize));
+        };
+        let mut column = ColumnStatistics::new_unknown();
+        column.null_count = match known.nulls {
+            nulls if whole => Precision::Exact(nulls as usize),
+            0 => Precision::Exact(0),
+            nulls if nulls == file.rows => Precision::Exact(rows as usize),
+            _ => Precision::Absent,
+        };
+        if let Some((min, max)) = &known.bounds {
+            let precision = |value| if whole { Precision::Exact(value) } else { Precision::Inexact(value) };
+            column.min_value = precision(scalar_value(min));
+            column.max_value = precision(scalar_value(max));
+        }
+        column
+    });
+    Statistics {
+        num_rows: Precision::Exact(rows as usize),
+        total_byte_size: Precision::Inexact(share as usize),
+        column_statistics: columns.collect(),
+    }
+}
+
+fn time_statistics(times: impl Iterator<Item = TimeRange>) -> ColumnStatistics {
+    let mut column = ColumnStatistics::new_unknown().with_null_count(Precision::Exact(0));
+    if let Some(time) = times.reduce(|a, b| a.union(&b)) {
+        let at = |nanos| Precision::Exact(ScalarValue::TimestampNanosecond(Some(nanos), None));
+        column.min_value = at(time.min.as_nanos());
+        column.max_value = at(time.max.as_nanos());
+    }
+    column
+}
+
+fn scalar_value(value: &Scalar) -> ScalarValue {
+    match value {
+        Scalar::Float(value) => ScalarValue::Float64(Some(*value)),
+        Scalar::Integer(value) => ScalarValue::Int64(Some(*value)),
+        Scalar::Unsigned(value) => ScalarValue::UInt64(Some(*value)),
+        Scalar::String(value) => ScalarValue::Utf8(Some(value.clone())),
+        Scalar::Boolean(value) => ScalarValue::Boolean(Some(*value)),
+    }
+}

@@ -1,0 +1,327 @@
+//! Which units can hold no row that passes the filters.
+//!
+//! Decided from what is known without reading: the range of time of every unit, and the smallest and largest
+//! value of each column of a file. Tags and time never change once written, so filters on them rule out
+//! any unit. A field may be written again: a filter on it says something only about units that share no
+//! point with another.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray, UInt64Array,
+};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use datafusion::physical_plan::PhysicalExpr;
+
+use super::units::Covers;
+use super::{Unit, unqualified};
+use crate::model::{ColumnKind, ColumnStatistics, FieldType, Scalar, TIME_COLUMN, TableSchema};
+
+/// The filters of one scan, in the forms in which they are used.
+#[derive(Debug)]
+pub(super) struct Filters {
+    table: SchemaRef,
+    kinds: TableSchema,
+    /// Those that look at tags and time only.
+    on_key: Vec<Expr>,
+    by_key: Option<PruningPredicate>,
+    by_all_columns: Option<PruningPredicate>,
+}
+
+impl Filters {
+    pub(super) fn new(state: &dyn Session, table: &TableSchema, filters: &[Expr]) -> DataFusionResult<Self> {
+        let usable: Vec<Expr> = filters.iter().filter(|filter| speaks_of_rows(filter)).cloned().collect();
+        let on_key: Vec<Expr> = usable.iter().filter(|filter| looks_at_key_only(table, filter)).cloned().collect();
+        let by_key = pruning_predicate(state, table.arrow(), on_key.clone())?;
+        let by_all_columns = pruning_predicate(state, table.arrow(), usable)?;
+        Ok(Self { table: Arc::clone(table.arrow()), kinds: table.clone(), on_key, by_key, by_all_columns })
+    }
+
+    /// The units that may hold a row with a fitting key.
+    pub(super) fn keep_by_key(&self, units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
+        self.keep(self.by_key.as_ref(), units)
+    }
+
+    /// The units that may hold a fitting row. Only for units that share no point with another.
+    pub(super) fn keep_by_all_columns(&self, units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
+        self.keep(self.by_all_columns.as_ref(), units)
+    }
+
+    /// The filters on the key as one expression over `columns`.
+    pub(super) fn on_key(
+        &self,
+        state: &dyn Session,
+        columns: &Schema,
+    ) -> DataFusionResult<Option<Arc<dyn PhysicalExpr>>> {
+        physical(state, columns, self.on_key.clone())
+    }
+
+    fn keep(&self, predicate: Option<&PruningPredicate>, units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
+        let Some(predicate) = predicate.filter(|_| !units.is_empty()) else { return Ok(units) };
+        let facts = Facts { units: &units, table: &self.table, kinds: &self.kinds };
+        let kept = predicate.prune(&facts)?;
+        Ok(units.into_iter().zip(kept).filter(|(_, keep)| *keep).map(|(unit, _)| unit).collect())
+    }
+}
+
+/// Whether a filter means the same whenever it is asked, of one row at a time.
+fn speaks_of_rows(filter: &Expr) -> bool {
+    let is_subquery =
+        |expr: &Expr| matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_));
+    !filter.is_volatile() && !filter.exists(|expr| Ok(is_subquery(expr))).unwrap_or(true)
+}
+
+fn looks_at_key_only(table: &TableSchema, filter: &Expr) -> bool {
+    let columns = filter.column_refs();
+    !columns.is_empty() && columns.iter().all(|column| table.sort_key().any(|key| key == column.name))
+}
+
+fn physical(
+    state: &dyn Session,
+    columns: &Schema,
+    filters: Vec<Expr>,
+) -> DataFusionResult<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(filter) = conjunction(filters) else { return Ok(None) };
+    let columns = unqualified(columns)?;
+    create_physical_expr(&filter, &columns, state.execution_props(), &PhysicalPlanningContext::default()).map(Some)
+}
+
+fn pruning_predicate(
+    state: &dyn Session,
+    table: &SchemaRef,
+    filters: Vec<Expr>,
+) -> DataFusionResult<Option<PruningPredicate>> {
+    let Some(filter) = physical(state, table, filters)? else { return Ok(None) };
+    let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(table)).try_build(filter)?;
+    Ok(Some(predicate).filter(|predicate| !predicate.always_true()))
+}
+
+/// What is known of units without reading them.
+struct Facts<'a> {
+    units: &'a [Unit],
+    table: &'a SchemaRef,
+    kinds: &'a TableSchema,
+}
+
+impl Facts<'_> {
+    fn row_count(unit: &Unit) -> u64 {
+        match unit {
+            Unit::RowGroup { file, number } => file.row_groups[*number].rows,
+            Unit::Rows { run, rows, .. } => rows.as_ref().map_or(run.row_count(), Vec::len) as u64,
+        }
+    }
+
+    /// Whether no row of the unit has a value in this tag or field.
+    fn lacks(unit: &Unit, column: &str) -> bool {
+        match unit {
+            Unit::RowGroup { file, .. } => column_of(unit, column).is_none_or(|column| column.nulls == file.rows),
+            Unit::Rows { run, .. } => run.schema().kind(column).is_none(),
+        }
+    }
+
+    fn bounds(&self, column: &str, side: fn(&(Scalar, Scalar)) -> &Scalar) -> Option<ArrayRef> {
+        let values: Vec<Option<&Scalar>> = self
+            .units
+            .iter()
+            .map(|unit| column_of(unit, column).and_then(|column| column.bounds.as_ref()).map(side))
+            .collect();
+        if values.iter().all(Option::is_none) {
+            return None;
+        }
+        Some(scalars(self.kinds.kind(column)?, &values))
+    }
+}
+
+/// What the catalog says of a column of the unit's file.
+fn column_of<'a>(unit: &'a Unit, name: &str) -> Option<&'a ColumnStatistics> {
+    match unit {
+        Unit::RowGroup { file, .. } => file.columns.iter().find(|column| column.name.as_str() == name),
+        Unit::Rows { .. } => None,
+    }
+}
+
+/// Values of one column; one of another type, which the catalog never holds, counts as unknown.
+fn scalars(kind: ColumnKind, values: &[Option<&Scalar>]) -> ArrayRef {
+    macro_rules! array {
+        ($array:ident, $variant:ident, $get:expr) => {
+            Arc::new($array::from_iter(values.iter().map(|value| match value {
+                Some(Scalar::$variant(value)) => Some($get(value)),
+                _ => None,
+            })))
+        };
+    }
+    match kind {
+        ColumnKind::Tag | ColumnKind::Field(FieldType::String) => array!(StringArray, String, String::as_str),
+        ColumnKind::Field(FieldType::Float) => array!(Float64Array, Float, |value: &f64| *value),
+        ColumnKind::Field(FieldType::Integer) => array!(Int64Array, Integer, |value: &i64| *value),
+        ColumnKind::Field(FieldType::Unsigned) => array!(UInt64Array, Unsigned, |value: &u64| *value),
+        ColumnKind::Field(FieldType::Boolean) => array!(BooleanArray, Boolean, |value: &bool| *value),
+    }
+}
+
+impl PruningStatistics for Facts<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        if column.name == TIME_COLUMN {
+            let times = self.units.iter().map(|unit| unit.time().min.as_nanos());
+            return Some(Arc::new(TimestampNanosecondArray::from_iter_values(times)));
+        }
+        self.bounds(&column.name, |(min, _)| min)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        if column.name == TIME_COLUMN {
+            let times = self.units.iter().map(|unit| unit.time().max.as_nanos());
+            return Some(Arc::new(TimestampNanosecondArray::from_iter_values(times)));
+        }
+        self.bounds(&column.name, |(_, max)| max)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Only the two extremes are known of a part of a file: no value at all, or none missing.
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        self.table.field_with_name(&column.name).ok()?;
+        let nulls = |unit: &Unit| {
+            if column.name == TIME_COLUMN {
+                return Some(0);
+            }
+            if Self::lacks(unit, &column.name) {
+                return Some(Self::row_count(unit));
+            }
+            column_of(unit, &column.name).filter(|column| column.nulls == 0).map(|_| 0)
+        };
+        Some(Arc::new(UInt64Array::from_iter(self.units.iter().map(nulls))))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        Some(Arc::new(UInt64Array::from_iter_values(self.units.iter().map(Self::row_count))))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::session_state::SessionStateBuilder;
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+    use crate::model::{Column as TableColumn, ColumnName, DataFile, FileId, RowGroup, Sequence, SequenceRange, TableId, TimeRange};
+
+    fn name(text: &str) -> ColumnName {
+        ColumnName::new(text).unwrap()
+    }
+
+    fn table() -> TableSchema {
+        TableSchema::new([
+            TableColumn { name: name("host"), kind: ColumnKind::Tag },
+            TableColumn { name: name("usage"), kind: ColumnKind::Field(FieldType::Float) },
+            TableColumn { name: name("late"), kind: ColumnKind::Field(FieldType::Integer) },
+        ])
+    }
+
+    /// Two row groups: times 0..=9 and 10..=19, hosts "d" to "m", usage 1.0 to 2.0; no column `late`.
+    fn units() -> Vec<Unit> {
+        let text = |text: &str| Scalar::String(text.to_owned());
+        let row_group = |min, max| RowGroup { rows: 10, time: TimeRange::from_nanos(min, max) };
+        let file = Arc::new(DataFile {
+            id: FileId::new(1),
+            table: TableId::new(1),
+            path: "a.parquet".to_owned(),
+            bytes: 100,
+            data_bytes: 90,
+            tail_crc32c: 0,
+            rows: 20,
+            time: TimeRange::from_nanos(0, 19),
+            sequences: SequenceRange::single(Sequence::new(1)),
+            row_groups: vec![row_group(0, 9), row_group(10, 19)],
+            columns: vec![
+                ColumnStatistics { name: name("host"), nulls: 0, bounds: Some((text("d"), text("m"))) },
+                ColumnStatistics { name: name("usage"), nulls: 3, bounds: Some((Scalar::Float(1.0), Scalar::Float(2.0))) },
+            ],
+        });
+        (0..2).map(|number| Unit::RowGroup { file: Arc::clone(&file), number }).collect()
+    }
+
+    /// The row groups that are kept by key, and by all columns.
+    fn kept(filter: Expr) -> (Vec<usize>, Vec<usize>) {
+        let state = SessionStateBuilder::new().with_default_features().build();
+        let filters = Filters::new(&state, &table(), &[filter]).unwrap();
+        let numbers = |units: Vec<Unit>| {
+            let number = |unit: &Unit| match unit {
+                Unit::RowGroup { number, .. } => *number,
+                Unit::Rows { .. } => usize::MAX,
+            };
+            units.iter().map(number).collect()
+        };
+        (
+            numbers(filters.keep_by_key(units()).unwrap()),
+            numbers(filters.keep_by_all_columns(units()).unwrap()),
+        )
+    }
+
+    fn at(nanos: i64) -> Expr {
+        lit(ScalarValue::TimestampNanosecond(Some(nanos), None))
+    }
+
+    fn tag(text: &str) -> Expr {
+        let text = ScalarValue::Utf8(Some(text.to_owned()));
+        lit(ScalarValue::Dictionary(Box::new(arrow::datatypes::DataType::Int32), Box::new(text)))
+    }
+
+    #[test]
+    fn time_rules_out_row_groups() {
+        for (filter, row_groups) in [
+            (col("time").gt_eq(at(10)), vec![1]),
+            (col("time").lt(at(10)), vec![0]),
+            (col("time").eq(at(9)), vec![0]),
+            (col("time").gt(at(19)), vec![]),
+            (col("time").between(at(9), at(10)), vec![0, 1]),
+            (col("time").is_null(), vec![]),
+            (col("time").gt_eq(at(10)).and(col("time").lt(at(10))), vec![]),
+            (col("time").lt(at(5)).or(col("time").gt(at(15))), vec![0, 1]),
+        ] {
+            assert_eq!(kept(filter.clone()), (row_groups.clone(), row_groups), "{filter}");
+        }
+    }
+
+    #[test]
+    fn tags_rule_out_files_by_their_bounds() {
+        for (filter, row_groups) in [
+            (col("host").eq(tag("a")), vec![]),
+            (col("host").eq(tag("d")), vec![0, 1]),
+            (col("host").gt(tag("m")), vec![]),
+            (col("host").in_list(vec![tag("a"), tag("z")], false), vec![]),
+            (col("host").is_null(), vec![]),
+        ] {
+            assert_eq!(kept(filter.clone()), (row_groups.clone(), row_groups), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_field_rules_out_only_what_no_later_write_can_change() {
+        let all = vec![0, 1];
+        assert_eq!(kept(col("usage").gt(lit(5.0))), (all.clone(), vec![]));
+        assert_eq!(kept(col("usage").gt(lit(1.5))), (all.clone(), all.clone()));
+        assert_eq!(kept(col("usage").is_null()), (all.clone(), all.clone()), "three of the file's rows, in whichever row group");
+        assert_eq!(kept(col("late").gt(lit(0_i64))), (all.clone(), vec![]), "a column that the file lacks");
+        assert_eq!(kept(col("late").is_null()), (all.clone(), all.clone()));
+        // A filter on a tag and a field together says nothing about the key alone.
+        assert_eq!(kept(col("host").eq(tag("a")).or(col("usage").gt(lit(5.0)))), (all, vec![]));
+    }
+}

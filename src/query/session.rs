@@ -1,0 +1,125 @@
+//! One session for each query, cut from one template.
+//!
+//! The template holds what never changes: settings, functions, rules, the memory pool and the one store. A
+//! query adds its database's tables and its own snapshots. Nothing of a session outlives its query, and no
+//! statement can change one.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use object_store::ObjectStore;
+
+use super::catalog::DatabaseTables;
+use super::functions;
+use super::scan::{FileAccess, STORE_URL};
+use super::table::QuerySnapshots;
+use super::{CATALOG, QuerySettings, TABLE_SCHEMA};
+use crate::engine::Engine;
+use crate::model::DatabaseName;
+
+/// Rows in a batch.
+const BATCH_ROWS: usize = 8192;
+
+/// How many of the largest users of memory an error names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("3 is not 0");
+
+/// What all sessions share.
+pub(super) struct Sessions {
+    engine: Arc<Engine>,
+    template: SessionState,
+}
+
+impl Sessions {
+    /// # Errors
+    /// If the scratch directory can't be used.
+    pub(super) fn new(engine: Arc<Engine>, settings: &QuerySettings, access: Arc<FileAccess>) -> DataFusionResult<Self> {
+        let runtime = runtime(settings, Arc::clone(engine.store().objects()))?;
+        let mut template = SessionStateBuilder::new()
+            .with_default_features()
+            // No formats and no factories: a table is one of the engine's or it is none.
+            .with_file_formats(Vec::new())
+            .with_table_factories(Default::default())
+            .with_config(config(settings).with_extension(access))
+            .with_runtime_env(Arc::new(runtime))
+            .build();
+        functions::register(&mut template, settings.value_bytes_max)?;
+        Ok(Self { engine, template })
+    }
+
+    /// A session that sees the tables of `database`, each from the moment in which the query first reads it.
+    pub(super) fn open(&self, database: &DatabaseName) -> SessionState {
+        let mut session = self.template.clone();
+        session.register_catalog_list(Arc::new(DatabaseTables::new(Arc::clone(&self.engine), database.clone())));
+        session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
+        session.mark_start_execution(); // what now() says
+        session
+    }
+}
+
+fn config(settings: &QuerySettings) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_batch_size(BATCH_ROWS)
+        .with_target_partitions(settings.threads.max(1))
+        .with_default_catalog_and_schema(CATALOG, TABLE_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        // A scan deals its row groups to partitions itself, by rows and not by bytes.
+        .with_repartition_file_scans(false);
+    let options = config.options_mut();
+    // Clients fail on view types.
+    options.execution.parquet.schema_force_view_types = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // Filters are decided while reading, so that columns are decoded only for rows that pass.
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    // Files carry page indexes and no bloom filters.
+    options.execution.parquet.bloom_filter_on_read = false;
+    // A recursion without end is no query.
+    options.execution.enable_recursive_ctes = false;
+    config
+}
+
+fn runtime(settings: &QuerySettings, store: Arc<dyn ObjectStore>) -> DataFusionResult<RuntimeEnv> {
+    let pool = TrackConsumersPool::new(FairSpillPool::new(settings.memory_bytes), CONSUMERS_NAMED);
+    let scratch = match &settings.scratch {
+        Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
+        None => DiskManagerMode::Disabled,
+    };
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(scratch))
+        .with_object_store_registry(Arc::new(one_store(store)?))
+        .build()
+}
+
+/// The only store that a plan can read from: DataFusion's registry begins with the file system, this one without.
+fn one_store(store: Arc<dyn ObjectStore>) -> DataFusionResult<DefaultObjectStoreRegistry> {
+    let registry = DefaultObjectStoreRegistry::new();
+    registry.deregister_store(ObjectStoreUrl::local_filesystem().as_ref())?;
+    registry.register_store(ObjectStoreUrl::parse(STORE_URL)?.as_ref(), store);
+    Ok(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn the_registry_knows_one_store_and_no_file_system() {
+        let registry = one_store(Arc::new(InMemory::new())).unwrap();
+        assert!(registry.get_store(ObjectStoreUrl::parse(STORE_URL).unwrap().as_ref()).is_ok());
+        for elsewhere in ["file://", "s3://bucket", "http://localhost", "flightline://other"] {
+            assert!(registry.get_store(ObjectStoreUrl::parse(elsewhere).unwrap().as_ref()).is_err(), "{elsewhere}");
+        }
+    }
+}

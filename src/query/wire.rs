@@ -1,0 +1,140 @@
+//! How results look to clients: plain types, every column nullable.
+//!
+//! Flight SQL clients compare the schema that was announced with the schema of the stream and refuse
+//! the result if they differ; many read neither dictionaries nor views. So the announced schema is
+//! made from the plan by [`wire_schema`], and every batch is cast to exactly that by [`to_wire`].
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+/// The schema on the wire: dictionaries, views and large strings become plain, at every depth; every
+/// column is nullable; columns keep their metadata, the schema has none.
+pub(super) fn wire_schema(schema: &Schema) -> SchemaRef {
+    let fields: Fields = schema.fields().iter().map(|field| Arc::new(wire_field(field).with_nullable(true))).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn wire_field(field: &Field) -> Field {
+    field.clone().with_data_type(wire_type(field.data_type()))
+}
+
+/// The type on the wire of a type inside.
+pub(super) fn wire_type(data_type: &DataType) -> DataType {
+    let inner = |field: &FieldRef| -> FieldRef { Arc::new(wire_field(field)) };
+    match data_type {
+        DataType::Dictionary(_, value) => wire_type(value),
+        DataType::RunEndEncoded(_, values) => wire_type(values.data_type()),
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::List(item) | DataType::ListView(item) => DataType::List(inner(item)),
+        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(inner(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(inner(item), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
+        plain => plain.clone(),
+    }
+}
+
+/// The batch with exactly the columns of `schema`, in order; names and nullability are those of `schema`.
+///
+/// # Errors
+/// If a value does not fit, as a text column of more than 2 GiB in one batch.
+pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(Arc::clone(column)),
+            false => cast_with_options(column, field.data_type(), &options),
+        })
+        .collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::{
+        Array, AsArray, DictionaryArray, Int32Array, LargeStringArray, ListArray, StringArray, StringViewArray,
+        StructArray, TimestampNanosecondArray,
+    };
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{Int32Type, TimeUnit};
+
+    use super::*;
+
+    fn dictionary() -> ArrayRef {
+        let keys = Int32Array::from(vec![Some(1), None, Some(0)]);
+        Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::new(StringArray::from(vec!["a", "b"]))))
+    }
+
+    fn wired(field: Field, column: ArrayRef) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![field]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+        to_wire(&batch, &wire_schema(&schema)).unwrap()
+    }
+
+    #[test]
+    fn a_tag_arrives_as_nullable_text_with_its_metadata() {
+        let tag = HashMap::from([("iox::column::type".to_owned(), "iox::column_type::tag".to_owned())]);
+        let column = dictionary();
+        let field = Field::new("host", column.data_type().clone(), true).with_metadata(tag.clone());
+        let batch = wired(field, column);
+        assert_eq!(batch.schema().field(0), &Field::new("host", DataType::Utf8, true).with_metadata(tag));
+        let texts: Vec<_> = batch.column(0).as_string::<i32>().iter().collect();
+        assert_eq!(texts, [Some("b"), None, Some("a")]);
+    }
+
+    #[test]
+    fn views_and_large_text_become_text() {
+        for column in [
+            Arc::new(StringViewArray::from(vec!["a longer text than twelve bytes"])) as ArrayRef,
+            Arc::new(LargeStringArray::from(vec!["a longer text than twelve bytes"])),
+        ] {
+            let batch = wired(Field::new("x", column.data_type().clone(), false), column);
+            assert_eq!(batch.schema().field(0), &Field::new("x", DataType::Utf8, true));
+            assert_eq!(batch.column(0).as_string::<i32>().value(0), "a longer text than twelve bytes");
+        }
+    }
+
+    #[test]
+    fn nested_types_become_plain_at_every_depth() {
+        let values = dictionary();
+        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+        let list = ListArray::new(Arc::clone(&item), OffsetBuffer::from_lengths([2, 1]), values, None);
+        let inner = Field::new("tags", list.data_type().clone(), true);
+        let record = StructArray::new(vec![inner].into(), vec![Arc::new(list) as ArrayRef], None);
+        let batch = wired(Field::new("r", record.data_type().clone(), true), Arc::new(record));
+
+        let plain_list = DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)));
+        let plain = DataType::Struct(vec![Field::new("tags", plain_list, true)].into());
+        assert_eq!(batch.schema().field(0).data_type(), &plain);
+        let texts = batch.column(0).as_struct().column(0).as_list::<i32>().value(0);
+        assert_eq!(texts.as_string::<i32>().value(0), "b");
+    }
+
+    #[test]
+    fn a_timestamp_keeps_its_nanoseconds_and_its_zone() {
+        for zone in [None, Some("+02:00")] {
+            let column = TimestampNanosecondArray::from(vec![1]).with_timezone_opt(zone);
+            let batch = wired(Field::new("time", column.data_type().clone(), false), Arc::new(column));
+            let expected = DataType::Timestamp(TimeUnit::Nanosecond, zone.map(Into::into));
+            assert_eq!(batch.column(0).data_type(), &expected);
+        }
+    }
+
+    #[test]
+    fn rows_without_columns_are_still_rows() {
+        let rows = RecordBatchOptions::new().with_row_count(Some(3));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &rows).unwrap();
+        assert_eq!(to_wire(&batch, &wire_schema(&Schema::empty())).unwrap().num_rows(), 3);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the headers of a call say: which database, which language, how long it may take, who claims to ask.
+
+use std::time::Duration;
+
+use arrow_flight::{HandshakeRequest, HandshakeResponse};
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use tokio::time::Instant;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Response, Status};
+
+use super::error::FlightError;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::model::DatabaseName;
+use crate::query::Language;
+use crate::server::status;
+
+/// The headers that name a database, in the words of every client there is.
+const DATABASE_HEADERS: [&str; 4] = ["database", "bucket", "bucket-name", "iox-namespace-name"];
+
+const LANGUAGE_HEADER: &str = "x-influxdata-query-language";
+const TABLE_TYPE_HEADER: &str = "x-influxdata-base-table-type";
+
+/// The word for tables in metadata unless the call wants the other one.
+pub(super) const BASE_TABLE: &str = "BASE TABLE";
+
+/// What Power BI and Excel filter by; they ask for it with a header.
+pub(super) const TABLE: &str = "TABLE";
+
+/// Go's driver sends Basic without padding, every other with it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The headers of one call, understood.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    database: Option<DatabaseName>,
+    /// The language of statements.
+    pub(super) language: Language,
+    /// The word for tables.
+    pub(super) table_type: &'static str,
+    /// When the client stops waiting.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Call {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// `Invalid` if they contradict each other or a value is not understood.
+    pub(super) fn new(headers: &MetadataMap) -> Result<Self> {
+        Ok(Self {
+            database: database(headers)?,
+            language: language(headers)?,
+            table_type: table_type(headers)?,
+            deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
+        })
+    }
+
+    /// The database that the call names, or the only one there is.
+    pub(super) fn database_if_any(&self, engine: &Engine) -> Option<DatabaseName> {
+        if self.database.is_some() {
+            return self.database.clone();
+        }
+        let [only] = <[DatabaseName; 1]>::try_from(engine.databases()).ok()?;
+        Some(only)
+    }
+
+    /// The database that the call names, or the only one there is.
+    ///
+    /// # Errors
+    /// `Invalid`, saying how to name one, if it names none and there is not exactly one.
+    pub(super) fn database(&self, engine: &Engine) -> Result<DatabaseName> {
+        let none = || FlightError::NoDatabase { databases: engine.databases().len() };
+        Ok(self.database_if_any(engine).ok_or_else(none)?)
+    }
+
+    /// Waits for `answer`, but not past the client's deadline; the work is dropped then.
+    pub(super) async fn answer<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<Response<T>, Status> {
+        // Plans make large futures; one allocation a call is nothing beside one.
+        let answer = Box::pin(answer);
+        let answered = match self.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, answer).await.map_err(|_| deadline_exceeded())?,
+            None => answer.await,
+        };
+        answered.map(Response::new).map_err(|error| status::grpc(&error))
+    }
+}
+
+/// The one status without an [`crate::error::ErrorKind`]: the client set the limit, and has left already.
+pub(super) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the time that the client gave this call is over")
+}
+
+/// Answers a handshake: the server is open, so everyone is welcome, and gets back what it showed as a bearer token.
+///
+/// Answers once whatever the client sends: Go's driver sends no message at all, C++'s an empty one.
+pub(super) fn welcome<S>(
+    headers: &MetadataMap,
+    first: Option<HandshakeRequest>,
+    answers: impl FnOnce(HandshakeResponse) -> S,
+) -> Response<S> {
+    let HandshakeRequest { protocol_version, payload } = first.unwrap_or_default();
+    let mut response = Response::new(answers(HandshakeResponse { protocol_version, payload }));
+    let bearer = token(headers).and_then(|token| MetadataValue::try_from(format!("Bearer {token}")).ok());
+    let bearer = bearer.unwrap_or_else(|| MetadataValue::from_static("Bearer anonymous"));
+    // In the headers, not the trailers: Java looks nowhere else.
+    response.metadata_mut().insert("authorization", bearer);
+    response
+}
+
+/// The password of `Basic`, or the token of `Bearer` and `Token`.
+fn token(headers: &MetadataMap) -> Option<String> {
+    let (scheme, credentials) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
+    let credentials = credentials.trim();
+    let token = match scheme.to_ascii_lowercase().as_str() {
+        "basic" => {
+            let pair = String::from_utf8(BASE64.decode(credentials).ok()?).ok()?;
+            pair.split_once(':')?.1.to_owned()
+        }
+        "bearer" | "token" => credentials.to_owned(),
+        _ => return None,
+    };
+    (!token.is_empty()).then_some(token)
+}
+
+fn database(headers: &MetadataMap) -> Result<Option<DatabaseName>> {
+    let mut named: Option<DatabaseName> = None;
+    for header in DATABASE_HEADERS {
+        for value in headers.get_all(header) {
+            let text =
+                value.to_str().map_err(|_| Error::invalid(format!("header '{header}' is not readable as text")))?;
+            let name =
+                DatabaseName::new(text).map_err(|error| Error::invalid(format!("header '{header}': {error}")))?;
+            match &named {
+                Some(first) if *first != name => {
+                    return Err(FlightError::Databases { first: first.to_string(), second: name.to_string() }.into());
+                }
+                _ => named = Some(name),
+            }
+        }
+    }
+    Ok(named)
+}
+
+fn language(headers: &MetadataMap) -> Result<Language> {
+    let Some(value) = headers.get(LANGUAGE_HEADER) else { return Ok(Language::Sql) };
+    match value.to_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "sql" => Ok(Language::Sql),
+        "influxql" => Ok(Language::InfluxQl),
+        _ => Err(unknown_value(LANGUAGE_HEADER, value.as_bytes(), "'sql' or 'influxql'")),
+    }
+}
+
+fn table_type(headers: &MetadataMap) -> Result<&'static str> {
+    let Some(value) = headers.get(TABLE_TYPE_HEADER) else { return Ok(BASE_TABLE) };
+    match value.to_str().unwrap_or_default().to_ascii_uppercase().as_str() {
+        BASE_TABLE => Ok(BASE_TABLE),
+        TABLE => Ok(TABLE),
+        _ => Err(unknown_value(TABLE_TYPE_HEADER, value.as_bytes(), "'BASE TABLE' or 'TABLE'")),
+    }
+}
+
+fn unknown_value(name: &'static str, value: &[u8], expected: &'static str) -> Error {
+    FlightError::HeaderValue { name, value: String::from_utf8_lossy(value).into_owned(), expected }.into()
+}
+
+/// `grpc-timeout`: at most eight digits and a unit. What can't be read counts as absent, as everywhere in gRPC.
+fn timeout(headers: &MetadataMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 60 * 60)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}

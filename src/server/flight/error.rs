@@ -1,0 +1,77 @@
+//! What can be wrong with a call before a query or the engine sees it.
+
+use arrow::error::ArrowError;
+
+use crate::error::{Error, ErrorKind};
+
+/// How a client names the database, by driver: the part of the message that saves a search.
+const DATABASE_HINT: &str = "set the header 'database' (ADBC: 'adbc.flight.sql.rpc.call_header.database', \
+     JDBC: '?database=NAME' in the URL, Grafana: metadata 'database')";
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FlightError {
+    #[error("the flight descriptor holds no Flight SQL command")]
+    NoCommand,
+    #[error("could not decode a Flight SQL message")]
+    Undecodable(#[source] prost::DecodeError),
+    #[error("could not decode the Flight SQL command")]
+    UndecodableCommand(#[source] ArrowError),
+    #[error("unsupported Flight SQL message type: '{0}'")]
+    UnknownCommand(String),
+    #[error("{method} does not expect '{command}'")]
+    UnexpectedCommand { method: &'static str, command: String },
+    #[error("{0}")]
+    Unsupported(&'static str),
+    #[error("statement parameters are not supported yet; this statement has {0}")]
+    Parameters(String),
+    #[error("action '{0}' is not supported")]
+    UnknownAction(String),
+    #[error("no 'database' header in request, and there are {databases} databases to choose from: {DATABASE_HINT}")]
+    NoDatabase { databases: usize },
+    #[error("the headers name different databases: '{first}' and '{second}'")]
+    Databases { first: String, second: String },
+    #[error("header '{name}' has the value '{value}'; it can be {expected}")]
+    HeaderValue { name: &'static str, value: String, expected: &'static str },
+    #[error("invalid ticket: neither a Flight SQL command nor a JSON object with 'database' and 'sql_query'")]
+    ForeignTicket,
+    #[error("invalid ticket: the JSON can't be read")]
+    JsonTicket(#[source] serde_json::Error),
+    #[error("invalid ticket: parameter '{0}' is neither null, boolean, number nor string")]
+    JsonParameter(String),
+    #[error("invalid ticket or statement handle: it was not issued by this server")]
+    ForgedTicket,
+    #[error("invalid ticket or statement handle: its version {0} is unknown")]
+    TicketVersion(u32),
+    #[error("the ticket has expired; ask for the flight info again")]
+    ExpiredTicket,
+    #[error("could not encode the result")]
+    Encode(#[source] ArrowError),
+    #[error("a batch of the result does not have the columns that were announced")]
+    ForeignBatch,
+}
+
+impl From<FlightError> for Error {
+    fn from(error: FlightError) -> Self {
+        let kind = match &error {
+            FlightError::UnknownCommand(_) | FlightError::Unsupported(_) | FlightError::UnknownAction(_) => {
+                ErrorKind::Unsupported
+            }
+            FlightError::ExpiredTicket => ErrorKind::NotFound,
+            FlightError::Encode(_) | FlightError::ForeignBatch => ErrorKind::Internal,
+            // Parameters too: Python's driver swallows an "unsupported" and later fails without a word about them.
+            _ => ErrorKind::Invalid,
+        };
+        match error {
+            FlightError::Undecodable(ref source) => Self::with_source(kind, error.to_string(), source.clone()),
+            FlightError::UndecodableCommand(source) => {
+                Self::with_source(kind, "could not decode the Flight SQL command", source)
+            }
+            FlightError::Encode(source) => Self::with_source(kind, "could not encode the result", source),
+            FlightError::JsonTicket(source) => {
+                Self::with_source(kind, "invalid ticket: the JSON can't be read", source)
+            }
+            other => Self::new(kind, other.to_string()),
+        }
+    }
+}

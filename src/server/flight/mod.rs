@@ -1,0 +1,318 @@
+//! The Flight SQL service: one line per command.
+//!
+//! Three steps serve everything. *Describe*: a command becomes its columns and the work behind it, which is sealed
+//! into a ticket. *Fetch*: a ticket becomes messages. *Act*: prepared statements and sessions, none of which is kept here.
+//!
+//! | file | what |
+//! |---|---|
+//! | `call` | what the headers say: database, language, deadline, handshake |
+//! | `statements`, `prepared` | queries |
+//! | `metadata`, `types`, `sql_info` | what there is |
+//! | `tickets` | work, sealed |
+//! | `stream` | batches into messages |
+//! | `sessions` | as little as drivers insist on |
+//!
+//! Always true:
+//! - the columns that a description announces are exactly those of the rows;
+//! - nothing that a client sends can panic;
+//! - whatever a client drops stops working for it: every answer is a future or stream that it holds.
+//!
+//! arrow-flight's `FlightSqlService` is not used: it can answer neither `GetSchema` nor `PollFlightInfo`, calls a message it
+//! can't decode an internal error, and asks for each command twice, where here one description serves four methods.
+
+mod call;
+mod error;
+mod metadata;
+mod prepared;
+mod sessions;
+mod sql_info;
+mod statements;
+mod stream;
+mod tickets;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::flight_service_server::{FlightService as Protocol, FlightServiceServer};
+use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use prost::Message;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status, Streaming};
+
+use call::Call;
+use error::FlightError;
+use stream::{Messages, encode};
+use tickets::{Metadata, Seal, Work};
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::query::Queries;
+use crate::server::status;
+
+/// Largest message that is taken. Drivers don't cut what they send; tonic's own limit is 4 MiB.
+const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the types of all Flight SQL messages begin with.
+const TYPE_PREFIX: &str = "type.googleapis.com/";
+
+/// The actions that are served.
+const ACTIONS: [(&str, &str); 5] = [
+    ("CreatePreparedStatement", "ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult"),
+    ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
+    ("SetSessionOptions", "SetSessionOptionsRequest -> SetSessionOptionsResult"),
+    ("GetSessionOptions", "GetSessionOptionsRequest -> GetSessionOptionsResult"),
+    ("CloseSession", "CloseSessionRequest -> CloseSessionResult"),
+];
+
+/// Answers Flight and Flight SQL calls. It keeps nothing between them.
+#[derive(Debug)]
+pub struct FlightService {
+    engine: Arc<Engine>,
+    queries: Arc<Queries>,
+    clock: Arc<dyn Clock>,
+    seal: Seal,
+}
+
+/// What a command will answer.
+struct Description {
+    /// The columns of the answer, exactly.
+    schema: SchemaRef,
+    /// Whether the order of the rows means something.
+    ordered: bool,
+    work: Work,
+}
+
+impl FlightService {
+    /// A service for all databases of the engine. Tickets are sealed with the engine's key.
+    pub fn new(engine: Arc<Engine>, queries: Arc<Queries>, clock: Arc<dyn Clock>) -> Self {
+        let seal = Seal::new(&engine.ticket_key());
+        Self { engine, queries, clock, seal }
+    }
+
+    /// The service as tonic serves it: requests of up to 64 MiB, compressed with gzip or zstd if the client likes.
+    pub fn into_server(self) -> FlightServiceServer<Self> {
+        FlightServiceServer::new(self)
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+    }
+
+    async fn describe(&self, descriptor: &FlightDescriptor, call: &Call) -> Result<Description> {
+        match command(&descriptor.cmd)? {
+            Command::CommandStatementQuery(command) => self.describe_query(command, call).await,
+            Command::CommandPreparedStatementQuery(command) => self.describe_prepared(&command).await,
+            other => self.describe_metadata(&other, descriptor.cmd.clone(), call),
+        }
+    }
+
+    fn describe_metadata(&self, command: &Command, encoded: Bytes, call: &Call) -> Result<Description> {
+        let schema = metadata::schema(command).ok_or_else(|| unexpected("GetFlightInfo", command))?;
+        Ok(Description { schema, ordered: true, work: Work::Metadata(self.metadata_work(encoded, call)) })
+    }
+
+    fn metadata_work(&self, command: Bytes, call: &Call) -> Metadata {
+        let database = call.database_if_any(&self.engine);
+        Metadata { database, table_type: call.table_type.to_owned(), command }
+    }
+
+    async fn flight_info(&self, descriptor: FlightDescriptor, call: &Call) -> Result<FlightInfo> {
+        let described = self.describe(&descriptor, call).await?;
+        let (sealed, expires) = self.seal.ticket(described.work, self.clock.as_ref());
+        let ticket = TicketStatementQuery { statement_handle: sealed }.as_any().encode_to_vec();
+        // No location: the client stays on the connection that it has, whatever lies between it and this server.
+        let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+        let expiration = endpoint.expiration_time.get_or_insert_default();
+        expiration.seconds = expires.as_nanos().div_euclid(1_000_000_000);
+        expiration.nanos = i32::try_from(expires.as_nanos().rem_euclid(1_000_000_000)).unwrap_or_default();
+        let info = FlightInfo::new().try_with_schema(&described.schema).map_err(FlightError::Encode)?;
+        Ok(info.with_endpoint(endpoint).with_descriptor(descriptor).with_ordered(described.ordered))
+    }
+
+    async fn schema(&self, descriptor: FlightDescriptor, call: &Call) -> Result<SchemaResult> {
+        let described = self.describe(&descriptor, call).await?;
+        let options = IpcWriteOptions::default();
+        Ok(SchemaAsIpc::new(&described.schema, &options).try_into().map_err(FlightError::Encode)?)
+    }
+
+    /// The rows behind a ticket of ours, a Flight SQL command, or a JSON object, tried in this order.
+    async fn fetch(&self, ticket: Bytes, call: &Call) -> Result<Messages> {
+        let is_command = Any::decode(ticket.clone()).is_ok_and(|any| any.type_url.starts_with(TYPE_PREFIX));
+        if !is_command {
+            return self.json_ticket_rows(&ticket, call).await;
+        }
+        match command(&ticket)? {
+            Command::TicketStatementQuery(sealed) => {
+                match self.seal.open(&sealed.statement_handle, self.clock.as_ref())? {
+                    Work::Statement(statement) => self.statement_rows(statement, call).await,
+                    Work::Metadata(asked) => self.metadata_rows(command(&asked.command)?, &asked, call),
+                }
+            }
+            Command::CommandPreparedStatementQuery(command) => {
+                self.statement_rows(self.prepared(&command)?, call).await
+            }
+            other => self.metadata_rows(other, &self.metadata_work(ticket, call), call),
+        }
+    }
+
+    fn metadata_rows(&self, command: Command, asked: &Metadata, call: &Call) -> Result<Messages> {
+        let schema = metadata::schema(&command).ok_or_else(|| unexpected("DoGet", &command))?;
+        let batches = metadata::rows(command, asked, &self.engine, &self.queries)?;
+        Ok(encode(schema, batches, call.deadline))
+    }
+
+    async fn put(&self, mut messages: Streaming<FlightData>) -> Result<PutResult> {
+        let received = |status: Status| Error::invalid(status.message());
+        let first = messages.message().await.map_err(received)?.ok_or(FlightError::NoCommand)?;
+        let descriptor = first.flight_descriptor.clone().ok_or(FlightError::NoCommand)?;
+        match command(&descriptor.cmd)? {
+            Command::CommandPreparedStatementQuery(command) => self.bind(command, first, messages).await,
+            Command::CommandStatementUpdate(_)
+            | Command::CommandPreparedStatementUpdate(_)
+            | Command::CommandStatementIngest(_)
+            | Command::CommandStatementSubstraitPlan(_) => {
+                let instead = "writing over Flight SQL is not supported yet; write line protocol over HTTP";
+                Err(FlightError::Unsupported(instead).into())
+            }
+            other => Err(unexpected("DoPut", &other)),
+        }
+    }
+
+    /// The result of an action; `None` if it has none.
+    async fn act(&self, action: Action, call: &Call) -> Result<Option<Bytes>> {
+        match action.r#type.as_str() {
+            "CreatePreparedStatement" => {
+                let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
+                self.create_prepared(request, call).await.map(Some)
+            }
+            "ClosePreparedStatement" => prepared::close_prepared(&action.body).map(|()| None),
+            "SetSessionOptions" => sessions::set_options(&action.body).map(Some),
+            "GetSessionOptions" => Ok(Some(sessions::options())),
+            "CloseSession" => Ok(Some(sessions::close())),
+            "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
+                Err(FlightError::Unsupported("transactions are not supported").into())
+            }
+            _ => Err(FlightError::UnknownAction(action.r#type).into()),
+        }
+    }
+}
+
+/// The Flight SQL command in a descriptor or ticket.
+fn command(encoded: &Bytes) -> Result<Command> {
+    let any = Any::decode(encoded.clone()).map_err(FlightError::Undecodable)?;
+    if any.type_url.is_empty() {
+        return Err(FlightError::NoCommand.into());
+    }
+    match Command::try_from(any).map_err(FlightError::UndecodableCommand)? {
+        Command::Unknown(any) => Err(FlightError::UnknownCommand(any.type_url).into()),
+        known => Ok(known),
+    }
+}
+
+/// The message inside the `google.protobuf.Any` of an action.
+fn unpack<M: ProstMessageExt>(body: &Bytes) -> Result<M> {
+    let any = Any::decode(body.clone()).map_err(FlightError::Undecodable)?;
+    let message = any.unpack().map_err(FlightError::UndecodableCommand)?;
+    Ok(message.ok_or_else(|| FlightError::UnknownCommand(any.type_url))?)
+}
+
+/// Substrait and the like are commands that this server doesn't serve; tickets and actions stand where they don't belong.
+fn unexpected(method: &'static str, command: &Command) -> Error {
+    match command {
+        Command::CommandStatementSubstraitPlan(_) => {
+            FlightError::Unsupported("Substrait plans are not supported").into()
+        }
+        other => FlightError::UnexpectedCommand { method, command: other.type_url().to_owned() }.into(),
+    }
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+fn one<T: Send + 'static>(answer: T) -> Answers<T> {
+    futures::stream::iter([Ok(answer)]).boxed()
+}
+
+fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
+    Call::new(request.metadata()).map_err(|error| status::grpc(&error))
+}
+
+#[tonic::async_trait]
+impl Protocol for FlightService {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Messages;
+    type DoPutStream = Answers<PutResult>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+    type DoExchangeStream = Answers<FlightData>;
+
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        let (headers, _, mut messages) = request.into_parts();
+        let first = messages.message().await?;
+        Ok(call::welcome(&headers, first, one))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        let call = call_of(&request)?;
+        call.answer(self.flight_info(request.into_inner(), &call)).await
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        let call = call_of(&request)?;
+        // Planning is all there is to wait for; without a descriptor in the answer the client knows it is complete.
+        let info = call.answer(self.flight_info(request.into_inner(), &call)).await?;
+        Ok(info.map(|info| PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let call = call_of(&request)?;
+        call.answer(self.schema(request.into_inner(), &call)).await
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let call = call_of(&request)?;
+        call.answer(self.fetch(request.into_inner().ticket, &call)).await
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        let call = call_of(&request)?;
+        Ok(call.answer(self.put(request.into_inner())).await?.map(one))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let call = call_of(&request)?;
+        let result = call.answer(self.act(request.into_inner(), &call)).await?;
+        Ok(result.map(|body| futures::stream::iter(body.map(|body| Ok(arrow_flight::Result::new(body)))).boxed()))
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        let action = |(name, description): (&str, &str)| {
+            Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
+        };
+        Ok(Response::new(futures::stream::iter(ACTIONS.map(action)).boxed()))
+    }
+
+    /// There are no flights but those that a command describes.
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        Ok(Response::new(futures::stream::empty().boxed()))
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(status::grpc(&FlightError::Unsupported("DoExchange is not supported").into()))
+    }
+}

@@ -1,0 +1,137 @@
+//! Queries: what one will answer, and its rows.
+//!
+//! A query is planned when it is described, so that what is wrong with it is said there, and once more when its
+//! ticket is fetched. Both plans announce the same columns as the rows have; drivers compare them.
+//!
+//! Not here: prepared statements, which end in the same two steps (`prepared`).
+
+use arrow_flight::sql::CommandStatementQuery;
+use futures::{StreamExt, TryFutureExt};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::call::Call;
+use super::error::FlightError;
+use super::stream::{Messages, encode};
+use super::tickets::{Statement, Work};
+use super::{Description, FlightService};
+use crate::error::{Error, Result};
+use crate::model::DatabaseName;
+use crate::query::{Language, Parameter, Query};
+
+impl Statement {
+    fn into_query(self, parameters: Vec<(String, Parameter)>) -> Query {
+        Query { database: self.database, language: self.language, text: self.text, parameters }
+    }
+}
+
+impl FlightService {
+    /// What `CommandStatementQuery` will answer.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the text; `NotFound` if there is no such database.
+    pub(super) async fn describe_query(&self, command: CommandStatementQuery, call: &Call) -> Result<Description> {
+        refuse_transaction(command.transaction_id.as_deref())?;
+        let database = call.database(&self.engine)?;
+        self.describe_statement(Statement { database, language: call.language, text: command.query }).await
+    }
+
+    /// What a query will answer.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the text; `Invalid` if it has parameters, for which there are no values here.
+    pub(super) async fn describe_statement(&self, statement: Statement) -> Result<Description> {
+        let plan = self.queries.plan(statement.clone().into_query(Vec::new())).await?;
+        if !plan.parameters().is_empty() {
+            let names: Vec<String> = plan.parameters().iter().map(|parameter| format!("${}", parameter.name)).collect();
+            return Err(FlightError::Parameters(names.join(", ")).into());
+        }
+        Ok(Description { schema: plan.schema().clone(), ordered: plan.ordered(), work: Work::Statement(statement) })
+    }
+
+    /// The rows of a query. It starts when the client has the schema; dropping the messages cancels it.
+    pub(super) async fn statement_rows(&self, statement: Statement, call: &Call) -> Result<Messages> {
+        self.query_rows(statement.into_query(Vec::new()), call).await
+    }
+
+    /// The rows that a JSON ticket asks for: how the client libraries of InfluxDB 3 query.
+    pub(super) async fn json_ticket_rows(&self, ticket: &[u8], call: &Call) -> Result<Messages> {
+        let ticket = JsonTicket::parse(ticket)?;
+        let database = match &ticket.database {
+            Some(name) => DatabaseName::new(name).map_err(|error| Error::invalid(error.to_string()))?,
+            None => call.database(&self.engine)?,
+        };
+        let parameters = ticket.params.into_iter().flatten().map(parameter).collect::<Result<_>>()?;
+        let statement = Statement { database, language: ticket.query_type.into(), text: ticket.sql_query };
+        self.query_rows(statement.into_query(parameters), call).await
+    }
+
+    async fn query_rows(&self, query: Query, call: &Call) -> Result<Messages> {
+        let plan = self.queries.plan(query).await?;
+        let schema = plan.schema().clone();
+        // Started inside the stream, so that the schema leaves at once and keep-alives cover the start too.
+        let batches = plan.run().try_flatten_stream().boxed();
+        Ok(encode(schema, batches, call.deadline))
+    }
+}
+
+/// There are no transactions; a statement that believes to be in one is refused rather than run outside of it.
+pub(super) fn refuse_transaction(transaction: Option<&[u8]>) -> Result<()> {
+    match transaction {
+        Some(id) if !id.is_empty() => Err(FlightError::Unsupported("transactions are not supported").into()),
+        _ => Ok(()),
+    }
+}
+
+/// What the client libraries of InfluxDB 3 put into a ticket.
+#[derive(Debug, Deserialize)]
+struct JsonTicket {
+    #[serde(alias = "namespace_name", alias = "bucket", alias = "bucket-name")]
+    database: Option<String>,
+    sql_query: String,
+    #[serde(default)]
+    query_type: QueryType,
+    params: Option<serde_json::Map<String, Value>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum QueryType {
+    #[default]
+    Sql,
+    InfluxQl,
+}
+
+impl From<QueryType> for Language {
+    fn from(query_type: QueryType) -> Self {
+        match query_type {
+            QueryType::Sql => Self::Sql,
+            QueryType::InfluxQl => Self::InfluxQl,
+        }
+    }
+}
+
+impl JsonTicket {
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(FlightError::ForeignTicket.into());
+        }
+        Ok(serde_json::from_slice(bytes).map_err(FlightError::JsonTicket)?)
+    }
+}
+
+fn parameter((name, value): (String, Value)) -> Result<(String, Parameter)> {
+    let parameter = match value {
+        Value::Null => Parameter::Null,
+        Value::Bool(value) => Parameter::Boolean(value),
+        Value::String(value) => Parameter::String(value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(value), _, _) => Parameter::Integer(value),
+            (None, Some(value), _) => Parameter::Unsigned(value),
+            (None, None, Some(value)) => Parameter::Float(value),
+            (None, None, None) => return Err(FlightError::JsonParameter(name).into()),
+        },
+        Value::Array(_) | Value::Object(_) => return Err(FlightError::JsonParameter(name).into()),
+    };
+    Ok((name, parameter))
+}

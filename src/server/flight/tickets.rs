@@ -1,0 +1,165 @@
+//! Tickets and statement handles: what to answer, sealed so that nobody but this catalog's servers can make one.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..32 | HMAC-SHA256 of the rest under the catalog's ticket key |
+//! | 32.. | `flightline.ticket.v1.Ticket`, protobuf |
+//!
+//! Always true:
+//! - nothing of a ticket is looked at before its seal is checked;
+//! - a ticket is no right: it says what to answer, the call that brings it says who asks;
+//! - it carries all that is needed, so any server of the catalog can answer it, as often as it is asked.
+//!
+//! Not here: what a ticket's work is answered with (`statements`, `metadata`).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use ring::hmac;
+
+use super::error::FlightError;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::model::{DatabaseName, Timestamp};
+use crate::query::Language;
+use crate::server::proto;
+
+/// How long a ticket can be fetched after it was handed out.
+pub(super) const TICKET_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// Bytes of the seal.
+const SEAL_BYTES: usize = 32;
+
+/// The layout that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// What a ticket asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Work {
+    /// The rows of a query.
+    Statement(Statement),
+    /// The rows of a metadata command.
+    Metadata(Metadata),
+}
+
+/// A query of one database.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Statement {
+    pub(super) database: DatabaseName,
+    pub(super) language: Language,
+    pub(super) text: String,
+}
+
+/// A metadata command, still encoded, and what the call that brought it said about the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Metadata {
+    pub(super) database: Option<DatabaseName>,
+    /// The word for tables.
+    pub(super) table_type: String,
+    /// The command as `google.protobuf.Any`.
+    pub(super) command: Bytes,
+}
+
+/// Seals work into tickets and opens them.
+#[derive(Debug)]
+pub(super) struct Seal {
+    key: hmac::Key,
+}
+
+impl Seal {
+    /// A seal with the catalog's key.
+    pub(super) fn new(key: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+    }
+
+    /// A ticket for `work` and the moment until which it is good.
+    pub(super) fn ticket(&self, work: Work, clock: &dyn Clock) -> (Bytes, Timestamp) {
+        let lifetime = i64::try_from(TICKET_LIFETIME.as_nanos()).unwrap_or(i64::MAX);
+        let expires = clock.now().as_nanos().saturating_add(lifetime);
+        (self.close(work, clock, expires), Timestamp::from_nanos(expires))
+    }
+
+    /// A handle that never expires: it holds nothing on the server, and pools keep prepared statements for days.
+    pub(super) fn handle(&self, statement: Statement, clock: &dyn Clock) -> Bytes {
+        self.close(Work::Statement(statement), clock, 0)
+    }
+
+    /// What was sealed.
+    ///
+    /// # Errors
+    /// `Invalid` if the bytes were not sealed with this key or are of an unknown version; `NotFound` if they have expired.
+    pub(super) fn open(&self, sealed: &[u8], clock: &dyn Clock) -> Result<Work> {
+        let (seal, content) = sealed.split_at_checked(SEAL_BYTES).ok_or(FlightError::ForgedTicket)?;
+        hmac::verify(&self.key, content, seal).map_err(|_| FlightError::ForgedTicket)?;
+        let ticket = proto::Ticket::decode(content).map_err(FlightError::Undecodable)?;
+        if ticket.version != VERSION {
+            return Err(FlightError::TicketVersion(ticket.version).into());
+        }
+        if ticket.expires_ns != 0 && clock.now().as_nanos() > ticket.expires_ns {
+            return Err(FlightError::ExpiredTicket.into());
+        }
+        work_of(ticket)
+    }
+
+    /// The query of a prepared statement's handle.
+    ///
+    /// # Errors
+    /// As [`Seal::open`]; `Invalid` also if something else was sealed.
+    pub(super) fn open_handle(&self, handle: &[u8], clock: &dyn Clock) -> Result<Statement> {
+        match self.open(handle, clock)? {
+            Work::Statement(statement) => Ok(statement),
+            Work::Metadata(_) => Err(FlightError::ForgedTicket.into()),
+        }
+    }
+
+    fn close(&self, work: Work, clock: &dyn Clock, expires_ns: i64) -> Bytes {
+        let (database, work) = match work {
+            Work::Statement(Statement { database, language, text }) => {
+                let language = match language {
+                    Language::Sql => proto::Language::Sql,
+                    Language::InfluxQl => proto::Language::Influxql,
+                };
+                let statement = proto::Statement { language: language.into(), text };
+                (database.to_string(), proto::ticket::Work::Statement(statement))
+            }
+            Work::Metadata(Metadata { database, table_type, command }) => {
+                let metadata = proto::Metadata { command: command.to_vec(), table_type };
+                let database = database.map(|database| database.to_string()).unwrap_or_default();
+                (database, proto::ticket::Work::Metadata(metadata))
+            }
+        };
+        let ticket = proto::Ticket {
+            version: VERSION,
+            database,
+            work: Some(work),
+            issued_ns: clock.now().as_nanos(),
+            expires_ns,
+            nonce: clock.unique_id().as_bytes().to_vec(),
+        };
+        let content = ticket.encode_to_vec();
+        let seal = hmac::sign(&self.key, &content);
+        Bytes::from([seal.as_ref(), &content].concat())
+    }
+}
+
+fn work_of(ticket: proto::Ticket) -> Result<Work> {
+    let database = match ticket.database.as_str() {
+        "" => None,
+        name => Some(DatabaseName::new(name).map_err(|error| Error::invalid(error.to_string()))?),
+    };
+    match (ticket.work, database) {
+        (Some(proto::ticket::Work::Statement(statement)), Some(database)) => {
+            let language = match statement.language() {
+                proto::Language::Sql => Language::Sql,
+                proto::Language::Influxql => Language::InfluxQl,
+                proto::Language::Unspecified => return Err(FlightError::ForgedTicket.into()),
+            };
+            Ok(Work::Statement(Statement { database, language, text: statement.text }))
+        }
+        (Some(proto::ticket::Work::Metadata(metadata)), database) => {
+            Ok(Work::Metadata(Metadata { database, table_type: metadata.table_type, command: metadata.command.into() }))
+        }
+        (Some(proto::ticket::Work::Statement(_)) | None, _) => Err(FlightError::ForgedTicket.into()),
+    }
+}

@@ -1,0 +1,159 @@
+//! Databases and tables: list, create, delete.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::encode::{self, Format};
+use super::parameters::{Parameters, database_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableName, TableSchema};
+use crate::server::{Services, status};
+
+#[derive(Deserialize)]
+struct CreateDatabase {
+    db: String,
+}
+
+#[derive(Deserialize)]
+struct CreateTable {
+    db: String,
+    table: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    fields: Vec<CreateField>,
+}
+
+#[derive(Deserialize)]
+struct CreateField {
+    name: String,
+    r#type: String,
+}
+
+/// `GET /api/v3/configure/database?format=`: one row per database in the column `iox::database`.
+pub(super) async fn show_databases(
+    State(services): State<Arc<Services>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let parameters = Parameters::parse(query.as_deref());
+    let format = Format::choose(parameters.get("format"), &headers)?;
+    let names = services.engine.databases();
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(names.iter().map(|name| name.as_str())));
+    let schema = Arc::new(Schema::new(vec![Field::new("iox::database", DataType::Utf8, false)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![names])
+        .map_err(|error| Error::with_source(ErrorKind::Internal, "could not list databases", error))?;
+    encode::respond_with(format, &schema, &[batch])
+}
+
+/// `POST /api/v3/configure/database` with `{"db"}`.
+pub(super) async fn create_database(
+    State(services): State<Arc<Services>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response> {
+    if let Some(refusal) = refuse_other_than_json(&headers) {
+        return Ok(refusal);
+    }
+    let request: CreateDatabase = json_body(&body)?;
+    services.engine.create_database(&database_name(&request.db)?).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `DELETE /api/v3/configure/database?db=`.
+pub(super) async fn delete_database(
+    State(services): State<Arc<Services>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response> {
+    let parameters = Parameters::parse(query.as_deref());
+    services.engine.delete_database(&database_name(required(&parameters, "db")?)?).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `POST /api/v3/configure/table` with `{"db","table","tags","fields":[{"name","type"}]}`.
+pub(super) async fn create_table(
+    State(services): State<Arc<Services>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response> {
+    if let Some(refusal) = refuse_other_than_json(&headers) {
+        return Ok(refusal);
+    }
+    let request: CreateTable = json_body(&body)?;
+    let database = database_name(&request.db)?;
+    let table = table_name(&request.table)?;
+    services.engine.create_table(&database, &table, schema_of(&request)?).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// `DELETE /api/v3/configure/table?db=&table=`.
+pub(super) async fn delete_table(
+    State(services): State<Arc<Services>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response> {
+    let parameters = Parameters::parse(query.as_deref());
+    let database = database_name(required(&parameters, "db")?)?;
+    services.engine.delete_table(&database, &table_name(required(&parameters, "table")?)?).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+fn required<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str> {
+    parameters.get(name).ok_or_else(|| Error::invalid(format!("missing query parameter '{name}'")))
+}
+
+fn table_name(text: &str) -> Result<TableName> {
+    TableName::new(text).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// The columns as asked for, each name once.
+fn schema_of(request: &CreateTable) -> Result<TableSchema> {
+    let name = |text: &str| ColumnName::new(text).map_err(|error| Error::invalid(error.to_string()));
+    let mut columns = Vec::with_capacity(request.tags.len() + request.fields.len());
+    for tag in &request.tags {
+        columns.push(Column { name: name(tag)?, kind: ColumnKind::Tag });
+    }
+    for field in &request.fields {
+        columns.push(Column { name: name(&field.name)?, kind: ColumnKind::Field(field_type(&field.r#type)?) });
+    }
+    let count = columns.len();
+    let schema = TableSchema::new(columns);
+    if schema.column_count() != count {
+        return Err(Error::invalid("a column name occurs more than once"));
+    }
+    Ok(schema)
+}
+
+fn field_type(text: &str) -> Result<FieldType> {
+    match text {
+        "utf8" => Ok(FieldType::String),
+        "int64" => Ok(FieldType::Integer),
+        "uint64" => Ok(FieldType::Unsigned),
+        "float64" => Ok(FieldType::Float),
+        "bool" => Ok(FieldType::Boolean),
+        other => {
+            Err(Error::invalid(format!("field type '{other}' is unknown; use utf8, int64, uint64, float64 or bool")))
+        }
+    }
+}
+
+/// The answer to a body that doesn't say it is JSON.
+fn refuse_other_than_json(headers: &HeaderMap) -> Option<Response> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if content_type.starts_with("application/json") {
+        return None;
+    }
+    let error = serde_json::json!({ "error": "unacceptable content-type, expected: application/json" });
+    Some(status::response(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error))
+}
+
+fn json_body<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("serde json error: {error}")))
+}

@@ -1,0 +1,44 @@
+//! Is it there, who is it, how is it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::error::Result;
+use crate::server::Services;
+
+/// The version that clients compare for features: that of the server they were written for.
+const COMPATIBLE_VERSION: &str = "3.10.0";
+
+/// 200 `OK` as long as the process answers.
+pub(super) async fn health() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "OK").into_response()
+}
+
+/// Product and version, in the body and in the headers where different clients look for them.
+pub(super) async fn ping(State(services): State<Arc<Services>>) -> Response {
+    let request_id = services.clock.unique_id().to_string();
+    let body = serde_json::json!({
+        "product_name": "Flightline",
+        "version": COMPATIBLE_VERSION,
+        "flightline_version": env!("CARGO_PKG_VERSION"),
+        "revision": "",
+        "process_id": services.process_id.to_string(),
+    });
+    let mut headers = HeaderMap::new();
+    headers.insert("x-influxdb-version", HeaderValue::from_static(COMPATIBLE_VERSION));
+    headers.insert("x-influxdb-build", HeaderValue::from_static("Core"));
+    if let Ok(id) = HeaderValue::from_str(&request_id) {
+        headers.insert("request-id", id.clone());
+        headers.insert("x-request-id", id);
+    }
+    (headers, axum::Json(body)).into_response()
+}
+
+/// Metrics for Prometheus.
+pub(super) async fn metrics(State(services): State<Arc<Services>>) -> Result<Response> {
+    let text = services.telemetry.render(&services.engine.metrics())?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}

@@ -1,0 +1,77 @@
+//! The HTTP interface: one line per route.
+//!
+//! What clients of InfluxDB 3, 2.x and 1.x send is understood as they send it. Errors are JSON
+//! throughout. Not here: what a request does; that is one call into the engine or the queries.
+
+mod admin;
+mod body;
+mod encode;
+mod health;
+mod parameters;
+mod query;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::Services;
+
+/// Every route of the HTTP interface.
+pub(super) fn router(services: Arc<Services>) -> Router {
+    Router::new()
+        .route("/api/v3/write_lp", post(write::v3))
+        .route("/api/v2/write", post(write::v2))
+        .route("/write", post(write::v1))
+        .route("/api/v3/query_sql", get(query::sql_get).post(query::sql_post))
+        .route("/api/v3/query_influxql", get(query::influxql_get).post(query::influxql_post))
+        .route("/api/v3/configure/database", get(admin::show_databases).post(admin::create_database).delete(admin::delete_database))
+        .route("/api/v3/configure/table", post(admin::create_table).delete(admin::delete_table))
+        .route("/health", get(health::health))
+        .route("/api/v1/health", get(health::health))
+        .route("/ping", any(health::ping))
+        .route("/metrics", get(health::metrics))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&services), observe))
+        .with_state(services)
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "Not found").into_response()
+}
+
+/// Around every request: CORS for browsers, the catalog's id for clients that compare it, and a count.
+async fn observe(State(services): State<Arc<Services>>, request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        allow_any_origin(response.headers_mut());
+        return response;
+    }
+    let started = services.clock.elapsed();
+    let method = request.method().to_string();
+    let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
+    let mut response = next.run(request).await;
+    let took = services.clock.elapsed().saturating_sub(started);
+    services.telemetry.request(&route, &method, response.status().as_u16(), took);
+    tracing::debug!(route, method, status = response.status().as_u16(), ?took, "request");
+
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if let Ok(id) = HeaderValue::from_str(&services.engine.catalog_id().to_string()) {
+        headers.insert("cluster-uuid", id);
+    }
+    response
+}
+
+fn allow_any_origin(headers: &mut HeaderMap) {
+    let any = HeaderValue::from_static("*");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, any.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+}

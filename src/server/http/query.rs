@@ -1,0 +1,110 @@
+//! SQL over HTTP: parameters in, rows out as they come.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::encode::{self, Format};
+use super::parameters::{Parameters, database_name};
+use crate::error::{Error, Result};
+use crate::query::{Language, Parameter, Query};
+use crate::server::Services;
+
+#[derive(Deserialize, Default)]
+struct QueryRequest {
+    db: Option<String>,
+    q: Option<String>,
+    format: Option<String>,
+    params: Option<Map<String, Value>>,
+}
+
+/// `GET /api/v3/query_sql?db=&q=&format=&params=`.
+pub(super) async fn sql_get(
+    State(services): State<Arc<Services>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response> {
+    answer(&services, Language::Sql, from_url(query.as_deref())?, &headers).await
+}
+
+/// `POST /api/v3/query_sql` with `{"db","q","format","params"}`.
+pub(super) async fn sql_post(State(services): State<Arc<Services>>, headers: HeaderMap, body: Bytes) -> Result<Response> {
+    answer(&services, Language::Sql, from_body(&body)?, &headers).await
+}
+
+/// `GET /api/v3/query_influxql`.
+pub(super) async fn influxql_get(
+    State(services): State<Arc<Services>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response> {
+    answer(&services, Language::InfluxQl, from_url(query.as_deref())?, &headers).await
+}
+
+/// `POST /api/v3/query_influxql`.
+pub(super) async fn influxql_post(
+    State(services): State<Arc<Services>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response> {
+    answer(&services, Language::InfluxQl, from_body(&body)?, &headers).await
+}
+
+fn from_url(query: Option<&str>) -> Result<QueryRequest> {
+    let parameters = Parameters::parse(query);
+    let params = match parameters.get("params") {
+        None | Some("") => None,
+        Some(text) => {
+            let object = serde_json::from_str(text);
+            Some(object.map_err(|error| Error::invalid(format!("query parameter 'params' is no JSON object: {error}")))?)
+        }
+    };
+    let owned = |name: &str| parameters.get(name).map(str::to_owned);
+    Ok(QueryRequest { db: owned("db"), q: owned("q"), format: owned("format"), params })
+}
+
+fn from_body(body: &[u8]) -> Result<QueryRequest> {
+    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("serde json error: {error}")))
+}
+
+async fn answer(services: &Services, language: Language, request: QueryRequest, headers: &HeaderMap) -> Result<Response> {
+    let (database, text) = match (request.db, request.q) {
+        (Some(database), Some(text)) => (database_name(&database)?, text),
+        (None, None) => return Err(Error::invalid("missing query parameters 'db' and 'q'")),
+        (None, _) => return Err(Error::invalid("missing query parameter 'db'")),
+        (_, None) => return Err(Error::invalid("missing query parameter 'q'")),
+    };
+    let format = Format::choose(request.format.as_deref(), headers)?;
+    let parameters = request.params.unwrap_or_default().into_iter().map(parameter).collect::<Result<Vec<_>>>()?;
+    services.telemetry.query();
+    let response = async {
+        let planned = services.queries.plan(Query { database, language, text, parameters }).await?;
+        let stream = planned.run().await?;
+        encode::respond(format, stream, Arc::clone(&services.telemetry)).await
+    };
+    response.await.inspect_err(|_| services.telemetry.query_failed())
+}
+
+/// A named parameter from its JSON value.
+fn parameter((name, value): (String, Value)) -> Result<(String, Parameter)> {
+    let parameter = match value {
+        Value::Null => Parameter::Null,
+        Value::Bool(value) => Parameter::Boolean(value),
+        Value::String(value) => Parameter::String(value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(value), _, _) => Parameter::Integer(value),
+            (_, Some(value), _) => Parameter::Unsigned(value),
+            (_, _, Some(value)) => Parameter::Float(value),
+            _ => return Err(Error::invalid(format!("parameter '{name}' is a number that doesn't fit 64 bits"))),
+        },
+        Value::Array(_) | Value::Object(_) => {
+            return Err(Error::invalid(format!("parameter '{name}' must be null, a boolean, a number or a string")));
+        }
+    };
+    Ok((name, parameter))
+}

@@ -1,0 +1,192 @@
+//! Speaks: gRPC and HTTP on one port, over the engine and the queries.
+//!
+//! [`Server::start`] is the composition root: it makes every object in order, listens, and
+//! [`Server::stop`] closes them in reverse. Two runtimes: the caller's carries network and object-store
+//! I/O, one of our own carries DataFusion's work, so that a heavy query never makes `/health` or a write wait.
+//!
+//! Not here: what a command line or an environment says (`config`).
+
+mod directory;
+pub mod flight;
+pub mod http;
+mod listen;
+pub mod pretty;
+pub mod proto;
+pub(crate) mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use directory::DataDirectory;
+use listen::Listener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::engine::store::{ConnectionSettings, StoreSettings};
+use crate::engine::wal::{Disk, MemoryDisk, RealDisk};
+use crate::engine::{Engine, EngineSettings, store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::query::{Queries, QuerySettings};
+use crate::telemetry::Telemetry;
+
+/// Writes that are read, parsed and stored at the same time; more wait for their turn.
+const WRITES_AT_ONCE: usize = 64;
+
+/// Stack of the threads that plan and run queries: DataFusion recurses along the depth of an expression.
+const QUERY_STACK_BYTES: usize = 32 << 20;
+
+/// Everything a server needs to know.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Where to listen. Port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Where the log, the scratch space and, with a file store, the data are.
+    pub data_directory: PathBuf,
+    /// Which objects.
+    pub store: StoreSettings,
+    /// How the store is spoken to.
+    pub connection: ConnectionSettings,
+    /// Buffer, log and limits of tables.
+    pub engine: EngineSettings,
+    /// Memory and threads of queries.
+    pub query: QuerySettings,
+    /// Largest request body in bytes, compressed or not.
+    pub request_bytes_max: usize,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// How long open requests may go on once the server is told to stop.
+    pub shutdown_timeout: Duration,
+}
+
+/// What a request handler may use.
+#[derive(Debug)]
+pub struct Services {
+    /// Writes and the catalog.
+    pub engine: Arc<Engine>,
+    /// Reads.
+    pub queries: Arc<Queries>,
+    /// Time and identifiers.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub telemetry: Arc<Telemetry>,
+    /// The settings it runs with.
+    pub settings: ServerSettings,
+    /// Different for each start of the process.
+    pub process_id: Uuid,
+    /// Bounds the memory of writes.
+    pub(crate) write_slots: Semaphore,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    services: Arc<Services>,
+    listener: Listener,
+    query_runtime: Option<Runtime>,
+    _directory: DataDirectory,
+}
+
+impl Server {
+    /// Recovers what is stored, then listens. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// `Conflict` if another process has the data directory or the port; `Corrupt` if stored bytes are damaged;
+    /// `Unavailable` if store or disk don't answer.
+    pub async fn start(settings: ServerSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let directory = DataDirectory::take(&settings.data_directory, clock.as_ref())?;
+        let listener = Listener::bind(settings.bind).await?; // before the recovery: a port in use is told at once
+        let store = store::open(&settings.store, &settings.connection)?;
+        tracing::info!(store = store.description(), data = %settings.data_directory.display(), "opening");
+        let disk: Arc<dyn Disk> = match &settings.store {
+            StoreSettings::Memory => Arc::new(MemoryDisk::default()),
+            _ => {
+                let path = directory.subdirectory("wal")?;
+                let failed = |error| {
+                    let message = format!("could not open the log directory \"{}\"", path.display());
+                    Error::with_source(ErrorKind::Unavailable, message, error)
+                };
+                Arc::new(RealDisk::open(&path).map_err(failed)?)
+            }
+        };
+        let engine = Engine::open(settings.engine.clone(), store, disk, Arc::clone(&clock)).await?;
+
+        let query_runtime = query_runtime(settings.query.threads)?;
+        let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
+        let queries = Queries::new(Arc::clone(&engine), query, query_runtime.handle().clone(), Handle::current())?;
+        let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
+        let services = Arc::new(Services {
+            engine,
+            queries: Arc::new(queries),
+            process_id: clock.unique_id(),
+            telemetry: Arc::new(Telemetry::new(Duration::from_nanos(now))),
+            clock,
+            settings,
+            write_slots: Semaphore::new(WRITES_AT_ONCE),
+        });
+        let listener = listener.serve(routes(&services), services.settings.connections_max);
+        tracing::info!(address = %listener.address(), "ready");
+        Ok(Self { services, listener, query_runtime: Some(query_runtime), _directory: directory })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// What its handlers use.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Stops in order: no new connections, open requests end, everything is persisted to Parquet.
+    ///
+    /// # Errors
+    /// If something could not be persisted; it is in the log and comes back with the next start.
+    pub async fn stop(mut self) -> Result<()> {
+        let patience = self.services.settings.shutdown_timeout;
+        if !self.listener.drain(patience).await {
+            tracing::warn!(?patience, "requests were still open after the shutdown timeout and are cut off");
+        }
+        let closed = self.services.engine.close().await;
+        if let Some(runtime) = self.query_runtime.take() {
+            runtime.shutdown_background();
+        }
+        tracing::info!("stopped");
+        closed
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A runtime must not be dropped where async code runs; this leaves its threads to end by themselves.
+        if let Some(runtime) = self.query_runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Flight and HTTP share one router: their paths don't meet.
+fn routes(services: &Arc<Services>) -> axum::Router {
+    let flight = flight::FlightService::new(
+        Arc::clone(&services.engine),
+        Arc::clone(&services.queries),
+        Arc::clone(&services.clock),
+    );
+    let grpc = tonic::service::Routes::new(flight.into_server()).prepare().into_axum_router();
+    // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.
+    http::router(Arc::clone(services)).merge(grpc.reset_fallback())
+}
+
+fn query_runtime(threads: usize) -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name("query")
+        .thread_stack_size(QUERY_STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::with_source(ErrorKind::Internal, "could not start the query threads", error))
+}

@@ -1,0 +1,90 @@
+//! The one table from what the caller should do to the codes of HTTP and gRPC.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use tonic::{Code, Status};
+
+use crate::error::{Error, ErrorKind};
+
+/// Seconds after which a client should come back when storage is in trouble.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Longest text of a gRPC error: it travels in a header, and proxies cut long ones off.
+const GRPC_MESSAGE_CHARS_MAX: usize = 2000;
+
+fn codes(kind: ErrorKind) -> (StatusCode, Code) {
+    match kind {
+        ErrorKind::Invalid => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        ErrorKind::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
+        ErrorKind::Conflict => (StatusCode::CONFLICT, Code::AlreadyExists),
+        ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+        ErrorKind::Exhausted => (StatusCode::UNPROCESSABLE_ENTITY, Code::ResourceExhausted),
+        ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        // 405 and not 501: what clients of InfluxDB 3 see for what it does not implement.
+        ErrorKind::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+        ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, Code::DataLoss),
+        ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
+    }
+}
+
+/// The HTTP status for an error of this kind.
+pub(crate) fn http(kind: ErrorKind) -> StatusCode {
+    codes(kind).0
+}
+
+/// The error as a gRPC status.
+pub(crate) fn grpc(error: &Error) -> Status {
+    log_if_ours(error);
+    let mut text = error.report();
+    if let Some((end, _)) = text.char_indices().nth(GRPC_MESSAGE_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    Status::new(codes(error.kind()).1, text)
+}
+
+/// An HTTP response with this status and JSON body; asks to come back where that helps.
+pub(crate) fn response(status: StatusCode, body: &serde_json::Value) -> Response {
+    let mut response = (status, axum::Json(body)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    response
+}
+
+/// The error as `{"error": text}`.
+pub(crate) fn error_response(error: &Error) -> Response {
+    log_if_ours(error);
+    response(http(error.kind()), &serde_json::json!({ "error": error.report() }))
+}
+
+/// An operator has to hear of these; everything else is the caller's to handle.
+fn log_if_ours(error: &Error) {
+    if matches!(error.kind(), ErrorKind::Internal | ErrorKind::Corrupt) {
+        tracing::error!(error = error.report(), "request failed");
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        error_response(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_with_storage_tells_the_client_to_come_back() {
+        let response = error_response(&Error::new(ErrorKind::Unavailable, "the disk is full"));
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    }
+
+    #[test]
+    fn a_long_grpc_message_is_cut_between_characters() {
+        let status = grpc(&Error::invalid("ä".repeat(5000)));
+        assert_eq!(status.message().chars().count(), GRPC_MESSAGE_CHARS_MAX + 1);
+    }
+}

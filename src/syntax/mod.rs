@@ -1,0 +1,3 @@
+//! Text in, values out: the languages that clients write. Pure, without IO, clocks or tasks.
+
+pub mod line_protocol;

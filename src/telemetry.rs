@@ -1,0 +1,183 @@
+//! Structured logs and metrics.
+//!
+//! Every metric is named here, with its unit and a sentence. Figures that the engine keeps anyway are read when
+//! they are asked for; only what nobody else counts is counted here.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tracing_subscriber::EnvFilter;
+
+use crate::engine::EngineMetrics;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Full,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends logs to standard error from now on. `filter` is in the syntax of `tracing-subscriber`, such as `info,flightline::engine=debug`.
+///
+/// # Errors
+/// `Invalid` if the filter can't be read; `Internal` if logs go somewhere already.
+pub fn start_logging(filter: &str, format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Error::with_source(ErrorKind::Invalid, format!("log filter \"{filter}\" can't be read"), error))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Full => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|error| Error::with_source(ErrorKind::Internal, "logging was started twice", error))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    /// The route, never the path that was asked for, so that nobody can make up series.
+    path: String,
+    method: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    path: String,
+    method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DatabaseLabels {
+    db: String,
+}
+
+/// What is counted as requests come and go.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabels, Histogram>,
+    write_lines: Family<DatabaseLabels, Counter>,
+    write_lines_rejected: Family<DatabaseLabels, Counter>,
+    write_bytes: Family<DatabaseLabels, Counter>,
+    queries: Counter,
+    query_failures: Counter,
+    started_seconds: f64,
+}
+
+impl Telemetry {
+    /// Counters at zero. `started` is the start of the process since 1970.
+    pub fn new(started: Duration) -> Self {
+        // From 100 µs, about one sync, to 100 s, past every timeout.
+        let duration = || Histogram::new(exponential_buckets(0.0001, 4.0, 11));
+        let mut telemetry = Self {
+            registry: Registry::default(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(duration),
+            write_lines: Family::default(),
+            write_lines_rejected: Family::default(),
+            write_bytes: Family::default(),
+            queries: Counter::default(),
+            query_failures: Counter::default(),
+            started_seconds: started.as_secs_f64(),
+        };
+        let registry = &mut telemetry.registry;
+        registry.register("http_requests", "HTTP requests by route and status", telemetry.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "time from the request's head to the response's head",
+            Unit::Seconds,
+            telemetry.request_duration.clone(),
+        );
+        registry.register("influxdb3_write_lines", "lines of line protocol stored", telemetry.write_lines.clone());
+        registry.register(
+            "influxdb3_write_lines_rejected",
+            "lines of line protocol refused",
+            telemetry.write_lines_rejected.clone(),
+        );
+        registry.register_with_unit(
+            "influxdb3_write",
+            "line protocol received, after decompression",
+            Unit::Bytes,
+            telemetry.write_bytes.clone(),
+        );
+        registry.register("flightline_queries", "queries started on any interface", telemetry.queries.clone());
+        registry.register("flightline_query_failures", "queries that ended in an error", telemetry.query_failures.clone());
+        telemetry
+    }
+
+    /// An HTTP request was answered.
+    pub fn request(&self, path: &str, method: &str, status: u16, took: Duration) {
+        let (path, method) = (path.to_owned(), method.to_owned());
+        self.request_duration
+            .get_or_create(&RouteLabels { path: path.clone(), method: method.clone() })
+            .observe(took.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { path, method, status }).inc();
+    }
+
+    /// Lines were written to a database that exists.
+    pub fn write(&self, database: &str, stored: u64, rejected: u64, bytes: u64) {
+        let labels = DatabaseLabels { db: database.to_owned() };
+        self.write_lines.get_or_create(&labels).inc_by(stored);
+        self.write_lines_rejected.get_or_create(&labels).inc_by(rejected);
+        self.write_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// A query was started.
+    pub fn query(&self) {
+        self.queries.inc();
+    }
+
+    /// A query ended in an error.
+    pub fn query_failed(&self) {
+        self.query_failures.inc();
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// `Internal` if a value can't be formatted.
+    pub fn render(&self, engine: &EngineMetrics) -> Result<String> {
+        let failed = |error| Error::with_source(ErrorKind::Internal, "could not write metrics", error);
+        let mut text = String::new();
+        encode(&mut text, &self.registry).map_err(failed)?;
+        // The engine's figures go before the end mark that `encode` writes.
+        let end = text.rfind("# EOF").unwrap_or(text.len());
+        text.truncate(end);
+        encode(&mut text, &engine_registry(engine, self.started_seconds)).map_err(failed)?;
+        Ok(text)
+    }
+}
+
+fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
+    let mut registry = Registry::default();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        registry.register(name, help, ConstGauge::<u64>::new(value));
+    };
+    gauge("flightline_databases", "databases in the catalog", metrics.databases as u64);
+    gauge("flightline_tables", "tables in the catalog", metrics.tables as u64);
+    gauge("flightline_parquet_files", "Parquet files in the catalog", metrics.files as u64);
+    gauge("flightline_parquet_files_bytes", "size of the Parquet files", metrics.file_bytes);
+    gauge("flightline_buffer_bytes", "memory of rows that are not in Parquet yet", metrics.buffer_bytes as u64);
+    gauge("flightline_buffer_bytes_max", "limit of that memory", metrics.buffer_bytes_max as u64);
+    gauge("flightline_wal_bytes", "size of the write-ahead log", metrics.wal.bytes_on_disk);
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter("flightline_persists", "persists that wrote Parquet", metrics.persists);
+    counter("flightline_persist_failures", "persists that failed and are tried again", metrics.persist_failures);
+    counter("flightline_persisted_rows", "rows written to Parquet", metrics.persisted_rows);
+    counter("flightline_wal_syncs", "syncs of the write-ahead log", metrics.wal.syncs);
+    counter("flightline_wal_records", "writes in the write-ahead log", metrics.wal.records);
+    counter("flightline_wal_failures", "groups that could not be logged", metrics.wal.failures);
+    registry.register("process_start_time_seconds", "start of the process since 1970", ConstGauge::new(started_seconds));
+    registry
+}

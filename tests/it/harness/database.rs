@@ -1,0 +1,142 @@
+//! An engine with queries in a temporary directory, without a network: the quickest whole database.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use flightline::clock::{Clock, SystemClock};
+use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::engine::wal::RealDisk;
+use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
+use flightline::error::{Error, Result};
+use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
+use flightline::query::{Language, Queries, Query, QuerySettings};
+use flightline::syntax::line_protocol::{Options, Schemas, parse};
+use futures::TryStreamExt;
+use tempfile::TempDir;
+use tokio::runtime::{Handle, Runtime};
+
+/// The one database that these tests write to.
+pub const DATABASE: &str = "db";
+
+/// A database that can be restarted.
+pub struct TestDatabase {
+    directory: TempDir,
+    queries_runtime: Option<Runtime>,
+    open: Option<Open>,
+}
+
+struct Open {
+    engine: Arc<Engine>,
+    queries: Queries,
+}
+
+struct Known(DatabaseSchemas);
+
+impl Schemas for Known {
+    fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
+        self.0.table(name)
+    }
+}
+
+impl TestDatabase {
+    /// An empty database.
+    pub async fn new() -> Self {
+        let queries_runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_stack_size(32 << 20)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut database =
+            Self { directory: tempfile::tempdir().unwrap(), queries_runtime: Some(queries_runtime), open: None };
+        database.start().await;
+        database
+    }
+
+    async fn start(&mut self) {
+        let root = self.directory.path();
+        std::fs::create_dir_all(root.join("wal")).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let settings = StoreSettings::File { root: root.join("data") };
+        let store = store::open(&settings, &ConnectionSettings::default()).unwrap();
+        let disk = Arc::new(RealDisk::open(root.join("wal")).unwrap());
+        let engine = Engine::open(EngineSettings::default(), store, disk, clock).await.unwrap();
+        let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
+        let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
+        self.open = Some(Open { engine, queries });
+    }
+
+    /// Ends politely and starts again: everything comes from Parquet.
+    pub async fn restart(&mut self) {
+        self.open.take().unwrap().engine.close().await.unwrap();
+        self.start().await;
+    }
+
+    /// Forgets everything in memory and starts again: what was not persisted comes from the log.
+    pub async fn crash(&mut self) {
+        drop(self.open.take());
+        self.start().await;
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.open.as_ref().unwrap().engine
+    }
+
+    /// Writes lines with times in nanoseconds; every line must be good.
+    pub async fn write(&self, lines: &str) {
+        let database = DatabaseName::new(DATABASE).unwrap();
+        let options = Options {
+            precision: Precision::Nanosecond,
+            default_time: Timestamp::from_nanos(0),
+            accept_partial: false,
+            columns_per_table_max: 1000,
+            new_tables_max: 1000,
+        };
+        let parsed = parse(lines.as_bytes(), &Known(self.engine().schemas(&database)), &options);
+        assert!(parsed.refused.is_empty(), "{:?}", parsed.refused);
+        self.engine().write(&database, parsed.rows, Durability::Synced).await.unwrap();
+    }
+
+    /// The batches of a query.
+    pub async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let database = DatabaseName::new(DATABASE).map_err(|error| Error::invalid(error.to_string()))?;
+        let query = Query { database, language: Language::Sql, text: sql.to_owned(), parameters: Vec::new() };
+        let planned = self.open.as_ref().unwrap().queries.plan(query).await?;
+        let schema = Arc::clone(planned.schema());
+        let batches: Vec<RecordBatch> = planned.run().await?.try_collect().await?;
+        for batch in &batches {
+            assert_eq!(batch.schema(), schema, "the stream's schema is the planned one");
+        }
+        Ok(batches)
+    }
+
+    /// Column names and rows of a query as text; `None` is null.
+    pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        Ok(self.batches(sql).await?.iter().flat_map(text_rows).collect())
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        drop(self.open.take());
+        if let Some(runtime) = self.queries_runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The cells of a batch as text.
+pub fn text_rows(batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
+    let options = FormatOptions::default();
+    let formatters: Vec<_> =
+        batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
+    (0..batch.num_rows())
+        .map(|row| {
+            let cell = |(index, formatter): (usize, &ArrayFormatter<'_>)| {
+                (!batch.column(index).is_null(row)).then(|| formatter.value(row).to_string())
+            };
+            formatters.iter().enumerate().map(cell).collect()
+        })
+        .collect()
+}

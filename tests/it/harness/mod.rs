@@ -1,0 +1,6 @@
+//! What the tests stand on.
+
+pub mod database;
+pub mod process;
+pub mod server;
+pub mod store;

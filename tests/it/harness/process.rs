@@ -1,0 +1,90 @@
+//! The real program as a process of its own, to be killed and started again.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a server may take to answer after its start.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_flightline");
+
+/// A server process; killed when dropped.
+pub struct ServerProcess {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl ServerProcess {
+    /// Starts a server on `data` and waits until it answers.
+    pub fn start(data: &Path, arguments: &[&str]) -> Self {
+        // Free a moment ago: another process could take it in between, then the start fails with a clear error.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["serve", "--data-dir"])
+            .arg(data)
+            .args(["--http-bind", &address.to_string(), "--log-filter", "warn"])
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut process = Self { child, address };
+        process.wait_until_ready();
+        process
+    }
+
+    fn wait_until_ready(&mut self) {
+        let step = Duration::from_millis(20);
+        let mut waited = Duration::ZERO;
+        while std::net::TcpStream::connect(self.address).is_err() || !self.is_healthy() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status} instead of starting");
+            }
+            assert!(waited < START_PATIENCE, "the server did not answer for {START_PATIENCE:?}");
+            std::thread::sleep(step);
+            waited += step;
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        use std::io::{Read, Write};
+        let Ok(mut stream) = std::net::TcpStream::connect(self.address) else { return false };
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let asked = stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let mut answer = String::new();
+        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+    }
+
+    pub fn url(&self, path_and_query: &str) -> String {
+        format!("http://{}{path_and_query}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// SIGKILL: nothing gets a chance to tidy up.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn terminate(mut self) -> i32 {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        self.child.wait().unwrap().code().expect("ended by itself, not by a signal")
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Fails if the process has ended already, which is what is wanted.
+        let _already_ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}

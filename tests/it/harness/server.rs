@@ -1,0 +1,85 @@
+//! A server in this process on a free port, with its data in a temporary directory.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flightline::clock::SystemClock;
+use flightline::engine::EngineSettings;
+use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::query::QuerySettings;
+use flightline::server::{Server, ServerSettings};
+use tempfile::TempDir;
+
+/// A running server; its data goes with it.
+pub struct TestServer {
+    server: Option<Server>,
+    pub http: reqwest::Client,
+    directory: TempDir,
+}
+
+impl TestServer {
+    /// A server with an empty catalog.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server with other settings than the usual ones.
+    pub async fn start_with(change: impl FnOnce(&mut ServerSettings)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = ServerSettings {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            data_directory: directory.path().to_owned(),
+            store: StoreSettings::File { root: directory.path().join("data") },
+            connection: ConnectionSettings::default(),
+            engine: EngineSettings::default(),
+            query: QuerySettings { threads: 2, ..QuerySettings::default() },
+            request_bytes_max: 10 << 20,
+            connections_max: 256,
+            shutdown_timeout: Duration::from_secs(5),
+        };
+        change(&mut settings);
+        let server = Server::start(settings, Arc::new(SystemClock::new())).await.unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        Self { server: Some(server), http, directory }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().unwrap().address()
+    }
+
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    pub fn url(&self, path_and_query: &str) -> String {
+        format!("http://{}{path_and_query}", self.address())
+    }
+
+    /// Where the data is.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Stops politely; the data stays until the value is dropped.
+    pub async fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await.unwrap();
+        }
+    }
+
+    /// Writes lines that must all be good.
+    pub async fn write(&self, database: &str, lines: impl Into<String>) {
+        let url = self.url(&format!("/api/v3/write_lp?db={database}&precision=nanosecond"));
+        let response = self.http.post(url).body(lines.into()).send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert_eq!(status, 204, "{text}");
+    }
+
+    /// A query's status and body.
+    pub async fn query(&self, database: &str, sql: &str, format: &str) -> (u16, String) {
+        let body = serde_json::json!({ "db": database, "q": sql, "format": format });
+        let response = self.http.post(self.url("/api/v3/query_sql")).json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+}

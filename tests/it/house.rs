@@ -1,0 +1,141 @@
+//! The house checks itself: who may import whom, that texts made from code are up to date.
+//!
+//! A rule that is broken is said with its remedy. `UPDATE=1 cargo test --test it house` rewrites what is made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Room, what it may use from the crate, and foreign crates that appear in no other room than those named with them.
+const ROOMS: [(&str, &[&str]); 7] = [
+    ("model", &["model", "error"]),
+    ("syntax", &["syntax", "model", "error"]),
+    ("engine", &["engine", "model", "error", "clock", "tasks", "telemetry"]),
+    ("query", &["query", "engine", "model", "syntax", "error", "telemetry", "clock"]),
+    ("server", &["server", "query", "engine", "model", "syntax", "config", "error", "clock", "tasks", "telemetry"]),
+    ("config", &["config", "engine", "error", "telemetry", "model"]),
+    ("cli", &["cli", "config", "server", "query", "engine", "model", "error", "clock", "telemetry"]),
+];
+
+/// A foreign crate and the rooms that may name it.
+const FOREIGN: [(&str, &[&str]); 8] = [
+    ("datafusion", &["query"]),
+    ("parquet", &["engine", "query", "server"]),
+    ("object_store", &["engine", "query"]),
+    ("prost", &["engine", "server"]),
+    ("tonic", &["server", "cli"]),
+    ("arrow_flight", &["server", "cli"]),
+    ("axum", &["server"]),
+    ("clap", &["config", "cli"]),
+];
+
+fn source_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(source_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Lines of code: without comments, and without what follows the start of the tests.
+fn code_lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let is_test_file = path.file_name().is_some_and(|name| name == "tests.rs") || text.contains("#![cfg(test)]");
+    let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]" || text.contains("#[cfg(test)]\nmod tests;"));
+    if is_test_file {
+        return Vec::new();
+    }
+    lines.filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect()
+}
+
+/// The words that stand before `::` right after `crate::`, or that begin a path to a foreign crate.
+fn names_used<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
+    line.match_indices(prefix)
+        .map(|(place, _)| &line[place + prefix.len()..])
+        .map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default())
+        .collect()
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut broken = Vec::new();
+    for (room, allowed) in ROOMS {
+        for path in source_files(&Path::new(ROOT).join("src").join(room)) {
+            for line in code_lines(&path) {
+                for used in names_used(&line, "crate::") {
+                    if !used.is_empty() && !allowed.contains(&used) {
+                        broken.push(format!("{}: `{room}` may not use `crate::{used}`: {}", path.display(), line.trim()));
+                    }
+                }
+                for (foreign, rooms) in FOREIGN {
+                    let names_it = line.trim_start().starts_with(&format!("use {foreign}::")) || line.contains(&format!(" {foreign}::"));
+                    if names_it && !line.contains(&format!("crate::{foreign}")) && !rooms.contains(&room) {
+                        broken.push(format!("{}: only {rooms:?} may use `{foreign}`: {}", path.display(), line.trim()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "hand the value in, or move the code to the room that may:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_module_opens_with_its_story() {
+    let silent: Vec<_> = source_files(&Path::new(ROOT).join("src"))
+        .into_iter()
+        .filter(|path| !path.ends_with("server/proto.rs"))
+        .filter(|path| !fs::read_to_string(path).unwrap().starts_with("//!"))
+        .collect();
+    assert!(silent.is_empty(), "begin these with `//!`: what lives there, what holds, what is not there: {silent:?}");
+}
+
+#[test]
+fn only_one_file_names_an_environment_variable_of_ours() {
+    for path in source_files(&Path::new(ROOT).join("src")) {
+        if path.components().any(|part| part.as_os_str() == "config") {
+            continue;
+        }
+        for line in code_lines(&path) {
+            assert!(!line.contains("env::var"), "{}: settings come from `config`: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn generated_code_is_what_the_proto_files_say() {
+    let protos = [Path::new(ROOT).join("proto/flightline/ticket/v1/ticket.proto")];
+    let descriptors = protox::compile(protos, [Path::new(ROOT).join("proto")]).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .out_dir(out.path())
+        .compile_fds(descriptors)
+        .unwrap();
+    let generated = fs::read_to_string(out.path().join("flightline.ticket.v1.rs")).unwrap();
+    check_or_update("src/server/proto.rs", &format!("//! Generated from `proto/`; never edited: `UPDATE=1 cargo test --test it house`.\n\n{generated}"));
+}
+
+#[test]
+fn the_readme_lists_every_setting() {
+    let (start, end) = ("<!-- settings -->\n", "<!-- end of settings -->");
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let (head, rest) = readme.split_once(start).expect("README.md has a place for the settings");
+    let (_, tail) = rest.split_once(end).expect("README.md ends the place for the settings");
+    check_or_update("README.md", &format!("{head}{start}{}{end}{tail}", flightline::config::settings_table()));
+}
+
+fn check_or_update(path: &str, expected: &str) {
+    let path = Path::new(ROOT).join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, expected).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap();
+    assert!(found == expected, "{} is out of date: UPDATE=1 cargo test --test it house", path.display());
+}

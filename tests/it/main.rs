@@ -1,0 +1,37 @@
+//! Everything that needs more than one function: a server, a process, a store that fails.
+//!
+//! One binary, because each one links all of DataFusion. Behaviour that a user can type is a text file in
+//! `tests/sql`; the rule of one function is tested beside it.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+#![allow(unreachable_pub, reason = "a test binary has no face")]
+
+/// What the tests stand on: servers in process, servers as processes, stores that fail.
+mod harness;
+
+/// The house keeps its own rules: imports, generated code, settings in the README.
+mod house;
+
+/// Random writes, persists and restarts against a slow model of promise 3.
+mod last_write_wins;
+
+/// SQL by example: one test per file of `tests/sql`.
+mod sql;
+
+/// HTTP as clients send it, good and bad.
+mod http_api;
+
+/// Flight SQL and tickets as clients send them.
+mod flight_sql;
+
+/// The command line as a script uses it.
+mod command_line;
+
+/// SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice.
+mod crash;
+
+/// Power cuts in a simulated disk: the same for the write-ahead log.
+mod power_loss;
+
+/// A full disk refuses writes and heals by itself.
+mod disk_full;
