@@ -64,7 +64,9 @@ fn sorting(criterion: &mut Criterion) {
     let mut points = Points::new("");
     let runs: Vec<RecordBatch> = (0..16).map(|_| sort_run(&schema, &batch(&points.lines(ROWS)).1).unwrap()).collect();
     group.throughput(Throughput::Elements(16 * ROWS as u64));
-    group.sample_size(20).bench_function("merge 16 runs, times apart", |bencher| bencher.iter(|| merged_rows(&schema, &runs)));
+    group
+        .sample_size(20)
+        .bench_function("merge 16 runs, times apart", |bencher| bencher.iter(|| merged_rows(&schema, &runs)));
     let same: Vec<RecordBatch> = std::iter::repeat_n(runs[0].clone(), 16).collect();
     group.bench_function("merge 16 runs, all points equal", |bencher| bencher.iter(|| merged_rows(&schema, &same)));
     group.finish();

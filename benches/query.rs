@@ -27,13 +27,25 @@ const THREADS: usize = 2;
 
 const QUERIES: [(&str, &str); 6] = [
     ("count all", "SELECT count(*) FROM cpu"),
-    ("one host, one hour", "SELECT date_bin(INTERVAL '1 minute', time) AS minute, max(usage_user) FROM cpu \
-      WHERE hostname = 'host_7' AND time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00' GROUP BY 1"),
-    ("average and maximum of 10 fields", "SELECT avg(usage_user), max(usage_system), avg(usage_idle), max(usage_nice), \
-      avg(usage_iowait), max(usage_irq), avg(usage_softirq), max(usage_steal), avg(usage_guest), max(usage_guest_nice) FROM cpu"),
-    ("hourly average by host", "SELECT date_bin(INTERVAL '1 hour', time) AS hour, hostname, avg(usage_user) FROM cpu GROUP BY 1, 2"),
+    (
+        "one host, one hour",
+        "SELECT date_bin(INTERVAL '1 minute', time) AS minute, max(usage_user) FROM cpu \
+      WHERE hostname = 'host_7' AND time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00' GROUP BY 1",
+    ),
+    (
+        "average and maximum of 10 fields",
+        "SELECT avg(usage_user), max(usage_system), avg(usage_idle), max(usage_nice), \
+      avg(usage_iowait), max(usage_irq), avg(usage_softirq), max(usage_steal), avg(usage_guest), max(usage_guest_nice) FROM cpu",
+    ),
+    (
+        "hourly average by host",
+        "SELECT date_bin(INTERVAL '1 hour', time) AS hour, hostname, avg(usage_user) FROM cpu GROUP BY 1, 2",
+    ),
     ("newest 10", "SELECT * FROM cpu ORDER BY time DESC LIMIT 10"),
-    ("busy rows of an hour", "SELECT * FROM cpu WHERE usage_user > 90 AND time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00'"),
+    (
+        "busy rows of an hour",
+        "SELECT * FROM cpu WHERE usage_user > 90 AND time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00'",
+    ),
 ];
 
 struct Known(DatabaseSchemas);
@@ -98,7 +110,8 @@ fn queries(criterion: &mut Criterion) {
     let rows = if is_bench { rows } else { 10_000 };
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let runtime: Runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
-    let cpu = Builder::new_multi_thread().worker_threads(THREADS).thread_stack_size(32 << 20).enable_all().build().unwrap();
+    let cpu =
+        Builder::new_multi_thread().worker_threads(THREADS).thread_stack_size(32 << 20).enable_all().build().unwrap();
     let (engine, ours) = runtime.block_on(async {
         let engine = load(directory.path(), rows).await;
         let settings = QuerySettings { threads: THREADS, ..QuerySettings::default() };

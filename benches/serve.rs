@@ -114,7 +114,11 @@ fn main() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     println!("| case | rows/s | MB/s | ack p50 ms | ack p99 ms |\n|---|---|---|---|---|");
     let syncs = bare_syncs(directory.path(), singles);
-    println!("| bare append of 4 KiB + fdatasync | | | {:.3} | {:.3} |", ms(percentile(&syncs, 50)), ms(percentile(&syncs, 99)));
+    println!(
+        "| bare append of 4 KiB + fdatasync | | | {:.3} | {:.3} |",
+        ms(percentile(&syncs, 50)),
+        ms(percentile(&syncs, 99))
+    );
     {
         let server = ServerProcess::start(&directory.path().join("single"));
         let mut points = Points::new("");

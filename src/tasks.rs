@@ -34,10 +34,16 @@ impl Tasks {
         });
     }
 
-    /// Asks every task to end and waits until all have.
+    /// Asks every task to end and waits until all have. Dropping the group asks without waiting.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }

@@ -3,10 +3,11 @@
 //! Every metric is named here, with its unit and a sentence. Figures that the engine keeps anyway are read when
 //! they are asked for; only what nobody else counts is counted here.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -32,9 +33,13 @@ pub enum LogFormat {
 /// # Errors
 /// `Invalid` if the filter can't be read; `Internal` if logs go somewhere already.
 pub fn start_logging(filter: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Error::with_source(ErrorKind::Invalid, format!("log filter \"{filter}\" can't be read"), error))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Error::with_source(ErrorKind::Invalid, format!("log filter \"{filter}\" can't be read"), error)
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Full => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
@@ -112,7 +117,11 @@ impl Telemetry {
             telemetry.write_bytes.clone(),
         );
         registry.register("flightline_queries", "queries started on any interface", telemetry.queries.clone());
-        registry.register("flightline_query_failures", "queries that ended in an error", telemetry.query_failures.clone());
+        registry.register(
+            "flightline_query_failures",
+            "queries that ended in an error",
+            telemetry.query_failures.clone(),
+        );
         telemetry
     }
 
@@ -178,6 +187,10 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     counter("flightline_wal_syncs", "syncs of the write-ahead log", metrics.wal.syncs);
     counter("flightline_wal_records", "writes in the write-ahead log", metrics.wal.records);
     counter("flightline_wal_failures", "groups that could not be logged", metrics.wal.failures);
-    registry.register("process_start_time_seconds", "start of the process since 1970", ConstGauge::new(started_seconds));
+    registry.register(
+        "process_start_time_seconds",
+        "start of the process since 1970",
+        ConstGauge::new(started_seconds),
+    );
     registry
 }

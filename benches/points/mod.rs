@@ -12,8 +12,16 @@ pub(crate) const INTERVAL_NS: i64 = 10_000_000_000;
 pub(crate) const START_NS: i64 = 1_704_067_200_000_000_000;
 
 const FIELDS: [&str; 10] = [
-    "usage_user", "usage_system", "usage_idle", "usage_nice", "usage_iowait", "usage_irq", "usage_softirq",
-    "usage_steal", "usage_guest", "usage_guest_nice",
+    "usage_user",
+    "usage_system",
+    "usage_idle",
+    "usage_nice",
+    "usage_iowait",
+    "usage_irq",
+    "usage_softirq",
+    "usage_steal",
+    "usage_guest",
+    "usage_guest_nice",
 ];
 
 /// Lines in the order of time: each interval all machines.

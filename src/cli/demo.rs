@@ -33,7 +33,9 @@ pub(super) async fn run(server: &Server) -> Result<()> {
     let database = DatabaseName::new(DATABASE).map_err(|error| Error::internal(error.to_string()))?;
     if server.services().engine.table_schema(&database, "weather").is_none() {
         load(address).await?;
-        println!("Loaded the hourly weather of 2013 at EWR, JFK and LGA into the table \"weather\" of the database \"{DATABASE}\".");
+        println!(
+            "Loaded the hourly weather of 2013 at EWR, JFK and LGA into the table \"weather\" of the database \"{DATABASE}\"."
+        );
     }
     let mut client = connect(address).await?;
     for query in QUERIES {

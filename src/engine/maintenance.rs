@@ -20,15 +20,34 @@ const PERSIST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Share of the buffer's memory, in percent, past which the largest tables are persisted whatever their age.
 const PRESSURE_PERCENT: usize = 50;
 
+/// Tables that were written to since they were last looked at. The log's commit thread tells, tidying listens.
+#[derive(Debug, Default)]
+pub(super) struct WrittenTables {
+    tables: Mutex<HashSet<TableId>>,
+    wake: Notify,
+}
+
+impl WrittenTables {
+    /// Tells that a table has a new run.
+    pub(super) fn add(&self, table: TableId) {
+        self.tables.lock().insert(table);
+        self.wake.notify_one();
+    }
+
+    /// Waits until there are some, and takes them.
+    async fn take(&self) -> HashSet<TableId> {
+        self.wake.notified().await;
+        std::mem::take(&mut *self.tables.lock())
+    }
+}
+
 /// Decides when to tidy and persist, and counts what was done.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     buffer: Arc<Buffer>,
     persister: Persister,
     settings: BufferSettings,
-    /// Tables that were written to since they were last looked at.
-    written: Mutex<HashSet<TableId>>,
-    wake: Notify,
+    written: Arc<WrittenTables>,
     /// One persist at a time: two of one table would take the same runs.
     persisting: tokio::sync::Mutex<()>,
     persists: AtomicU64,
@@ -37,13 +56,17 @@ pub(super) struct Maintenance {
 }
 
 impl Maintenance {
-    pub(super) fn new(buffer: Arc<Buffer>, persister: Persister, settings: BufferSettings) -> Self {
+    pub(super) fn new(
+        buffer: Arc<Buffer>,
+        persister: Persister,
+        settings: BufferSettings,
+        written: Arc<WrittenTables>,
+    ) -> Self {
         Self {
             buffer,
             persister,
             settings,
-            written: Mutex::default(),
-            wake: Notify::new(),
+            written,
             persisting: tokio::sync::Mutex::new(()),
             persists: AtomicU64::new(0),
             persisted_rows: AtomicU64::new(0),
@@ -63,16 +86,9 @@ impl Maintenance {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Tells that a table has a new run.
-    pub(super) fn table_written(&self, table: TableId) {
-        self.written.lock().insert(table);
-        self.wake.notify_one();
-    }
-
     /// Merges small runs as they come, until stopped.
     pub(super) async fn tidy_loop(self: Arc<Self>, stop: CancellationToken) {
-        while stop.run_until_cancelled(self.wake.notified()).await.is_some() {
-            let tables: Vec<TableId> = self.written.lock().drain().collect();
+        while let Some(tables) = stop.run_until_cancelled(self.written.take()).await {
             for table in tables.into_iter().filter_map(|id| self.buffer.table(id)).filter(|table| tidy::is_due(table)) {
                 let tidied = tokio::task::spawn_blocking(move || tidy_all(&table)).await;
                 if let Err(error) = tidied.map_err(Error::internal_task).and_then(|result| result) {

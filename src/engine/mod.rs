@@ -150,7 +150,8 @@ impl Engine {
             None => Arc::new(TableContents::stored(Arc::clone(&entry.schema), Vec::new(), entry.persisted_through)),
         };
         // An empty table may have been widened in the catalog only.
-        let schema = if contents.schema.column_count() < entry.schema.column_count() { &entry.schema } else { &contents.schema };
+        let schema =
+            if contents.schema.column_count() < entry.schema.column_count() { &entry.schema } else { &contents.schema };
         Some(Arc::new(TableSnapshot {
             database: database.clone(),
             name: entry.name.clone(),
@@ -196,7 +197,12 @@ impl Engine {
                 return Err(already_exists());
             }
             let id = state.next_table_id();
-            changes.push(CatalogChange::CreateTable { database: database_id, id, name: name.clone(), schema: schema.clone() });
+            changes.push(CatalogChange::CreateTable {
+                database: database_id,
+                id,
+                name: name.clone(),
+                schema: schema.clone(),
+            });
             Ok(changes)
         };
         self.catalog.commit(create).await?;

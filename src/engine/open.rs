@@ -1,18 +1,21 @@
 //! Recovery as a story: catalog, tables and their files, log, buffer, background work, ready.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use arrow::array::RecordBatch;
 
 use super::buffer::persist::Persister;
 use super::buffer::{Buffer, TableContents};
 use super::catalog::{Catalog, CatalogSettings, CatalogState};
-use super::maintenance::Maintenance;
+use super::maintenance::{Maintenance, WrittenTables};
 use super::store::Store;
-use super::wal::{Disk, Wal, WriteRecord};
+use super::wal::{Disk, Publish, Wal, WriteRecord};
 use super::{Engine, EngineSettings};
 use crate::clock::Clock;
-use crate::error::Result;
-use crate::model::Sequence;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Sequence, TableId};
 use crate::tasks::Tasks;
 
 impl Engine {
@@ -35,18 +38,16 @@ impl Engine {
         let buffer = Arc::new(Buffer::new(settings.buffer.bytes_max, Arc::clone(&clock)));
         for table in state.tables() {
             let files = table.files.iter().cloned().collect();
-            buffer.table_or_insert(table.id, || TableContents::stored(Arc::clone(&table.schema), files, table.persisted_through));
+            buffer.table_or_insert(table.id, || {
+                TableContents::stored(Arc::clone(&table.schema), files, table.persisted_through)
+            });
         }
 
-        let maintenance: Arc<std::sync::OnceLock<Arc<Maintenance>>> = Arc::default();
-        let wal = open_log(&settings, wal_disk, &state, &buffer, &maintenance, Arc::clone(&clock)).await?;
+        let written = Arc::new(WrittenTables::default());
+        let wal = open_log(&settings, wal_disk, &state, &buffer, &written, Arc::clone(&clock)).await?;
         let persister = Persister { store: store.clone(), catalog: Arc::clone(&catalog), wal: Arc::clone(&wal) };
-        let maintenance = Arc::clone(
-            maintenance.get_or_init(|| Arc::new(Maintenance::new(Arc::clone(&buffer), persister, settings.buffer.clone()))),
-        );
-        for table in state.tables() {
-            wal.release(table.id, table.persisted_through);
-        }
+        let maintenance =
+            Arc::new(Maintenance::new(Arc::clone(&buffer), persister, settings.buffer.clone(), Arc::clone(&written)));
 
         let tasks = Tasks::new();
         tasks.spawn("tidy", |stop| Arc::clone(&maintenance).tidy_loop(stop));
@@ -61,43 +62,58 @@ async fn open_log(
     disk: Arc<dyn Disk>,
     state: &Arc<CatalogState>,
     buffer: &Arc<Buffer>,
-    maintenance: &Arc<std::sync::OnceLock<Arc<Maintenance>>>,
+    written: &Arc<WrittenTables>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Wal>> {
     let settings = settings.wal.clone();
-    let (replayed_state, replayed_buffer) = (Arc::clone(state), Arc::clone(buffer));
-    let (live_buffer, live_maintenance) = (Arc::clone(buffer), Arc::clone(maintenance));
-    let publish = move |sequence: Sequence, record: &WriteRecord| {
-        for entry in &record.entries {
-            // No table: it was deleted after this write was admitted, and its rows with it.
-            let Some(table) = live_buffer.table(entry.table) else { continue };
-            if let Err(error) = table.insert(sequence, entry.batch.clone()) {
-                tracing::error!(error = error.report(), table = entry.table.get(), "a logged write could not be made visible");
-            }
-            if let Some(maintenance) = live_maintenance.get() {
-                maintenance.table_written(entry.table);
-            }
-        }
-    };
-    let open = move || {
+    let (state, replayed_buffer) = (Arc::clone(state), Arc::clone(buffer));
+    let publish = publisher(Arc::clone(buffer), Arc::clone(written));
+    let replay_log = move || {
+        let mut deleted: HashSet<TableId> = HashSet::new();
         let mut replay = |sequence: Sequence, record: WriteRecord| {
             for entry in record.entries {
-                let Some(table) = replayed_state.table(entry.table) else { continue }; // deleted since
-                if sequence <= table.persisted_through {
-                    continue; // in Parquet
-                }
-                if let Some(table) = replayed_buffer.table(entry.table) {
-                    table.insert(sequence, entry.batch)?;
+                match state.table(entry.table) {
+                    Some(table) if sequence <= table.persisted_through => {} // in Parquet
+                    Some(_) => insert(&replayed_buffer, sequence, entry.table, entry.batch)?,
+                    None => {
+                        deleted.insert(entry.table);
+                    }
                 }
             }
             Ok(())
         };
-        let first = replayed_state.last_persisted_sequence().next();
-        Wal::open(settings, disk, replayed_state.id(), first, clock, &mut replay, Box::new(publish)).map(Arc::new)
+        let first = state.last_persisted_sequence().next();
+        let wal = Wal::open(settings, disk, state.id(), first, clock, &mut replay, publish)?;
+        // The log doesn't know what the catalog knows: what it need not keep any more.
+        for table in state.tables() {
+            wal.release(table.id, table.persisted_through);
+        }
+        for table in deleted {
+            wal.forget(table);
+        }
+        Ok(Arc::new(wal))
     };
-    tokio::task::spawn_blocking(open).await.map_err(|error| crate::error::Error::with_source(
-        crate::error::ErrorKind::Internal,
-        "the replay of the log was cut off",
-        error,
-    ))?
+    tokio::task::spawn_blocking(replay_log)
+        .await
+        .map_err(|error| Error::with_source(ErrorKind::Internal, "the replay of the log was cut off", error))?
+}
+
+/// Makes logged writes visible, on the log's commit thread.
+fn publisher(buffer: Arc<Buffer>, written: Arc<WrittenTables>) -> Publish {
+    Box::new(move |sequence, record| {
+        for entry in &record.entries {
+            if let Err(error) = insert(&buffer, sequence, entry.table, entry.batch.clone()) {
+                let table = entry.table.get();
+                tracing::error!(error = error.report(), table, "a logged write could not be made visible");
+            }
+            written.add(entry.table);
+        }
+    })
+}
+
+fn insert(buffer: &Buffer, sequence: Sequence, table: TableId, batch: RecordBatch) -> Result<()> {
+    match buffer.table(table) {
+        Some(table) => table.insert(sequence, batch),
+        None => Ok(()), // deleted after the write was admitted, and its rows with it
+    }
 }

@@ -31,7 +31,10 @@ impl Engine {
         if !self.buffer.budget().has_room(ROOM_PATIENCE).await {
             return Err(Error::new(
                 ErrorKind::Unavailable,
-                format!("the write buffer is full ({} bytes) and could not be persisted in time", self.buffer.budget().max()),
+                format!(
+                    "the write buffer is full ({} bytes) and could not be persisted in time",
+                    self.buffer.budget().max()
+                ),
             ));
         }
         let record = self.admit(database, rows).await?; // known columns, or a catalog change
@@ -44,7 +47,9 @@ impl Engine {
         if !self.changes_for(&state, database, &rows)?.is_empty() {
             state = self.catalog.commit(|state| self.changes_for(state, database, &rows)).await?;
         }
-        let vanished = || Error::new(ErrorKind::Conflict, format!("database or table of \"{database}\" was deleted during the write"));
+        let vanished = || {
+            Error::new(ErrorKind::Conflict, format!("database or table of \"{database}\" was deleted during the write"))
+        };
         let database = state.database_by_name(database).ok_or_else(vanished)?;
         let entries = rows
             .tables
@@ -85,7 +90,8 @@ impl Engine {
     }
 
     fn widening(&self, table: &TableEntry, rows: &TableRows) -> Result<Option<CatalogChange>> {
-        let moved = |error| Error::with_source(ErrorKind::Conflict, format!("the schema of \"{}\" moved", table.name), error);
+        let moved =
+            |error| Error::with_source(ErrorKind::Conflict, format!("the schema of \"{}\" moved", table.name), error);
         let widened = table.schema.widen(&rows.schema).map_err(moved)?;
         if widened.added.is_empty() {
             return Ok(None);

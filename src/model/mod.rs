@@ -13,7 +13,7 @@ mod time;
 
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
 pub use ids::{DatabaseId, FileId, Sequence, SequenceRange, TableId};
-pub use names::{ColumnName, DatabaseName, NameError, TableName, TIME_COLUMN};
+pub use names::{ColumnName, DatabaseName, NameError, TIME_COLUMN, TableName};
 pub use rows::{Rows, TableRows, batch_bytes};
 pub use schema::{Column, ColumnKind, FieldType, SchemaError, TableSchema, Widened};
 pub use time::{Precision, TimeRange, Timestamp};

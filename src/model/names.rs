@@ -24,9 +24,13 @@ pub enum NameError {
     EmptyDatabase,
     #[error("db name did not start with a number or letter")]
     DatabaseStart,
-    #[error("invalid character in database or rp name: must be ASCII, containing only letters, numbers, underscores, or hyphens")]
+    #[error(
+        "invalid character in database or rp name: must be ASCII, containing only letters, numbers, underscores, or hyphens"
+    )]
     DatabaseCharacter,
-    #[error("db name with invalid retention policy, if providing a retention policy name, must be of form '<db_name>/<rp_name>'")]
+    #[error(
+        "db name with invalid retention policy, if providing a retention policy name, must be of form '<db_name>/<rp_name>'"
+    )]
     DatabaseRetentionPolicy,
     #[error("db name too long: max {DATABASE_NAME_BYTES_MAX}")]
     DatabaseTooLong,

@@ -144,7 +144,8 @@ impl TableSchema {
     /// Tags in series-key order, then fields by name.
     pub fn columns(&self) -> impl Iterator<Item = Column> + '_ {
         let tags = self.tags.iter().map(|name| Column { name: name.clone(), kind: ColumnKind::Tag });
-        let fields = self.fields().map(|(name, field_type)| Column { name: name.clone(), kind: ColumnKind::Field(field_type) });
+        let fields =
+            self.fields().map(|(name, field_type)| Column { name: name.clone(), kind: ColumnKind::Field(field_type) });
         tags.chain(fields)
     }
 
@@ -185,7 +186,8 @@ impl TableSchema {
                 Some(expected) => return Err(SchemaError::Kind { column: column.name, expected, got: column.kind }),
             }
         }
-        let schema = if added.is_empty() { self.clone() } else { Self::new(self.columns().chain(added.iter().cloned())) };
+        let schema =
+            if added.is_empty() { self.clone() } else { Self::new(self.columns().chain(added.iter().cloned())) };
         Ok(Widened { schema, added })
     }
 }
@@ -195,9 +197,11 @@ fn arrow_schema(tags: &[ColumnName], fields: &BTreeMap<ColumnName, FieldType>) -
     let mut arrow: Vec<Field> = Vec::with_capacity(tags.len() + fields.len() + 1);
     arrow.push(arrow_field(TIME_COLUMN, time_type, false, "iox::column_type::timestamp"));
     arrow.extend(tags.iter().map(|name| Column { name: name.clone(), kind: ColumnKind::Tag }.arrow_field()));
-    arrow.extend(fields.iter().map(|(name, field_type)| {
-        Column { name: name.clone(), kind: ColumnKind::Field(*field_type) }.arrow_field()
-    }));
+    arrow.extend(
+        fields.iter().map(|(name, field_type)| {
+            Column { name: name.clone(), kind: ColumnKind::Field(*field_type) }.arrow_field()
+        }),
+    );
     arrow.sort_by(|a, b| a.name().cmp(b.name()));
     Arc::new(Schema::new(arrow))
 }
@@ -217,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_new_tag_goes_to_the_end_of_the_series_key() {
-        let old = TableSchema::new([column("region", ColumnKind::Tag), column("usage", ColumnKind::Field(FieldType::Float))]);
+        let old =
+            TableSchema::new([column("region", ColumnKind::Tag), column("usage", ColumnKind::Field(FieldType::Float))]);
         let write = TableSchema::new([column("host", ColumnKind::Tag), column("region", ColumnKind::Tag)]);
         let widened = old.widen(&write).unwrap();
         assert_eq!(widened.added, [column("host", ColumnKind::Tag)]);

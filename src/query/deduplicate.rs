@@ -26,7 +26,9 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterDescription, FilterPushdownPhase};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -151,8 +153,7 @@ impl ExecutionPlan for DeduplicateExec {
         }
         let mut children = children.into_iter();
         let mut take = |inputs: &Component| -> Component { children.by_ref().take(inputs.len()).collect() };
-        let partitions =
-            self.partitions.iter().map(|components| components.iter().map(&mut take).collect()).collect();
+        let partitions = self.partitions.iter().map(|components| components.iter().map(&mut take).collect()).collect();
         Ok(Arc::new(Self::try_new(Arc::clone(&self.table), Arc::clone(&self.schema), partitions)?))
     }
 
@@ -218,8 +219,7 @@ impl ExecutionPlan for DeduplicateExec {
         if filters.iter().any(|filter| is_volatile(filter) || collect_columns(filter).is_empty()) {
             return Ok(FilterDescription::all_unsupported(&filters, &self.children()));
         }
-        let keys: HashSet<usize> =
-            self.table.sort_key().filter_map(|key| self.schema.index_of(key).ok()).collect();
+        let keys: HashSet<usize> = self.table.sort_key().filter_map(|key| self.schema.index_of(key).ok()).collect();
         let mut description = FilterDescription::new();
         for input in self.inputs() {
             let child = ChildFilterDescription::from_child_with_allowed_indices(&filters, keys.clone(), input)?;
@@ -254,10 +254,7 @@ impl Deduplication {
                 self.running = Some(self.start(component).await?);
             }
             match self.step().await? {
-                Some(batch) => {
-                    self.baseline.record_output(batch.num_rows());
-                    return Ok(Some(batch));
-                }
+                Some(batch) => return Ok(Some(batch.record_output(&self.baseline))),
                 None => self.running = None,
             }
         }

@@ -11,6 +11,9 @@ use parquet::errors::ParquetError;
 
 use crate::error::{Error, ErrorKind};
 
+/// Longest message, in bytes. Planners quote whole expressions, and a message must fit into an HTTP/2 header.
+const MESSAGE_BYTES_MAX: usize = 2000;
+
 /// Why a query was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum QueryError {
@@ -60,10 +63,16 @@ impl From<QueryError> for Error {
 /// The kind of the root, and the words that help most: our own where it is our own error.
 fn from_datafusion(error: &DataFusionError) -> Error {
     let (kind, own) = root(error);
-    match own {
-        Some(own) => Error::new(kind, own.report()),
-        None => Error::new(kind, error.strip_backtrace()),
+    let message = own.map_or_else(|| error.strip_backtrace(), Error::report);
+    Error::new(kind, cut(message))
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
     }
+    message
 }
 
 fn root(error: &DataFusionError) -> (ErrorKind, Option<&Error>) {
@@ -156,6 +165,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let error = DataFusionError::Plan(format!("a{}", "ä".repeat(5_000)));
+        let message = Error::from(QueryError::from(error)).to_string();
+        assert!(message.len() <= MESSAGE_BYTES_MAX + '…'.len_utf8() && message.ends_with("ä…"), "{}", message.len());
+    }
 
     #[test]
     fn the_root_of_an_error_decides_its_kind() {

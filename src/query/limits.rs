@@ -9,7 +9,8 @@
 //! | bytes of the text | everything else's cost |
 //! | operators | `a<>0 AND a<>1 AND …`: trees as deep as the chain is long |
 //! | depth of parentheses | the parser's own recursion |
-//! | `*` in select lists | `SELECT *,*,*,…` of a wide table |
+//! | depth of expressions, and of subqueries in them | recursion over trees; each subquery is planned twice for the one above |
+//! | columns, and `*`, in select lists | time that grows with their square |
 //! | `EXPLAIN`s | `EXPLAIN EXPLAIN …`, where the parser counts no depth |
 //! | sources after inlining | `WITH b AS (SELECT * FROM a, a), c AS (SELECT * FROM b, b), …` doubles with every step |
 //!
@@ -26,12 +27,22 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::error::QueryError;
 
-/// Operators in one query. Each may add a level to a tree that planners walk recursively: 16 MiB of
-/// stack hold this many in a debug build with room to spare.
+/// Operators in one query. Each may add a level to the tree that the parser builds: 16 MiB of stack hold a walk
+/// over this many in a debug build with room to spare.
 pub(super) const OPERATORS_MAX: usize = 5_000;
 
 /// Depth of nested parentheses and brackets.
 pub(super) const PARENTHESES_DEPTH_MAX: usize = 200;
+
+/// Depth of one expression. Planners name, type and simplify every level anew, so that time grows with the square:
+/// a chain of this many terms takes some tenths of a second.
+pub(super) const EXPRESSION_DEPTH_MAX: usize = 500;
+
+/// Depth of subqueries inside expressions: time doubles with each.
+pub(super) const SUBQUERY_DEPTH_MAX: usize = 8;
+
+/// Columns in all select lists together.
+pub(super) const COLUMNS_MAX: usize = 5_000;
 
 /// `*` in select lists; each stands for all columns of a table.
 pub(super) const WILDCARDS_MAX: usize = 64;
@@ -150,11 +161,72 @@ fn opens_an_item(before: &Token) -> bool {
     }
 }
 
+/// Measures the tree that the parser has built.
+///
+/// # Errors
+/// `TooComplex` past one of the bounds above.
+pub(super) fn check_tree(statement: &ast::Statement) -> Result<(), QueryError> {
+    let mut shape = Shape::default();
+    if let ControlFlow::Break(refusal) = statement.visit(&mut shape) {
+        return Err(refusal);
+    }
+    check_sources(statement)
+}
+
+/// Where in the tree the walk is.
+#[derive(Debug, Default)]
+struct Shape {
+    /// Expressions around this place.
+    depth: usize,
+    /// For each query around this place how many expressions are around it.
+    queries: Vec<usize>,
+    columns: usize,
+}
+
+impl Visitor for Shape {
+    type Break = QueryError;
+
+    fn pre_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<QueryError> {
+        self.depth += 1;
+        within("nested expressions", self.depth, EXPRESSION_DEPTH_MAX)
+    }
+
+    fn post_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<QueryError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<QueryError> {
+        self.queries.push(self.depth);
+        // A query in a FROM has no more expressions around it than the query that it is in.
+        let subqueries = self.queries.windows(2).filter(|pair| pair[0] < pair[1]).count();
+        within("nested subqueries", subqueries, SUBQUERY_DEPTH_MAX)
+    }
+
+    fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<QueryError> {
+        self.queries.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<QueryError> {
+        self.columns += select.projection.len();
+        within("columns", self.columns, COLUMNS_MAX)
+    }
+}
+
+fn within(what: &'static str, count: usize, count_max: usize) -> ControlFlow<QueryError> {
+    if count > count_max {
+        ControlFlow::Break(QueryError::TooComplex { what, count_max })
+    } else {
+        ControlFlow::Continue(())
+    }
+}
+
 /// Counts what a statement reads, with every common table expression as often as it is inlined.
 ///
 /// # Errors
 /// `TooComplex` past [`SOURCES_MAX`].
-pub(super) fn check_sources(statement: &ast::Statement) -> Result<(), QueryError> {
+fn check_sources(statement: &ast::Statement) -> Result<(), QueryError> {
     let mut definitions = Definitions::default();
     let _ = statement.visit(&mut definitions);
     let whole = sources(statement);
@@ -265,9 +337,9 @@ mod tests {
     fn check(text: &str) -> Result<(), String> {
         let tokens = tokenize(text, TEXT_BYTES_MAX).map_err(|error| error.to_string())?;
         let dialect = GenericDialect {};
-        let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+        let mut parser = Parser::new(&dialect).with_recursion_limit(1_000).with_tokens_with_locations(tokens);
         let statement = parser.parse_statement().map_err(|error| error.to_string())?;
-        check_sources(&statement).map_err(|error| error.to_string())
+        check_tree(&statement).map_err(|error| error.to_string())
     }
 
     fn chain(first: &str, link: &str, count: usize) -> String {
@@ -276,15 +348,30 @@ mod tests {
 
     #[test]
     fn each_bound_holds_exactly() {
-        assert_eq!(check(&chain("1", "+1", OPERATORS_MAX)), Ok(()));
-        let refused = check(&chain("1", "+1", OPERATORS_MAX + 1));
-        assert_eq!(refused, Err("the query has more than 5000 operators".to_owned()));
+        let cells = |count: usize| check(&format!("SELECT [{}]", vec!["-1"; count].join(",")));
+        assert_eq!(cells(OPERATORS_MAX - 2), Ok(()), "the brackets count too");
+        assert_eq!(cells(OPERATORS_MAX - 1), Err("the query has more than 5000 operators".to_owned()));
+
+        assert_eq!(check(&chain("1", "+1", EXPRESSION_DEPTH_MAX - 1)), Ok(()));
+        let refused = Err("the query has more than 500 nested expressions".to_owned());
+        assert_eq!(check(&chain("1", "+1", EXPRESSION_DEPTH_MAX)), refused);
+
+        assert_eq!(check(&chain("1", ",1", COLUMNS_MAX - 1)), Ok(()));
+        assert_eq!(check(&chain("1", ",1", COLUMNS_MAX)), Err("the query has more than 5000 columns".to_owned()));
+
+        let nested = |depth: usize| check(&format!("SELECT {}1{}", "(SELECT ".repeat(depth), ")".repeat(depth)));
+        assert_eq!(nested(SUBQUERY_DEPTH_MAX), Ok(()));
+        assert_eq!(nested(SUBQUERY_DEPTH_MAX + 1), Err("the query has more than 8 nested subqueries".to_owned()));
+        let derived =
+            |depth: usize| check(&format!("SELECT 1 FROM {}t{}", "(SELECT 1 FROM ".repeat(depth), ")".repeat(depth)));
+        assert_eq!(derived(SUBQUERY_DEPTH_MAX + 40), Ok(()), "subqueries in FROM are no deeper");
 
         assert_eq!(check(&chain("*", ",*", WILDCARDS_MAX - 1)), Ok(()));
         assert_eq!(check(&chain("*", ",*", WILDCARDS_MAX)), Err("the query has more than 64 wildcards".to_owned()));
         assert_eq!(check(&chain("2", "*2", WILDCARDS_MAX + 1)), Ok(()), "products are no wildcards");
 
-        let deep = |depth: usize| tokenize(&format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth)), TEXT_BYTES_MAX);
+        let deep =
+            |depth: usize| tokenize(&format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth)), TEXT_BYTES_MAX);
         assert!(deep(PARENTHESES_DEPTH_MAX).is_ok());
         let refused = deep(PARENTHESES_DEPTH_MAX + 1).unwrap_err().to_string();
         assert_eq!(refused, "the query has more than 200 nested parentheses");

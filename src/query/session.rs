@@ -40,7 +40,11 @@ pub(super) struct Sessions {
 impl Sessions {
     /// # Errors
     /// If the scratch directory can't be used.
-    pub(super) fn new(engine: Arc<Engine>, settings: &QuerySettings, access: Arc<FileAccess>) -> DataFusionResult<Self> {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        settings: &QuerySettings,
+        access: Arc<FileAccess>,
+    ) -> DataFusionResult<Self> {
         let runtime = runtime(settings, Arc::clone(engine.store().objects()))?;
         let mut template = SessionStateBuilder::new()
             .with_default_features()

@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str, bytes_max: usize) -> Result<Statement, QueryErro
     }
     let statement = statements.pop_front().ok_or(QueryError::Empty)?;
     let reading = reading_statement(&statement).ok_or(QueryError::ReadOnly(words))?;
-    limits::check_sources(reading)?;
+    limits::check_tree(reading)?;
     Ok(statement)
 }
 

@@ -64,7 +64,8 @@ impl Table {
             .table(&self.engine, &self.database, &self.name)
             .ok_or_else(|| plan_datafusion_err!("table '{}' was deleted, plan the query again", self.name))?;
         // Columns are only ever added, so a snapshot that lacks one belongs to another table of this name.
-        let same_table = self.schema.columns().all(|column| snapshot.schema.kind(column.name.as_str()) == Some(column.kind));
+        let same_table =
+            self.schema.columns().all(|column| snapshot.schema.kind(column.name.as_str()) == Some(column.kind));
         if !same_table {
             return Err(plan_datafusion_err!("table '{}' was replaced, plan the query again", self.name));
         }

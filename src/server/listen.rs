@@ -57,7 +57,9 @@ impl Listener {
     pub(super) async fn bind(address: SocketAddr) -> Result<Self> {
         let failed = |error: std::io::Error| {
             let (kind, hint) = match error.kind() {
-                std::io::ErrorKind::AddrInUse => (ErrorKind::Conflict, "; stop what uses it, or choose another with --http-bind"),
+                std::io::ErrorKind::AddrInUse => {
+                    (ErrorKind::Conflict, "; stop what uses it, or choose another with --http-bind")
+                }
                 _ => (ErrorKind::Unavailable, ""),
             };
             Error::with_source(kind, format!("could not listen on {address}{hint}"), error)
@@ -82,7 +84,9 @@ impl Listener {
 
     /// Closes the port, lets open requests end, and says whether they did within `patience`.
     pub(super) async fn drain(&mut self, patience: Duration) -> bool {
-        let State::Serving { stop, accepting } = std::mem::replace(&mut self.state, State::Stopped) else { return true };
+        let State::Serving { stop, accepting } = std::mem::replace(&mut self.state, State::Stopped) else {
+            return true;
+        };
         stop.cancel();
         match accepting.await {
             Ok(connections) => tokio::time::timeout(patience, connections.shutdown()).await.is_ok(),

@@ -11,6 +11,8 @@ pub mod flight;
 pub mod http;
 mod listen;
 pub mod pretty;
+#[rustfmt::skip]
+#[allow(missing_docs, reason = "generated; the wire is specified in proto/")]
 pub mod proto;
 pub(crate) mod status;
 

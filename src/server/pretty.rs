@@ -67,7 +67,9 @@ impl PrettyTable {
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
         (0..batch.num_rows())
-            .map(|row| formatters.iter().map(|formatter| formatter.value(row).try_to_string().map_err(failed)).collect())
+            .map(|row| {
+                formatters.iter().map(|formatter| formatter.value(row).try_to_string().map_err(failed)).collect()
+            })
             .collect()
     }
 

@@ -42,11 +42,14 @@ fn a_script_writes_queries_and_tidies_up() {
     let shell = Shell::new();
     let (code, _, error) = shell.run(&["create", "database", "db"]);
     assert_eq!(code, 0, "{error}");
-    let (code, _, error) = shell.run(&["create", "table", "t", "--database", "db", "--tags", "a,b", "--fields", "f:int64"]);
+    let (code, _, error) =
+        shell.run(&["create", "table", "t", "--database", "db", "--tags", "a,b", "--fields", "f:int64"]);
     assert_eq!(code, 0, "{error}");
-    let (code, _, error) = shell.run_with_input(&["write", "--database", "db", "--precision", "ns"], "t,a=x f=1i 1\nt,a=y f=2i 2\n");
+    let (code, _, error) =
+        shell.run_with_input(&["write", "--database", "db", "--precision", "ns"], "t,a=x f=1i 1\nt,a=y f=2i 2\n");
     assert_eq!(code, 0, "{error}");
-    let (code, output, error) = shell.run(&["query", "--database", "db", "--format", "csv", "SELECT a, b, f FROM t ORDER BY a"]);
+    let (code, output, error) =
+        shell.run(&["query", "--database", "db", "--format", "csv", "SELECT a, b, f FROM t ORDER BY a"]);
     assert_eq!((code, output.as_str()), (0, "a,b,f\nx,,1\ny,,2\n"), "{error}");
     let (code, output, _) = shell.run(&["show", "databases", "--format", "csv"]);
     assert_eq!((code, output.as_str()), (0, "iox::database\ndb\n"));
@@ -66,7 +69,8 @@ fn refused_lines_are_named_by_their_place_in_the_file() {
     let shell = Shell::new();
     let file = shell.directory.path().join("points.lp");
     std::fs::write(&file, "# head\nt f=1i 1\nt f=oops 2\nt f=3i 3\nt f=4 4\n").unwrap();
-    let (code, _, error) = shell.run(&["write", "--database", "db", "--file", "points.lp", "--precision", "ns", "--accept-partial"]);
+    let (code, _, error) =
+        shell.run(&["write", "--database", "db", "--file", "points.lp", "--precision", "ns", "--accept-partial"]);
     assert_eq!(code, 3, "some lines were refused: {error}");
     assert!(error.contains("line 3") && error.contains("t f=oops 2") && error.contains("line 5"), "{error}");
     let (_, output, _) = shell.run(&["query", "--database", "db", "--format", "csv", "SELECT f FROM t ORDER BY f"]);
@@ -83,7 +87,16 @@ fn the_weather_file_is_written_in_pieces_and_read_back_whole() {
     let sql = "SELECT origin, count(*) AS n FROM weather GROUP BY origin ORDER BY origin";
     let (_, before, _) = shell.run(&["query", "--database", "nyc", "--format", "csv", sql]);
     assert_eq!(before, "origin,n\nEWR,8703\nJFK,8706\nLGA,8706\n");
-    let (code, _, error) = shell.run(&["query", "--database", "nyc", "--format", "parquet", "--output", "out.parquet", "SELECT * FROM weather"]);
+    let (code, _, error) = shell.run(&[
+        "query",
+        "--database",
+        "nyc",
+        "--format",
+        "parquet",
+        "--output",
+        "out.parquet",
+        "SELECT * FROM weather",
+    ]);
     assert_eq!(code, 0, "{error}");
     let bytes = bytes::Bytes::from(std::fs::read(shell.directory.path().join("out.parquet")).unwrap());
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 1024).unwrap();

@@ -17,9 +17,8 @@ use crate::harness::process::ServerProcess;
 const WRITERS: u64 = 4;
 const LINES_PER_WRITE: u64 = 20;
 
-const SMALL: &[&str] = &[
-    "--persist-rows", "1500", "--persist-age", "1s", "--wal-segment-bytes", "65536", "--num-datafusion-threads", "2",
-];
+const SMALL: &[&str] =
+    &["--persist-rows", "1500", "--persist-age", "1s", "--wal-segment-bytes", "65536", "--num-datafusion-threads", "2"];
 
 /// What writers sent and what was acknowledged, by number of the row.
 #[derive(Default)]

@@ -17,7 +17,8 @@ impl SmallDisk {
     fn mount(bytes: usize) -> Self {
         let mount_point = tempfile::tempdir().unwrap();
         let options = format!("size={bytes}");
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(mount_point.path()).status();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(mount_point.path()).status();
         assert!(status.unwrap().success(), "this test mounts a tmpfs and has to run as root");
         Self { mount_point }
     }

@@ -1,12 +1,12 @@
 //! Flight SQL and the InfluxDB JSON ticket, as clients send them; what each client library makes of it is in `clients/`.
 
 use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables};
 use arrow_flight::{FlightInfo, IpcMessage, Ticket};
-use arrow::datatypes::{Schema, SchemaRef};
 use futures::TryStreamExt;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
@@ -25,7 +25,10 @@ async fn client(server: &TestServer, database: &str) -> FlightSqlServiceClient<C
 }
 
 /// The announced schema, the streamed schema and the batches.
-async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> (Schema, SchemaRef, Vec<RecordBatch>) {
+async fn fetch(
+    client: &mut FlightSqlServiceClient<Channel>,
+    info: FlightInfo,
+) -> (Schema, SchemaRef, Vec<RecordBatch>) {
     let announced = Schema::try_from(IpcMessage(info.schema.clone())).unwrap();
     assert_eq!(info.endpoint.len(), 1, "Grafana takes exactly one endpoint");
     let mut stream = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
@@ -50,7 +53,9 @@ fn text(cells: &[&str]) -> Vec<Option<String>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_announced_schema_is_the_streamed_one() {
     let server = TestServer::start().await;
-    server.write("db", "cpu,host=a,region=eu usage=1.5,count=2i,big=3u,ok=true,note=\"x\" 1\ncpu,host=b usage=2.5 2").await;
+    server
+        .write("db", "cpu,host=a,region=eu usage=1.5,count=2i,big=3u,ok=true,note=\"x\" 1\ncpu,host=b usage=2.5 2")
+        .await;
     let mut client = client(&server, "db").await;
     let queries = [
         "SELECT 1",
@@ -129,7 +134,11 @@ async fn a_tool_finds_catalogs_schemas_tables_and_columns() {
     let info = client.execute("SELECT * FROM cpu LIMIT 0".to_owned(), None).await.unwrap();
     let (selected, _, _) = fetch(&mut client, info).await;
     let shape = |schema: &Schema| -> Vec<_> {
-        schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone(), field.is_nullable())).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|field| (field.name().clone(), field.data_type().clone(), field.is_nullable()))
+            .collect()
     };
     assert_eq!(shape(&listed), shape(&selected));
 }
@@ -176,7 +185,8 @@ async fn no_message_is_too_large_for_a_client_with_the_usual_limit() {
     let server = TestServer::start().await;
     for part in 0..10 {
         let note = "x".repeat(100_000);
-        let lines: String = (0..20).map(|n| format!("log,n=n{part} note=\"{note}\",v={n}i {}\n", part * 100 + n)).collect();
+        let lines: String =
+            (0..20).map(|n| format!("log,n=n{part} note=\"{note}\",v={n}i {}\n", part * 100 + n)).collect();
         server.write("db", lines).await;
     }
     // tonic's own limit of 4 MiB applies here, as grpc-go's does in Grafana.

@@ -69,11 +69,14 @@ fn point() -> impl Strategy<Value = Point> {
     );
     // Few series and times, so that points meet; far and near times, so that files have several row groups.
     let time = prop_oneof![0..6_i64, (0..3_i64).prop_map(|day| day * 86_400_000_000_000)];
-    let values = (prop::option::of(-4..4), prop::option::of(0..5_i64), prop::option::of(prop::sample::select(vec!["x", "y"])));
-    (prop::sample::select(vec!["cpu", "disk"]), tags, values, time).prop_map(|(table, tags, (usage, count, note), time)| {
-        let usage = if usage.is_none() && count.is_none() && note.is_none() { Some(1) } else { usage };
-        Point { table, tags, usage, count, note, time }
-    })
+    let values =
+        (prop::option::of(-4..4), prop::option::of(0..5_i64), prop::option::of(prop::sample::select(vec!["x", "y"])));
+    (prop::sample::select(vec!["cpu", "disk"]), tags, values, time).prop_map(
+        |(table, tags, (usage, count, note), time)| {
+            let usage = if usage.is_none() && count.is_none() && note.is_none() { Some(1) } else { usage };
+            Point { table, tags, usage, count, note, time }
+        },
+    )
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -94,25 +97,51 @@ async fn check(database: &TestDatabase, model: &Model) {
     for table in ["cpu", "disk"] {
         let points: Vec<(&Key, &Fields)> = model[table].iter().collect();
         check_rows(database, table, "", points.clone()).await;
-        check_rows(database, table, "WHERE time >= '1970-01-01T00:00:00.000000003'", filtered(&points, |(_, time), _| *time >= 3)).await;
-        check_rows(database, table, "WHERE time < '1970-01-01T00:00:00.000000003'", filtered(&points, |(_, time), _| *time < 3)).await;
-        check_rows(database, table, "WHERE host = 'a'", filtered(&points, |(tags, _), _| tags.get("host") == Some(&"a"))).await;
-        check_rows(database, table, "WHERE rack IS NULL AND host <> 'b'", filtered(&points, |(tags, _), _| {
-            !tags.contains_key("rack") && tags.get("host").is_some_and(|host| *host != "b")
-        }))
+        check_rows(
+            database,
+            table,
+            "WHERE time >= '1970-01-01T00:00:00.000000003'",
+            filtered(&points, |(_, time), _| *time >= 3),
+        )
+        .await;
+        check_rows(
+            database,
+            table,
+            "WHERE time < '1970-01-01T00:00:00.000000003'",
+            filtered(&points, |(_, time), _| *time < 3),
+        )
+        .await;
+        check_rows(
+            database,
+            table,
+            "WHERE host = 'a'",
+            filtered(&points, |(tags, _), _| tags.get("host") == Some(&"a")),
+        )
+        .await;
+        check_rows(
+            database,
+            table,
+            "WHERE rack IS NULL AND host <> 'b'",
+            filtered(&points, |(tags, _), _| {
+                !tags.contains_key("rack") && tags.get("host").is_some_and(|host| *host != "b")
+            }),
+        )
         .await;
         // A field's filter must see the merged row, not one of its writes.
-        check_rows(database, table, "WHERE usage > 0.5", filtered(&points, |_, fields| fields.usage.is_some_and(|usage| usage > 1))).await;
+        check_rows(
+            database,
+            table,
+            "WHERE usage > 0.5",
+            filtered(&points, |_, fields| fields.usage.is_some_and(|usage| usage > 1)),
+        )
+        .await;
         check_rows(database, table, "WHERE note IS NULL", filtered(&points, |_, fields| fields.note.is_none())).await;
         check_aggregates(database, table, &points).await;
         check_newest(database, table, &points).await;
     }
 }
 
-fn filtered<'a>(
-    points: &[(&'a Key, &'a Fields)],
-    keep: impl Fn(&Key, &Fields) -> bool,
-) -> Vec<(&'a Key, &'a Fields)> {
+fn filtered<'a>(points: &[(&'a Key, &'a Fields)], keep: impl Fn(&Key, &Fields) -> bool) -> Vec<(&'a Key, &'a Fields)> {
     points.iter().filter(|(key, fields)| keep(key, fields)).copied().collect()
 }
 
@@ -177,13 +206,15 @@ async fn check_aggregates(database: &TestDatabase, table: &str, points: &[(&Key,
 }
 
 async fn check_newest(database: &TestDatabase, table: &str, points: &[(&Key, &Fields)]) {
-    let sql = format!("SELECT CAST(time AS BIGINT) FROM {table} ORDER BY time DESC LIMIT 3");
+    let sql = format!("SELECT CAST(time AS BIGINT) AS nanos FROM {table} ORDER BY time DESC LIMIT 3");
     let mut times: Vec<i64> = points.iter().map(|((_, time), _)| *time).collect();
     times.sort_by_key(|time| std::cmp::Reverse(*time));
     let expected: Vec<Vec<Option<String>>> = times.iter().take(3).map(|time| vec![Some(time.to_string())]).collect();
     assert_eq!(database.rows(&sql).await.unwrap(), expected, "{sql}");
 
-    let sql = format!("SELECT region, host, rack, CAST(time AS BIGINT) FROM {table} ORDER BY region, host, rack, time");
+    let sql = format!(
+        "SELECT region, host, rack, CAST(time AS BIGINT) AS nanos FROM {table} ORDER BY region, host, rack, time"
+    );
     let mut expected: Vec<_> = points
         .iter()
         .map(|((tags, time), _)| {
@@ -194,8 +225,10 @@ async fn check_newest(database: &TestDatabase, table: &str, points: &[(&Key, &Fi
         })
         .collect();
     expected.sort();
-    let expected: Vec<Vec<Option<String>>> =
-        expected.into_iter().map(|(region, host, rack, time)| vec![region.1, host.1, rack.1, Some(time.to_string())]).collect();
+    let expected: Vec<Vec<Option<String>>> = expected
+        .into_iter()
+        .map(|(region, host, rack, time)| vec![region.1, host.1, rack.1, Some(time.to_string())])
+        .collect();
     assert_eq!(database.rows(&sql).await.unwrap(), expected, "{sql}");
 }
 
@@ -248,7 +281,9 @@ async fn an_overwritten_point_has_one_value_in_every_plan() {
         if persist {
             database.engine().persist_all().await.unwrap();
         }
-        for filter in ["WHERE host = 'a'", "WHERE time = '1970-01-01T00:00:00.00000001' AND host < 'b'", "WHERE usage < 5"] {
+        for filter in
+            ["WHERE host = 'a'", "WHERE time = '1970-01-01T00:00:00.00000001' AND host < 'b'", "WHERE usage < 5"]
+        {
             let rows = database.rows(&format!("SELECT usage, idle FROM cpu {filter}")).await.unwrap();
             assert_eq!(rows, [[Some("2.0".to_owned()), Some("8.0".to_owned())]], "{filter}");
         }

@@ -11,13 +11,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use flightline::clock::SystemClock;
 use flightline::engine::wal::{Disk, DiskFile, Durability, EncodedRecord, RecordEntry, SegmentLog, WriteRecord};
 use flightline::model::{DatabaseId, Sequence, TableId};
+use parking_lot::Mutex;
 use turmoil::fs::shim::std::fs;
 use uuid::Uuid;
 
@@ -111,10 +113,6 @@ struct History {
 
 type Shared = Arc<Mutex<History>>;
 
-fn lock(history: &Shared) -> MutexGuard<'_, History> {
-    history.lock().unwrap()
-}
-
 /// Lives through one seed.
 fn simulate(seed: u64, omission: Omission) -> Result<History, String> {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03);
@@ -148,17 +146,14 @@ fn simulate(seed: u64, omission: Omission) -> Result<History, String> {
     simulation.host("server", move || {
         let history = Arc::clone(&host);
         async move {
-            let fault = live(&history).err();
-            let mut history = lock(&history);
-            history.fault = fault;
-            history.over = true;
-            drop(history);
+            live(&history);
+            // The server stays up until the power goes.
             std::future::pending().await
         }
     });
     for life in 0..lives {
         {
-            let mut history = lock(&history);
+            let mut history = history.lock();
             // The last life is only there to look, so it has power.
             history.operations_left = if life + 1 == lives { u64::MAX } else { history.random.below(90) };
             history.kills_left = if life + 1 == lives { 0 } else { history.random.below(3).saturating_sub(1) };
@@ -168,29 +163,35 @@ fn simulate(seed: u64, omission: Omission) -> Result<History, String> {
             simulation.crash("server");
             simulation.bounce("server");
         }
-        while !lock(&history).over {
+        while !history.lock().over {
             simulation.step().map_err(|error| error.to_string())?;
         }
-        let mut history = lock(&history);
+        let mut history = history.lock();
         history.cuts += u64::from(life > 0);
         if let Some(fault) = history.fault.take() {
             return Err(format!("life {life}: {fault}"));
         }
     }
     drop(simulation);
-    let history = Arc::into_inner(history).ok_or("the history is still in use")?;
-    history.into_inner().map_err(|error| error.to_string())
+    Ok(Arc::into_inner(history).ok_or("the history is still in use")?.into_inner())
 }
 
-/// The server's life until the power goes: each kill is followed by a start that finds what was not synced.
-fn live(history: &Shared) -> Result<(), String> {
+fn live(history: &Shared) {
+    let fault = run_until_power_goes(history).err();
+    let mut history = history.lock();
+    history.fault = fault;
+    history.over = true;
+}
+
+/// Each kill of the process is followed by a start that finds what was not synced.
+fn run_until_power_goes(history: &Shared) -> Result<(), String> {
     if !fs::exists(DIRECTORY) {
         fs::create_dir(DIRECTORY).and_then(|()| fs::sync_dir("/")).map_err(|error| error.to_string())?;
     }
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk { history: Arc::clone(history) });
     loop {
         run(history, &disk)?;
-        let mut history = lock(history);
+        let mut history = history.lock();
         if history.kills_left == 0 {
             return Ok(());
         }
@@ -207,7 +208,7 @@ fn run(history: &Shared, disk: &Arc<dyn Disk>) -> Result<(), String> {
         if power_is_out(history) {
             break;
         }
-        let action = lock(history).random.below(12);
+        let action = history.lock().random.below(12);
         match action {
             0 => release(history, &mut log),
             1 => sync(history, &mut log),
@@ -218,7 +219,7 @@ fn run(history: &Shared, disk: &Arc<dyn Disk>) -> Result<(), String> {
 }
 
 fn power_is_out(history: &Shared) -> bool {
-    lock(history).operations_left == 0
+    history.lock().operations_left == 0
 }
 
 /// Opens the log and checks what it holds. None if the power or the disk failed meanwhile.
@@ -238,7 +239,7 @@ fn start(history: &Shared, disk: &Arc<dyn Disk>) -> Result<Option<SegmentLog>, S
         );
         match opened {
             Ok(log) => {
-                check(&mut lock(history), &found)?;
+                check(&mut history.lock(), &found)?;
                 return Ok(Some(log));
             }
             Err(_) if power_is_out(history) => return Ok(None),
@@ -299,10 +300,10 @@ fn is_released(history: &History, value: i64, sequence: Sequence) -> bool {
 }
 
 fn write(history: &Shared, log: &mut SegmentLog) {
-    let (values, records, durability) = next_group(&mut lock(history));
-    let errors_before = lock(history).disk_errors;
+    let (values, records, durability) = next_group(&mut history.lock());
+    let errors_before = history.lock().disk_errors;
     let appended = log.append_group(&records.iter().collect::<Vec<_>>(), durability);
-    let mut history = lock(history);
+    let mut history = history.lock();
     if history.disk_errors > errors_before {
         // A sync may have failed, and then only what was synced before is safe.
         history.not_yet_durable.clear();
@@ -321,7 +322,7 @@ fn write(history: &Shared, log: &mut SegmentLog) {
 
 fn sync(history: &Shared, log: &mut SegmentLog) {
     let synced = log.sync();
-    let mut history = lock(history);
+    let mut history = history.lock();
     let mut safe = std::mem::take(&mut history.not_yet_durable);
     if synced.is_ok() {
         history.durable.append(&mut safe);
@@ -330,7 +331,7 @@ fn sync(history: &Shared, log: &mut SegmentLog) {
 
 fn release(history: &Shared, log: &mut SegmentLog) {
     let (table, through) = {
-        let mut history = lock(history);
+        let mut history = history.lock();
         let table = TableId::new(history.random.below(TABLES) as u32);
         let newest = log.next_sequence().get() - 1;
         let through = Sequence::new(newest.saturating_sub(history.random.below(8)));
@@ -340,7 +341,7 @@ fn release(history: &Shared, log: &mut SegmentLog) {
     };
     let before = log.metrics().segments;
     log.release(table, through);
-    lock(history).segments_removed += before - log.metrics().segments;
+    history.lock().segments_removed += before - log.metrics().segments;
 }
 
 fn next_group(history: &mut History) -> (Vec<i64>, Vec<EncodedRecord>, Durability) {
@@ -349,7 +350,7 @@ fn next_group(history: &mut History) -> (Vec<i64>, Vec<EncodedRecord>, Durabilit
     for _ in 0..=history.random.below(3) {
         let value = history.tried.len() as i64;
         let record = new_record(value, &mut history.random);
-        records.push(EncodedRecord::encode(&record).unwrap());
+        records.push(EncodedRecord::encode(&record).expect("text and integers can be encoded"));
         history.tried.insert(value, record);
         values.push(value);
     }
@@ -361,7 +362,7 @@ fn new_record(value: i64, random: &mut Random) -> WriteRecord {
     let text = char::from(b'a' + random.below(26) as u8).to_string().repeat(text_bytes as usize);
     let columns: [(&str, ArrayRef); 2] =
         [("text", Arc::new(StringArray::from(vec![text]))), ("value", Arc::new(Int64Array::from(vec![value])))];
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let batch = RecordBatch::try_from_iter(columns).expect("both columns have one row");
     let mut entries = vec![RecordEntry { table: TableId::new(random.below(TABLES) as u32), batch }];
     if random.below(4) == 0 {
         let table = TableId::new(random.below(TABLES) as u32);
@@ -371,7 +372,7 @@ fn new_record(value: i64, random: &mut Random) -> WriteRecord {
 }
 
 fn value_of(record: &WriteRecord) -> i64 {
-    record.entries[0].batch.column(1).as_any().downcast_ref::<Int64Array>().unwrap().value(0)
+    record.entries[0].batch.column(1).as_primitive::<Int64Type>().value(0)
 }
 
 /// Turmoil's file system, with a power switch.
@@ -387,7 +388,7 @@ impl fmt::Debug for SimulatedDisk {
 
 /// Counts one operation: without power, and now and then with it, it fails and does nothing.
 fn operate(history: &Shared) -> io::Result<()> {
-    let mut history = lock(history);
+    let mut history = history.lock();
     if history.operations_left == 0 {
         return Err(io::Error::other("the power is out"));
     }
@@ -428,7 +429,7 @@ impl Disk for SimulatedDisk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let generation = {
-            let mut history = lock(&self.history);
+            let mut history = self.history.lock();
             history.generation += 1;
             history.generation
         };
@@ -462,12 +463,12 @@ impl Disk for SimulatedDisk {
         let file = fs::OpenOptions::new().write(true).open(self.path(name)?)?;
         file.set_len(length)?;
         operate(&self.history)?;
-        if lock(&self.history).omission == Omission::SyncAtStart { Ok(()) } else { file.sync_all() }
+        if self.history.lock().omission == Omission::SyncAtStart { Ok(()) } else { file.sync_all() }
     }
 
     fn sync_directory(&self) -> io::Result<()> {
         operate(&self.history)?;
-        if lock(&self.history).omission == Omission::DirectorySync { Ok(()) } else { fs::sync_dir(DIRECTORY) }
+        if self.history.lock().omission == Omission::DirectorySync { Ok(()) } else { fs::sync_dir(DIRECTORY) }
     }
 }
 
@@ -481,7 +482,7 @@ impl DiskFile for SimulatedFile {
         let bytes = slices.concat();
         if let Err(error) = operate(&self.history) {
             if !power_is_out(&self.history) {
-                let written = lock(&self.history).random.below(bytes.len() as u64 + 1);
+                let written = self.history.lock().random.below(bytes.len() as u64 + 1);
                 self.file.write_all(&bytes[..written as usize])?;
             }
             return Err(error);
@@ -491,7 +492,7 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&mut self) -> io::Result<()> {
         operate(&self.history)?;
-        if lock(&self.history).omission == Omission::FileSync { Ok(()) } else { self.file.sync_data() }
+        if self.history.lock().omission == Omission::FileSync { Ok(()) } else { self.file.sync_data() }
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {

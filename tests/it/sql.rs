@@ -20,6 +20,7 @@ struct Database(Arc<Mutex<TestDatabase>>);
 #[error("{}", .0.report())]
 struct Failure(#[from] Error);
 
+#[async_trait::async_trait]
 impl AsyncDB for Database {
     type Error = Failure;
     type ColumnType = DefaultColumnType;
@@ -64,7 +65,13 @@ fn sql(#[files("tests/sql/**/*.slt")] path: PathBuf) {
         if std::env::var_os("UPDATE").is_some() {
             let (separator, validator) = (" ", sqllogictest::default_validator);
             runner
-                .update_test_file(&path, separator, validator, sqllogictest::default_normalizer, sqllogictest::default_column_validator)
+                .update_test_file(
+                    &path,
+                    separator,
+                    validator,
+                    sqllogictest::default_normalizer,
+                    sqllogictest::default_column_validator,
+                )
                 .await
                 .unwrap();
         } else {

@@ -15,9 +15,9 @@ mod budget;
 pub mod persist;
 mod run;
 mod table;
-pub mod tidy;
 #[cfg(test)]
 mod tests;
+pub mod tidy;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -72,9 +72,9 @@ impl Persister {
     pub async fn persist(&self, table: &TableBuffer) -> Result<Option<Persisted>> {
         let Some(frozen) = table.freeze() else { return Ok(None) };
         let through = frozen.through;
-        let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen))
-            .await
-            .map_err(|error| Error::with_source(ErrorKind::Internal, "encoding of buffered rows was cut off", error))??;
+        let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen)).await.map_err(|error| {
+            Error::with_source(ErrorKind::Internal, "encoding of buffered rows was cut off", error)
+        })??;
         let Some(files) = self.put_files(table.id(), encoded).await? else { return Ok(None) };
 
         let persisted = CatalogChange::Persisted { table: table.id(), files: files.clone(), through };
@@ -98,7 +98,11 @@ impl Persister {
     }
 
     /// Stores the files; `None` if the table is gone.
-    async fn put_files(&self, table: TableId, encoded: Vec<(SequenceRange, EncodedFile)>) -> Result<Option<Vec<DataFile>>> {
+    async fn put_files(
+        &self,
+        table: TableId,
+        encoded: Vec<(SequenceRange, EncodedFile)>,
+    ) -> Result<Option<Vec<DataFile>>> {
         let mut files = Vec::with_capacity(encoded.len());
         for (sequences, file) in encoded {
             let state = self.catalog.state();
@@ -107,11 +111,14 @@ impl Persister {
             let id = self.catalog.next_file_id().await?;
             let path = paths::data_file(database.id, &database.name, table, &entry.name, id, file.time.min);
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            self.store
-                .objects()
-                .put_opts(&path, PutPayload::from_bytes(file.bytes.clone()), options)
-                .await
-                .map_err(|error| Error::with_source(ErrorKind::Unavailable, format!("could not store \"{path}\""), error))?;
+            match self.store.objects().put_opts(&path, PutPayload::from_bytes(file.bytes.clone()), options).await {
+                // Exists already: numbers are never given out twice, so this is our own put, whose answer was lost.
+                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => {
+                    let message = format!("could not store \"{path}\"");
+                    return Err(Error::with_source(ErrorKind::Unavailable, message, error));
+                }
+            }
             files.push(DataFile {
                 id,
                 table,

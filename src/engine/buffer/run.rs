@@ -10,7 +10,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use super::budget::{Charge, MemoryBudget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::sort_run;
-use crate::model::{SequenceRange, batch_bytes, TIME_COLUMN, TableSchema, TimeRange};
+use crate::model::{SequenceRange, TIME_COLUMN, TableSchema, TimeRange, batch_bytes};
 
 /// Rows of one table from a contiguous range of writes.
 ///

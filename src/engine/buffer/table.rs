@@ -85,7 +85,8 @@ impl TableBuffer {
         let contents = self.contents.load_full();
         // Two writers may widen at once and arrive here in either order; the catalog only ever adds.
         if contents.schema.column_count() < schema.column_count() {
-            self.contents.store(Arc::new(TableContents { schema: Arc::clone(schema), ..TableContents::clone(&contents) }));
+            self.contents
+                .store(Arc::new(TableContents { schema: Arc::clone(schema), ..TableContents::clone(&contents) }));
         }
     }
 
@@ -97,11 +98,8 @@ impl TableBuffer {
         let _changing = self.change.lock();
         let contents = self.contents.load_full();
         let schema = run_schema(&contents, &batch);
-        let origin = Origin {
-            sequences: SequenceRange::single(sequence),
-            since: self.clock.elapsed(),
-            is_sorted: false,
-        };
+        let origin =
+            Origin { sequences: SequenceRange::single(sequence), since: self.clock.elapsed(), is_sorted: false };
         let run = BufferedRun::new(schema, batch, origin, &self.budget)?;
         let mut next = TableContents::clone(&contents);
         next.runs.push(Arc::new(run));
@@ -111,7 +109,12 @@ impl TableBuffer {
 
     /// Puts one sorted batch in the place of neighbouring runs. Says whether it did: not if a persist has
     /// taken one of them meanwhile.
-    pub(super) fn replace_runs(&self, old: &[Arc<BufferedRun>], batch: RecordBatch, schema: TableSchema) -> Result<bool> {
+    pub(super) fn replace_runs(
+        &self,
+        old: &[Arc<BufferedRun>],
+        batch: RecordBatch,
+        schema: TableSchema,
+    ) -> Result<bool> {
         let (Some(first), Some(last)) = (old.first(), old.last()) else { return Ok(false) };
         let origin = Origin {
             sequences: first.sequences().union(last.sequences()),

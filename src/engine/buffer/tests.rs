@@ -53,7 +53,10 @@ fn tidying_keeps_the_last_write() {
     }
     assert!(tidy::tidy_once(&table).unwrap());
     let runs = table.contents().runs.clone();
-    assert_eq!((runs.len(), runs[0].sequences().first, runs[0].sequences().last), (1, Sequence::new(1), Sequence::new(16)));
+    assert_eq!(
+        (runs.len(), runs[0].sequences().first, runs[0].sequences().last),
+        (1, Sequence::new(1), Sequence::new(16))
+    );
     assert_eq!(usages(&table)[0][0], 16.0);
 }
 

@@ -60,8 +60,8 @@ pub enum FormatError {
 }
 
 impl FormatError {
-    pub(super) fn field(field: &'static str, reason: impl ToString) -> Self {
-        Self::Field { field, reason: reason.to_string() }
+    pub(super) fn field(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Field { field, reason: reason.into() }
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) fn encode_checkpoint(state: &CatalogState) -> Bytes {
 pub(super) fn decode_checkpoint(bytes: &Bytes, sequence: u64) -> Result<CatalogState, FormatError> {
     let Frame { catalog, mark, body } = unseal(Kind::Checkpoint, bytes, sequence)?;
     let facts = CheckpointMessage::decode(body)?.into_facts(catalog)?;
-    CatalogState::restore(facts, mark).map_err(|error| FormatError::field("databases", error))
+    CatalogState::restore(facts, mark).map_err(|error| FormatError::field("tables", error.to_string()))
 }
 
 /// The object that says that the log of this catalog has lost its beginning.

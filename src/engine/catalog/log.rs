@@ -130,7 +130,7 @@ impl Log {
 
     /// The newest checkpoint that can be read; damaged ones are reported and passed over.
     async fn newest_checkpoint(&self) -> Result<Option<CatalogState>> {
-        let mut sequences = self.list(paths::catalog_checkpoints(), 0).await?;
+        let mut sequences = self.checkpoints().await?;
         sequences.reverse();
         for sequence in sequences {
             let path = paths::catalog_checkpoint(sequence);
@@ -154,8 +154,8 @@ impl Log {
     async fn beginning(&self) -> Result<Option<CatalogState>> {
         let path = paths::catalog_record(GENESIS);
         let Some(record) = self.confirmed(|| self.read(GENESIS)).await? else {
-            let records = self.list(paths::catalog_log(), 0).await?;
-            let checkpoints = self.list(paths::catalog_checkpoints(), 0).await?;
+            let records = self.records_after(0).await?;
+            let checkpoints = self.checkpoints().await?;
             // Never make a new catalog over the remains of another.
             let is_empty = records.is_empty() && checkpoints.is_empty() && !self.is_trimmed().await?;
             return if is_empty { Ok(None) } else { Err(CatalogError::Missing { path }) };
@@ -172,8 +172,8 @@ impl Log {
 
     /// All records after `state`: those that a listing knows at many at a time, then one by one, because listings may be late.
     async fn read_tail(&self, mut state: CatalogState) -> Result<CatalogState> {
-        let listed = self.list(paths::catalog_log(), state.version()).await?.last().copied().unwrap_or(0);
-        let mut records = stream::iter(state.version() + 1..=listed)
+        let listed = self.records_after(state.version()).await?.last().copied().unwrap_or(0);
+        let mut records = stream::iter(state.version().saturating_add(1)..=listed)
             .map(|sequence| async move {
                 let record = self.confirmed(|| self.read(sequence)).await?;
                 record.ok_or_else(|| CatalogError::Missing { path: paths::catalog_record(sequence) })
@@ -182,7 +182,7 @@ impl Log {
         while let Some(record) = records.try_next().await? {
             state = follow(state, record)?;
         }
-        while let Some(record) = self.confirmed(|| self.read(state.version() + 1)).await? {
+        while let Some(record) = self.confirmed(|| self.read(state.version().saturating_add(1))).await? {
             state = follow(state, record)?;
         }
         Ok(state)
@@ -190,7 +190,7 @@ impl Log {
 
     /// The state after all records that follow `state`. Only [`Log::holds`] says whether they are genuine.
     pub(super) async fn read_on(&self, mut state: CatalogState) -> Result<CatalogState> {
-        while let Some(record) = self.read(state.version() + 1).await? {
+        while let Some(record) = self.read(state.version().saturating_add(1)).await? {
             state = follow(state, record)?;
         }
         Ok(state)
@@ -217,7 +217,7 @@ impl Log {
 
     /// The mark of a record that would follow the one with the number `version`.
     pub(super) fn next_mark(&self, version: u64) -> RecordMark {
-        RecordMark { sequence: version + 1, nonce: self.clock.unique_id(), time: self.clock.now() }
+        RecordMark { sequence: version.saturating_add(1), nonce: self.clock.unique_id(), time: self.clock.now() }
     }
 
     /// Puts a record under its number. When this returns `Ours`, the record is durable.
@@ -263,14 +263,14 @@ impl Log {
     /// # Errors
     /// If something could not be removed. The next call removes it.
     pub(super) async fn trim(&self, catalog: Uuid) -> Result<()> {
-        let checkpoints = self.list(paths::catalog_checkpoints(), 0).await?;
+        let checkpoints = self.checkpoints().await?;
         let Some(first_kept) = checkpoints.len().checked_sub(CHECKPOINTS_KEPT) else { return Ok(()) };
         let (superfluous, kept) = checkpoints.split_at(first_kept);
         self.create_or_keep(paths::catalog_trimmed(), encode_trimmed(catalog)).await?;
         for sequence in superfluous {
             self.remove(paths::catalog_checkpoint(*sequence)).await?;
         }
-        let records = self.list(paths::catalog_log(), GENESIS).await?;
+        let records = self.records_after(GENESIS).await?;
         for sequence in records.into_iter().take_while(|sequence| *sequence <= kept[0]) {
             self.remove(paths::catalog_record(sequence)).await?;
         }
@@ -313,9 +313,16 @@ impl Log {
         self.patiently("read", &path, fetch).await
     }
 
-    /// The numbers above `after` below a directory, rising.
-    async fn list(&self, directory: Path, after: u64) -> Result<Vec<u64>> {
-        let offset = directory.clone().join(format!("{after:020}"));
+    async fn checkpoints(&self) -> Result<Vec<u64>> {
+        self.list(paths::catalog_checkpoints(), paths::catalog_checkpoint(0)).await
+    }
+
+    async fn records_after(&self, sequence: u64) -> Result<Vec<u64>> {
+        self.list(paths::catalog_log(), paths::catalog_record(sequence)).await
+    }
+
+    /// The numbers in a directory after those of `offset`, rising.
+    async fn list(&self, directory: Path, offset: Path) -> Result<Vec<u64>> {
         let fetch = || async {
             let listed = self.objects.list_with_offset(Some(&directory), &offset);
             let numbers = listed.try_filter_map(|meta| async move { Ok(paths::catalog_sequence(&meta.location)) });

@@ -367,7 +367,7 @@ impl CheckpointMessage {
 
 impl DatabaseMessage {
     fn into_database(self) -> Decoded<(DatabaseId, DatabaseName)> {
-        let name = DatabaseName::new(&self.name).map_err(|error| FormatError::field("name", error))?;
+        let name = DatabaseName::new(&self.name).map_err(|error| FormatError::field("name", error.to_string()))?;
         Ok((DatabaseId::new(self.id), name))
     }
 }
@@ -392,7 +392,7 @@ impl TableMessage {
         Ok(TableEntry {
             id: TableId::new(self.id),
             database: DatabaseId::new(self.database),
-            name: TableName::new(&self.name).map_err(|error| FormatError::field("name", error))?,
+            name: TableName::new(&self.name).map_err(|error| FormatError::field("name", error.to_string()))?,
             schema: Arc::new(TableSchema::new(columns)),
             files: Arc::new(files.collect::<Decoded<_>>()?),
             persisted_through: Sequence::new(self.persisted_through),
@@ -434,7 +434,7 @@ impl TryFrom<ColumnMessage> for Column {
 }
 
 fn column_name(text: &str) -> Decoded<ColumnName> {
-    ColumnName::new(text).map_err(|error| FormatError::field("name", error))
+    ColumnName::new(text).map_err(|error| FormatError::field("name", error.to_string()))
 }
 
 // Files.

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `change` | every way in which the catalog can change |
 //! | `state` | the catalog at one moment, and the pure step to the next |
+//! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
 //! | `format`, `messages` | their bytes |
 //!
@@ -27,6 +28,7 @@ mod error;
 mod format;
 mod log;
 mod messages;
+mod shared_map;
 mod state;
 #[cfg(test)]
 mod tests;

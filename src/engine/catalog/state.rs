@@ -8,7 +8,7 @@
 //!
 //! Not here: how a change gets stored (see `log`) or spelled in bytes (see `messages`).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,12 +16,10 @@ use uuid::Uuid;
 
 use super::change::CatalogChange;
 use super::error::ChangeError;
+use super::shared_map::SharedMap;
 use crate::model::{
     Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, TableId, TableName, TableSchema, Timestamp,
 };
-
-/// How many tables are copied for a change of one of them. With 100,000 tables a change copies some 600 pointers.
-const TABLES_PER_PIECE: u32 = 256;
 
 /// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
 /// any MAC can use.
@@ -38,9 +36,9 @@ pub struct CatalogState {
     next_table_id: TableId,
     next_file_id: FileId,
     last_persisted: Sequence,
-    databases: Arc<BTreeMap<DatabaseName, Arc<DatabaseEntry>>>,
-    database_names: Arc<BTreeMap<DatabaseId, DatabaseName>>,
-    tables: TableMap,
+    databases: SharedMap<DatabaseName, Arc<DatabaseEntry>>,
+    database_names: SharedMap<DatabaseId, DatabaseName>,
+    tables: SharedMap<TableId, Arc<TableEntry>>,
     garbage: Arc<Vec<GarbageFile>>,
 }
 
@@ -51,7 +49,7 @@ pub struct DatabaseEntry {
     pub id: DatabaseId,
     /// Its name.
     pub name: DatabaseName,
-    tables: BTreeMap<TableName, TableId>,
+    tables: SharedMap<TableName, TableId>,
 }
 
 /// A table.
@@ -127,9 +125,9 @@ impl CatalogState {
             next_table_id: TableId::new(1),
             next_file_id: FileId::new(1),
             last_persisted: Sequence::ZERO,
-            databases: Arc::default(),
-            database_names: Arc::default(),
-            tables: TableMap::default(),
+            databases: SharedMap::default(),
+            database_names: SharedMap::default(),
+            tables: SharedMap::default(),
             garbage: Arc::default(),
         }
     }
@@ -214,28 +212,28 @@ impl CatalogState {
 
     /// The tables of all databases by number.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<TableEntry>> {
-        self.tables.iter()
+        self.tables.values()
     }
 
     /// How many tables all databases have together.
     pub fn table_count(&self) -> usize {
-        self.tables.count
+        self.tables.len()
     }
 
     /// The tables of one database by name; none if there is no such database.
     pub fn tables_of(&self, database: DatabaseId) -> impl Iterator<Item = &Arc<TableEntry>> {
         let ids = self.database(database).into_iter().flat_map(|database| database.tables.values());
-        ids.filter_map(|id| self.tables.get(*id))
+        ids.filter_map(|id| self.tables.get(id))
     }
 
     /// The table of this number.
     pub fn table(&self, id: TableId) -> Option<&Arc<TableEntry>> {
-        self.tables.get(id)
+        self.tables.get(&id)
     }
 
     /// The table of this name.
     pub fn table_by_name(&self, database: DatabaseId, name: &str) -> Option<&Arc<TableEntry>> {
-        self.tables.get(*self.database(database)?.tables.get(name)?)
+        self.tables.get(self.database(database)?.tables.get(name)?)
     }
 
     /// The number that the next database must have.
@@ -290,12 +288,12 @@ impl CatalogState {
     }
 
     fn insert_database(&mut self, id: DatabaseId, name: DatabaseName) -> Result<(), ChangeError> {
-        if self.databases.contains_key(&name) || self.database_names.contains_key(&id) {
+        if self.databases.get(&name).is_some() || self.database_names.get(&id).is_some() {
             return Err(ChangeError::Exists);
         }
-        let entry = DatabaseEntry { id, name: name.clone(), tables: BTreeMap::new() };
-        Arc::make_mut(&mut self.database_names).insert(id, name.clone());
-        Arc::make_mut(&mut self.databases).insert(name, Arc::new(entry));
+        let entry = DatabaseEntry { id, name: name.clone(), tables: SharedMap::default() };
+        self.database_names.insert(id, name.clone());
+        self.databases.insert(name, Arc::new(entry));
         Ok(())
     }
 
@@ -322,11 +320,11 @@ impl CatalogState {
 
     fn insert_table(&mut self, table: TableEntry) -> Result<(), ChangeError> {
         let database = self.database_mut(table.database)?;
-        if database.tables.contains_key(&table.name) {
+        if database.tables.get(&table.name).is_some() {
             return Err(ChangeError::Exists);
         }
         database.tables.insert(table.name.clone(), table.id);
-        self.tables.insert(table);
+        self.tables.insert(table.id, Arc::new(table));
         Ok(())
     }
 
@@ -350,13 +348,13 @@ impl CatalogState {
         for table in tables {
             self.delete_table(table, at)?;
         }
-        Arc::make_mut(&mut self.database_names).remove(&id);
-        Arc::make_mut(&mut self.databases).remove(&name);
+        self.database_names.remove(&id);
+        self.databases.remove(&name);
         Ok(())
     }
 
     fn delete_table(&mut self, id: TableId, at: Timestamp) -> Result<(), ChangeError> {
-        let table = self.tables.remove(id).ok_or_else(|| self.no_table(id))?;
+        let table = self.tables.remove(&id).ok_or_else(|| self.no_table(id))?;
         self.database_mut(table.database)?.tables.remove(&table.name);
         let garbage = |file: &Arc<DataFile>| GarbageFile { path: file.path.clone(), bytes: file.bytes, deleted_at: at };
         Arc::make_mut(&mut self.garbage).extend(table.files.iter().map(garbage));
@@ -405,12 +403,12 @@ impl CatalogState {
     fn database_mut(&mut self, id: DatabaseId) -> Result<&mut DatabaseEntry, ChangeError> {
         let missing = ChangeError::NoDatabase { id };
         let Some(name) = self.database_names.get(&id) else { return Err(missing) };
-        Arc::make_mut(&mut self.databases).get_mut(name).map(Arc::make_mut).ok_or(missing)
+        self.databases.get_mut(name).map(Arc::make_mut).ok_or(missing)
     }
 
     fn table_mut(&mut self, id: TableId) -> Result<&mut TableEntry, ChangeError> {
         let missing = self.no_table(id);
-        self.tables.get_mut(id).ok_or(missing)
+        self.tables.get_mut(&id).map(Arc::make_mut).ok_or(missing)
     }
 
     /// Numbers are given out in order, so a smaller one without a table had one once.
@@ -424,49 +422,4 @@ fn expect_next(what: &'static str, number: u32, next: u32) -> Result<(), ChangeE
         return Ok(());
     }
     Err(ChangeError::Number { what, number: number.into(), next: next.into() })
-}
-
-/// Tables by number, in pieces that states share, so that a change of one table copies a piece and not all.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct TableMap {
-    pieces: Arc<BTreeMap<u32, Arc<BTreeMap<TableId, Arc<TableEntry>>>>>,
-    count: usize,
-}
-
-impl TableMap {
-    fn piece(id: TableId) -> u32 {
-        id.get() / TABLES_PER_PIECE
-    }
-
-    fn get(&self, id: TableId) -> Option<&Arc<TableEntry>> {
-        self.pieces.get(&Self::piece(id))?.get(&id)
-    }
-
-    fn get_mut(&mut self, id: TableId) -> Option<&mut TableEntry> {
-        self.get(id)?; // without a table nothing is copied
-        let piece = Arc::make_mut(&mut self.pieces).get_mut(&Self::piece(id))?;
-        Arc::make_mut(piece).get_mut(&id).map(Arc::make_mut)
-    }
-
-    fn insert(&mut self, table: TableEntry) {
-        let piece = Arc::make_mut(&mut self.pieces).entry(Self::piece(table.id)).or_default();
-        let replaced = Arc::make_mut(piece).insert(table.id, Arc::new(table));
-        self.count += usize::from(replaced.is_none());
-    }
-
-    fn remove(&mut self, id: TableId) -> Option<Arc<TableEntry>> {
-        self.get(id)?;
-        let pieces = Arc::make_mut(&mut self.pieces);
-        let piece = Arc::make_mut(pieces.get_mut(&Self::piece(id))?);
-        let removed = piece.remove(&id)?;
-        if piece.is_empty() {
-            pieces.remove(&Self::piece(id));
-        }
-        self.count -= 1;
-        Some(removed)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Arc<TableEntry>> {
-        self.pieces.values().flat_map(|piece| piece.values())
-    }
 }

@@ -230,7 +230,7 @@ fn the_files_of_a_deleted_table_become_garbage_and_it_takes_no_more() {
 }
 
 #[test]
-fn tables_of_all_pieces_are_found() {
+fn every_table_of_many_is_found() {
     let mut state = state_after(&[create_database(1, "a")]);
     for id in 1..=1000 {
         state = state.apply(&create_table(1, id, &format!("t{id:04}")), NOW).unwrap();

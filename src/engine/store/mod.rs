@@ -230,9 +230,16 @@ pub fn open(settings: &StoreSettings, options: &ConnectionSettings) -> Result<St
             let failed = |source| StoreError::Directory { store: settings.description(), source };
             Arc::new(DurableFileStore::open(root).map_err(failed)?)
         }
-        StoreSettings::S3 { .. } => limited(s3(AmazonS3Builder::from_env(), settings, options)?.build().map_err(unusable)?, options),
-        StoreSettings::Google { .. } => limited(google(GoogleCloudStorageBuilder::from_env(), settings, options)?.build().map_err(unusable)?, options),
-        StoreSettings::Azure { .. } => limited(azure(MicrosoftAzureBuilder::from_env(), settings, options)?.build().map_err(unusable)?, options),
+        StoreSettings::S3 { .. } => {
+            limited(s3(AmazonS3Builder::from_env(), settings, options)?.build().map_err(unusable)?, options)
+        }
+        StoreSettings::Google { .. } => limited(
+            google(GoogleCloudStorageBuilder::from_env(), settings, options)?.build().map_err(unusable)?,
+            options,
+        ),
+        StoreSettings::Azure { .. } => {
+            limited(azure(MicrosoftAzureBuilder::from_env(), settings, options)?.build().map_err(unusable)?, options)
+        }
     };
     Ok(Store::new(objects, description))
 }
@@ -250,9 +257,8 @@ fn s3(
     options: &ConnectionSettings,
 ) -> Result<AmazonS3Builder, StoreError> {
     use AmazonS3ConfigKey as Key;
-    let mut builder = environment
-        .with_retry(options.retry())
-        .with_config(Key::Client(ClientConfigKey::Timeout), options.timeout());
+    let mut builder =
+        environment.with_retry(options.retry()).with_config(Key::Client(ClientConfigKey::Timeout), options.timeout());
     if let StoreSettings::S3 {
         bucket,
         region,
@@ -294,9 +300,8 @@ fn google(
     options: &ConnectionSettings,
 ) -> Result<GoogleCloudStorageBuilder, StoreError> {
     use GoogleConfigKey as Key;
-    let mut builder = environment
-        .with_retry(options.retry())
-        .with_config(Key::Client(ClientConfigKey::Timeout), options.timeout());
+    let mut builder =
+        environment.with_retry(options.retry()).with_config(Key::Client(ClientConfigKey::Timeout), options.timeout());
     if let StoreSettings::Google { bucket, service_account } = settings {
         for (key, text) in [(Key::Bucket, present(bucket)), (Key::ServiceAccount, service_account.as_deref())] {
             builder = text.into_iter().fold(builder, |builder, text| builder.with_config(key, text));
@@ -312,9 +317,8 @@ fn azure(
     options: &ConnectionSettings,
 ) -> Result<MicrosoftAzureBuilder, StoreError> {
     use AzureConfigKey as Key;
-    let mut builder = environment
-        .with_retry(options.retry())
-        .with_config(Key::Client(ClientConfigKey::Timeout), options.timeout());
+    let mut builder =
+        environment.with_retry(options.retry()).with_config(Key::Client(ClientConfigKey::Timeout), options.timeout());
     if let StoreSettings::Azure { container, account, access_key, endpoint, allow_http } = settings {
         let texts = [
             (Key::ContainerName, present(container)),

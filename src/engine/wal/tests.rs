@@ -86,11 +86,11 @@ fn segments(disk: &dyn Disk) -> Vec<String> {
     names
 }
 
+/// A write and the sequence that it got.
+type Stored = (Sequence, WriteRecord);
+
 /// Opens the whole log. What is published comes out of the receiver, what is replayed out of the list.
-fn open_wal(
-    disk: Arc<dyn Disk>,
-    settings: WalSettings,
-) -> (Wal, Vec<(Sequence, WriteRecord)>, mpsc::Receiver<(Sequence, WriteRecord)>) {
+fn open_wal(disk: Arc<dyn Disk>, settings: WalSettings) -> (Wal, Vec<Stored>, mpsc::Receiver<Stored>) {
     let (published, receiver) = mpsc::channel();
     let mut replayed = Vec::new();
     let wal = Wal::open(

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray,
+};
 use arrow::buffer::NullBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{Int32Type, SchemaRef};
@@ -106,7 +108,8 @@ impl Assembly {
             if sources[source].is_valid(row) {
                 continue;
             }
-            let newest_value = self.older[older.clone()].iter().rev().find(|(source, row)| sources[*source].is_valid(*row));
+            let newest_value =
+                self.older[older.clone()].iter().rev().find(|(source, row)| sources[*source].is_valid(*row));
             if let Some(write) = newest_value {
                 rows[*output] = *write;
             }

@@ -181,8 +181,9 @@ impl Merge {
     fn merge_stretches(&mut self) {
         let participants = std::mem::take(&mut self.participants);
         let stretch_of: Vec<usize> = participants.iter().map(|number| self.stretch(*number)).collect();
-        let still_there =
-            |merge: &Self| participants.iter().zip(&stretch_of).all(|(number, stretch)| merge.stretch(*number) == *stretch);
+        let still_there = |merge: &Self| {
+            participants.iter().zip(&stretch_of).all(|(number, stretch)| merge.stretch(*number) == *stretch)
+        };
         while self.assembly.row_count() < self.batch_rows && still_there(self) {
             self.merge_next(&participants);
         }

@@ -9,8 +9,8 @@ use arrow::error::ArrowError;
 use hashbrown::HashTable;
 
 use super::assemble::{Assembly, Candidate};
-use super::stretches::{SeriesKeys, code, stretch_starts, times};
 use super::conform;
+use super::stretches::{SeriesKeys, code, stretch_starts, times};
 use crate::model::TableSchema;
 
 /// Sorts one run by key and merges the rows of one key: the later row wins, field by field, and a null never wins.

@@ -118,7 +118,14 @@ fn merge(runs: &[RecordBatch], piece_rows: usize, batch_rows: usize) -> RecordBa
 
 fn write() -> impl Strategy<Value = Write> {
     let tag = prop::sample::select(vec![None, Some("a"), Some("b"), Some("ä"), Some("")]);
-    (tag.clone(), tag, -3..4_i64, prop::option::of(-2.0..2.0), prop::option::of(0..9_i64), prop::option::of("[x-z]{0,2}"))
+    (
+        tag.clone(),
+        tag,
+        -3..4_i64,
+        prop::option::of(-2.0..2.0),
+        prop::option::of(0..9_i64),
+        prop::option::of("[x-z]{0,2}"),
+    )
         .prop_map(|(host, region, time, usage, count, note)| Write { host, region, time, usage, count, note })
 }
 

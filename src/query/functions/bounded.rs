@@ -13,8 +13,7 @@ use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, TimeUnit};
 use datafusion::common::resources_datafusion_err;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 /// Elements of one batch of lists that are made from numbers: what `generate_series` makes. 80 MB.
@@ -315,9 +314,7 @@ fn elements_of(list: &ArrayRef) -> usize {
 }
 
 fn as_texts(column: &ArrayRef) -> DataFusionResult<Option<StringArray>> {
-    let is_text = |data_type: &DataType| {
-        matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-    };
+    let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let is_text_column = match column.data_type() {
         DataType::Dictionary(_, value) => is_text(value),
         plain => is_text(plain),

@@ -1,16 +1,16 @@
 //! `||` with a bound.
 //!
-//! A chain of `s || s` doubles with every step, and DataFusion computes it as an operator that no function stands
-//! for. This planner makes a function of it: the same result, the same column name, and a check before
-//! bytes are written.
+//! `s || s` doubles `s`, and DataFusion computes it as an operator that no function stands for. This planner
+//! makes a function of it: the same result, the same column name, and a check before bytes are written. A
+//! chain becomes one call, however long it is: no text is copied twice, and no tree grows deep.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, StringArray};
 use arrow::compute::cast;
-use arrow::compute::kernels::concat_elements::concat_elements_utf8;
+use arrow::compute::kernels::concat_elements::concat_elements_utf8_many;
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, ScalarValue, exec_err};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -28,6 +28,9 @@ pub(super) struct ConcatenationPlanner {
     function: Arc<ScalarUDF>,
 }
 
+/// What a call is named; also how the planner knows its own calls again.
+const NAME: &str = "||";
+
 impl ConcatenationPlanner {
     pub(super) fn new(bytes_max: usize) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
@@ -36,24 +39,33 @@ impl ConcatenationPlanner {
 }
 
 impl ExprPlanner for ConcatenationPlanner {
-    fn plan_binary_op(
-        &self,
-        expr: RawBinaryExpr,
-        schema: &DFSchema,
-    ) -> DataFusionResult<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> DataFusionResult<PlannerResult<RawBinaryExpr>> {
         if expr.op != BinaryOperator::StringConcat {
             return Ok(PlannerResult::Original(expr));
         }
-        let is_list = |expr: &Expr| Ok::<_, datafusion::error::DataFusionError>(expr.get_type(schema)?.is_list());
-        if is_list(&expr.left)? || is_list(&expr.right)? {
-            return Ok(PlannerResult::Original(expr));
+        let mut texts = match expr.left {
+            Expr::ScalarFunction(call) if call.func.name() == NAME => call.args,
+            left if left.get_type(schema)?.is_list() => {
+                return Ok(PlannerResult::Original(RawBinaryExpr { left, ..expr }));
+            }
+            left => vec![left],
+        };
+        if expr.right.get_type(schema)?.is_list() {
+            let left = if texts.len() == 1 { texts.remove(0) } else { self.call(texts) };
+            return Ok(PlannerResult::Original(RawBinaryExpr { left, ..expr }));
         }
-        let call = ScalarFunction::new_udf(Arc::clone(&self.function), vec![expr.left, expr.right]);
-        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+        texts.push(expr.right);
+        Ok(PlannerResult::Planned(self.call(texts)))
     }
 }
 
-/// Two texts joined; null where one is null.
+impl ConcatenationPlanner {
+    fn call(&self, texts: Vec<Expr>) -> Expr {
+        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&self.function), texts))
+    }
+}
+
+/// Texts joined; null where one is null.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Concatenation {
     signature: Signature,
@@ -62,7 +74,7 @@ struct Concatenation {
 
 impl ScalarUDFImpl for Concatenation {
     fn name(&self) -> &str {
-        "||"
+        NAME
     }
 
     /// The name that the column of an operator has.
@@ -81,25 +93,24 @@ impl ScalarUDFImpl for Concatenation {
 
     /// What may be joined is what the operator takes; it comes as text.
     fn coerce_types(&self, arg_types: &[DataType]) -> DataFusionResult<Vec<DataType>> {
-        if let [left, right] = arg_types {
-            BinaryTypeCoercer::new(left, &Operator::StringConcat, right).get_input_types()?;
+        for data_type in arg_types {
+            BinaryTypeCoercer::new(&DataType::Utf8, &Operator::StringConcat, data_type).get_input_types()?;
         }
         Ok(vec![DataType::Utf8; arg_types.len()])
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
-        let [left, right] = args.args.as_slice() else { return exec_err!("|| joins two texts") };
-        let is_constant = matches!((left, right), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
+        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let (bytes_left, bytes_right) = (bytes(left, rows), bytes(right, rows));
-        let joined = bytes_left.saturating_add(bytes_right);
+        let joined = args.args.iter().map(|arg| bytes(arg, rows)).fold(0, usize::saturating_add);
         let bytes_max = if is_constant { constant_bytes_max(self.bytes_max) } else { self.bytes_max };
         if joined > bytes_max {
             return Err(too_large(self.name(), joined, "bytes", bytes_max));
         }
-        let left = cast(&left.to_array(rows)?, &DataType::Utf8)?;
-        let right = cast(&right.to_array(rows)?, &DataType::Utf8)?;
-        let joined = concat_elements_utf8(left.as_string::<i32>(), right.as_string::<i32>())?;
+        let texts = args.args.iter().map(|arg| Ok(cast(&arg.to_array(rows)?, &DataType::Utf8)?));
+        let texts = texts.collect::<DataFusionResult<Vec<_>>>()?;
+        let texts: Vec<&StringArray> = texts.iter().map(|text| text.as_string::<i32>()).collect();
+        let joined = concat_elements_utf8_many(&texts)?;
         match is_constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&joined, 0)?)),
             false => Ok(ColumnarValue::Array(Arc::new(joined))),
@@ -110,9 +121,7 @@ impl ScalarUDFImpl for Concatenation {
 /// Bytes of the texts of all rows, found before a constant is written out for each of them.
 fn bytes(value: &ColumnarValue, rows: usize) -> usize {
     match value {
-        ColumnarValue::Scalar(constant) => {
-            constant.try_as_str().flatten().map_or(0, str::len).saturating_mul(rows)
-        }
+        ColumnarValue::Scalar(constant) => constant.try_as_str().flatten().map_or(0, str::len).saturating_mul(rows),
         ColumnarValue::Array(texts) => texts.as_string_opt::<i32>().map_or_else(
             || texts.to_data().get_slice_memory_size().unwrap_or(usize::MAX),
             |texts| {

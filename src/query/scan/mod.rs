@@ -102,9 +102,10 @@ pub(super) fn plan(
 
 /// What may hold rows that pass, oldest writes first.
 fn cut_into_units(snapshot: &TableSnapshot, filters: &Filters) -> DataFusionResult<Vec<Unit>> {
-    let row_groups = snapshot.files.iter().flat_map(|file| {
-        (0..file.row_groups.len()).map(|number| Unit::RowGroup { file: Arc::clone(file), number })
-    });
+    let row_groups = snapshot
+        .files
+        .iter()
+        .flat_map(|file| (0..file.row_groups.len()).map(|number| Unit::RowGroup { file: Arc::clone(file), number }));
     let mut units = filters.keep_by_key(row_groups.collect())?;
     let slots = Slots::new(units.iter().map(Covers::time).collect());
 
@@ -115,7 +116,11 @@ fn cut_into_units(snapshot: &TableSnapshot, filters: &Filters) -> DataFusionResu
             Unit::Rows { run, time, .. } if !slots.holds_whole(&time) => {
                 let times = buffered::times(&run)?;
                 let cut = slots.cut(&times).into_iter();
-                pieces.extend(cut.map(|piece| Unit::Rows { run: Arc::clone(&run), rows: piece.rows, time: piece.time }));
+                pieces.extend(cut.map(|piece| Unit::Rows {
+                    run: Arc::clone(&run),
+                    rows: piece.rows,
+                    time: piece.time,
+                }));
             }
             whole => pieces.push(whole),
         }
@@ -199,7 +204,8 @@ impl Scan<'_> {
 
     /// The columns that are asked for and those of the key, in the table's order.
     fn with_key_columns(&self) -> SchemaRef {
-        let wanted = |name: &str| self.output.field_with_name(name).is_ok() || self.table.sort_key().any(|key| key == name);
+        let wanted =
+            |name: &str| self.output.field_with_name(name).is_ok() || self.table.sort_key().any(|key| key == name);
         let fields = self.table.arrow().fields().iter().filter(|field| wanted(field.name()));
         Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
     }

@@ -4,21 +4,29 @@
 //! that a filter rules out are never opened.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{Fields, Schema, SchemaRef};
+use bytes::Bytes;
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource};
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, ParquetFileMetrics};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::future::BoxFuture;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::errors::Result as ParquetResult;
+use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::{Scan, key_ordering};
@@ -46,17 +54,43 @@ impl FileAccess {
 impl ParquetFileReaderFactory for FileAccess {
     fn create_reader(
         &self,
-        _: usize,
+        partition: usize,
         file: PartitionedFile,
         _: Option<usize>,
-        _: &ExecutionPlanMetricsSet,
+        metrics: &ExecutionPlanMetricsSet,
     ) -> DataFusionResult<Box<dyn AsyncFileReader + Send>> {
         let known = file
             .extension::<Arc<DataFile>>()
             .ok_or_else(|| internal_datafusion_err!("no facts about file \"{}\"", file.path()))?;
-        let reader =
-            CheckedReader::new(self.store.clone(), Arc::clone(known), self.metadata.clone(), self.io.clone());
-        Ok(Box::new(reader))
+        let reader = CheckedReader::new(self.store.clone(), Arc::clone(known), self.metadata.clone(), self.io.clone());
+        let metrics = ParquetFileMetrics::new(partition, file.path().as_ref(), metrics);
+        Ok(Box::new(Measured { reader, metrics }))
+    }
+}
+
+/// A reader that counts the bytes it is asked for.
+struct Measured {
+    reader: CheckedReader,
+    metrics: ParquetFileMetrics,
+}
+
+impl AsyncFileReader for Measured {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.metrics.bytes_scanned.add((range.end - range.start) as usize);
+        self.reader.get_bytes(range)
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        self.metrics.bytes_scanned.add(bytes as usize);
+        self.reader.get_byte_ranges(ranges)
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        self.reader.get_metadata(options)
     }
 }
 

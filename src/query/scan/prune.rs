@@ -77,8 +77,9 @@ impl Filters {
 
 /// Whether a filter means the same whenever it is asked, of one row at a time.
 fn speaks_of_rows(filter: &Expr) -> bool {
-    let is_subquery =
-        |expr: &Expr| matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_));
+    let is_subquery = |expr: &Expr| {
+        matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
+    };
     !filter.is_volatile() && !filter.exists(|expr| Ok(is_subquery(expr))).unwrap_or(true)
 }
 
@@ -221,7 +222,9 @@ mod tests {
     use datafusion::logical_expr::{col, lit};
 
     use super::*;
-    use crate::model::{Column as TableColumn, ColumnName, DataFile, FileId, RowGroup, Sequence, SequenceRange, TableId, TimeRange};
+    use crate::model::{
+        Column as TableColumn, ColumnName, DataFile, FileId, RowGroup, Sequence, SequenceRange, TableId, TimeRange,
+    };
 
     fn name(text: &str) -> ColumnName {
         ColumnName::new(text).unwrap()
@@ -252,7 +255,11 @@ mod tests {
             row_groups: vec![row_group(0, 9), row_group(10, 19)],
             columns: vec![
                 ColumnStatistics { name: name("host"), nulls: 0, bounds: Some((text("d"), text("m"))) },
-                ColumnStatistics { name: name("usage"), nulls: 3, bounds: Some((Scalar::Float(1.0), Scalar::Float(2.0))) },
+                ColumnStatistics {
+                    name: name("usage"),
+                    nulls: 3,
+                    bounds: Some((Scalar::Float(1.0), Scalar::Float(2.0))),
+                },
             ],
         });
         (0..2).map(|number| Unit::RowGroup { file: Arc::clone(&file), number }).collect()
@@ -269,10 +276,7 @@ mod tests {
             };
             units.iter().map(number).collect()
         };
-        (
-            numbers(filters.keep_by_key(units()).unwrap()),
-            numbers(filters.keep_by_all_columns(units()).unwrap()),
-        )
+        (numbers(filters.keep_by_key(units()).unwrap()), numbers(filters.keep_by_all_columns(units()).unwrap()))
     }
 
     fn at(nanos: i64) -> Expr {
@@ -318,7 +322,11 @@ mod tests {
         let all = vec![0, 1];
         assert_eq!(kept(col("usage").gt(lit(5.0))), (all.clone(), vec![]));
         assert_eq!(kept(col("usage").gt(lit(1.5))), (all.clone(), all.clone()));
-        assert_eq!(kept(col("usage").is_null()), (all.clone(), all.clone()), "three of the file's rows, in whichever row group");
+        assert_eq!(
+            kept(col("usage").is_null()),
+            (all.clone(), all.clone()),
+            "three of the file's rows, in whichever row group"
+        );
         assert_eq!(kept(col("late").gt(lit(0_i64))), (all.clone(), vec![]), "a column that the file lacks");
         assert_eq!(kept(col("late").is_null()), (all.clone(), all.clone()));
         // A filter on a tag and a field together says nothing about the key alone.

@@ -99,7 +99,8 @@ impl Slots {
                 empty => *empty = Some((vec![row as u32], here)),
             }
         }
-        let piece = |(rows, time): (Vec<u32>, TimeRange)| Piece { rows: (rows.len() < times.len()).then_some(rows), time };
+        let piece =
+            |(rows, time): (Vec<u32>, TimeRange)| Piece { rows: (rows.len() < times.len()).then_some(rows), time };
         pieces.into_iter().flatten().map(piece).collect()
     }
 }

@@ -42,11 +42,18 @@ async fn the_last_write_of_each_field_counts_wherever_the_writes_are() {
             )
             .await;
         fixture.check("SELECT count(*) AS n FROM cpu", "| n |\n| 5 |").await;
-        fixture.check("SELECT count(idle) AS n, min(usage) AS l, max(usage) AS m FROM cpu", "| n | l | m |\n| 2 | 2.0 | 10.0 |").await;
+        fixture
+            .check(
+                "SELECT count(idle) AS n, min(usage) AS l, max(usage) AS m FROM cpu",
+                "| n | l | m |\n| 2 | 2.0 | 10.0 |",
+            )
+            .await;
         fixture.check("SELECT max(time) AS t, min(host) AS h FROM cpu", "| t | h |\n| 1970-01-01T02:00:00 | a |").await;
         // The replaced value must not come back where a filter fits only it.
         fixture.check("SELECT usage FROM cpu WHERE usage < 2", "| usage |").await;
-        fixture.check("SELECT usage FROM cpu WHERE host = 'a' AND time < '1970-01-01T00:30:00'", "| usage |\n| 10.0 |").await;
+        fixture
+            .check("SELECT usage FROM cpu WHERE host = 'a' AND time < '1970-01-01T00:30:00'", "| usage |\n| 10.0 |")
+            .await;
         fixture.check("SELECT DISTINCT region FROM cpu ORDER BY region", "| region |\n| eu |\n| |").await;
         fixture.check("SELECT 1 AS one FROM cpu WHERE idle IS NULL", "| one |\n| 1 |\n| 1 |\n| 1 |").await;
         fixture
@@ -56,7 +63,10 @@ async fn the_last_write_of_each_field_counts_wherever_the_writes_are() {
             )
             .await;
         fixture
-            .check("SELECT a.usage FROM cpu a JOIN cpu b ON a.time = b.time AND a.host = b.host WHERE b.idle = 7", "| usage |\n| 4.0 |")
+            .check(
+                "SELECT a.usage FROM cpu a JOIN cpu b ON a.time = b.time AND a.host = b.host WHERE b.idle = 7",
+                "| usage |\n| 4.0 |",
+            )
             .await;
     }
 }
@@ -102,17 +112,21 @@ async fn one_query_sees_one_instant_of_a_table() {
 async fn parameters_are_bound_by_name_and_by_number() {
     let fixture = corrected(1).await;
     let text = "SELECT usage FROM cpu WHERE host = $host AND usage > $least ORDER BY usage";
-    let parameters = [("host", Parameter::String("a".to_owned())), ("least", Parameter::Float(4.0)), ("unused", Parameter::Null)];
+    let parameters =
+        [("host", Parameter::String("a".to_owned())), ("least", Parameter::Float(4.0)), ("unused", Parameter::Null)];
     let batches = fixture.ask_for(query_with(text, &parameters)).await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
 
     let numbered = [("1", Parameter::String("b".to_owned())), ("2", Parameter::Integer(3))];
-    for text in ["SELECT usage FROM cpu WHERE host = $1 AND usage > $2", "SELECT usage FROM cpu WHERE host = ? AND usage > ?"] {
+    for text in
+        ["SELECT usage FROM cpu WHERE host = $1 AND usage > $2", "SELECT usage FROM cpu WHERE host = ? AND usage > ?"]
+    {
         let batches = fixture.ask_for(query_with(text, &numbered)).await.unwrap();
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "{text}");
     }
 
-    let nothing = fixture.ask_for(query_with("SELECT usage FROM cpu WHERE host = $1", &[("1", Parameter::Null)])).await.unwrap();
+    let nothing =
+        fixture.ask_for(query_with("SELECT usage FROM cpu WHERE host = $1", &[("1", Parameter::Null)])).await.unwrap();
     assert_eq!(nothing.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
     let values = [("a", Parameter::Null), ("b", Parameter::Boolean(true)), ("c", Parameter::Unsigned(u64::MAX))];
     let batches = fixture.ask_for(query_with("SELECT $a AS a, $b AS b, $c AS c", &values)).await.unwrap();
@@ -125,12 +139,20 @@ async fn parameters_are_bound_by_name_and_by_number() {
 #[tokio::test]
 async fn a_statement_without_values_has_a_schema_and_names_what_it_misses() {
     let fixture = corrected(1).await;
-    let planned = fixture.plan("SELECT host, usage + $2 AS more FROM cpu WHERE host = $10 AND usage > $2 AND time > $since").await.unwrap();
+    let planned = fixture
+        .plan("SELECT host, usage + $2 AS more FROM cpu WHERE host = $10 AND usage > $2 AND time > $since")
+        .await
+        .unwrap();
     let names: Vec<&str> = planned.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
     assert_eq!(names, ["2", "10", "since"]);
-    let types: Vec<String> = planned.parameters().iter().map(|parameter| parameter.data_type.as_ref().map_or("none".to_owned(), ToString::to_string)).collect();
+    let types: Vec<String> = planned
+        .parameters()
+        .iter()
+        .map(|parameter| parameter.data_type.as_ref().map_or("none".to_owned(), ToString::to_string))
+        .collect();
     assert_eq!(types, ["Float64", "Utf8", "Timestamp(ns)"]);
-    let columns: Vec<String> = planned.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    let columns: Vec<String> =
+        planned.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
     assert_eq!(columns, ["host Utf8", "more Float64"]);
     let error = planned.run().await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Invalid, "no value for the parameter \"$2\""));
@@ -187,6 +209,7 @@ async fn a_dropped_stream_ends_its_query() {
 async fn memory_that_is_used_up_is_an_error_that_says_so() {
     let settings = QuerySettings { memory_bytes: 1 << 20, threads: 2, ..QuerySettings::default() };
     let fixture = Fixture::with(settings).await;
-    let error = fixture.ask("SELECT value, count(*) FROM generate_series(1, 1000000) GROUP BY value").await.unwrap_err();
+    let error =
+        fixture.ask("SELECT value, count(*) FROM generate_series(1, 1000000) GROUP BY value").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{}", error.report());
 }

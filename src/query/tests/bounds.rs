@@ -42,7 +42,7 @@ async fn functions_that_blow_up_are_refused_whether_planned_or_run() {
         "SELECT array_to_string(range(100000), repeat('y', 60000))",
         "SELECT a || a || a || a FROM (SELECT repeat(s, 30000000) AS a FROM m)",
         "SELECT concat_ws(repeat(',', 60000), value, value, value, value) FROM generate_series(1, 10000)",
-        "EXPLAIN SELECT repeat('x', 2000000000)",
+        "EXPLAIN ANALYZE SELECT repeat('x', 2000000000)",
     ] {
         let (kind, report) = kind_of(&fixture, text).await;
         assert_eq!(kind, ErrorKind::Exhausted, "{text}: {report}");
@@ -70,7 +70,12 @@ async fn bounded_functions_answer_as_before() {
              | [0, 1, 2] | [b, b] | | 3! |",
         )
         .await;
-    fixture.check("SELECT 'a' || 'b' || NULL AS a, 'x' || 'y' AS b, [1] || [2] AS c, list_repeat(1, 2) AS d", "| a | b | c | d |\n| | xy | [1, 2] | [1, 1] |").await;
+    fixture
+        .check(
+            "SELECT 'a' || 'b' || NULL AS a, 'x' || 'y' AS b, [1] || [2] AS c, list_repeat(1, 2) AS d",
+            "| a | b | c | d |\n| | xy | [1, 2] | [1, 1] |",
+        )
+        .await;
     fixture.check("SELECT s || 'z' FROM m WHERE s IS NOT NULL", "| m.s || Utf8(\"z\") |\n| xyz |").await;
     fixture.check("SELECT count(*) AS n FROM generate_series(1, 100000)", "| n |\n| 100000 |").await;
 }
@@ -94,6 +99,10 @@ async fn texts_past_a_bound_are_refused() {
         (format!("SELECT {} FROM m", "*,".repeat(100_000)), ErrorKind::Invalid),
         (format!("SELECT * FROM m{}", ",m".repeat(100_000)), ErrorKind::Invalid),
         (format!("SELECT {}1", "CASE WHEN true THEN ".repeat(10_000)), ErrorKind::Invalid),
+        (format!("SELECT 1{}", "+1".repeat(4_999)), ErrorKind::Invalid),
+        (format!("SELECT 'x'{}", "||'x'".repeat(4_999)), ErrorKind::Invalid),
+        (format!("SELECT {}1{}", "(SELECT ".repeat(60), ")".repeat(60)), ErrorKind::Invalid),
+        (format!("SELECT {}", vec!["1"; 100_000].join(",")), ErrorKind::Invalid),
         (format!("SELECT {}1{}", "abs(".repeat(40_000), ")".repeat(40_000)), ErrorKind::Invalid),
         (format!("SELECT '{}'", "x".repeat(300 * 1024)), ErrorKind::TooLarge),
         (format!("SELECT * FROM m WHERE {}", terms(100_000)), ErrorKind::TooLarge),
@@ -109,16 +118,27 @@ async fn texts_within_the_bounds_run_on_a_stack_of_16_mib() {
     let fixture = Fixture::new().await;
     fixture.write("m a=1i 1").await;
     let chain = |term: &str, link: &str, count: usize| vec![term; count].join(link);
-    let numbered = |link: &str, count: usize| (0..count).map(|n| format!("a<>{}", n + 2)).collect::<Vec<_>>().join(link);
+    let numbered =
+        |link: &str, count: usize| (0..count).map(|n| format!("a<>{}", n + 2)).collect::<Vec<_>>().join(link);
     for text in [
-        format!("SELECT a FROM m WHERE {}", numbered(" AND ", 2_500)),
-        format!("SELECT a FROM m WHERE {}", numbered(" OR ", 2_500)),
-        format!("SELECT {} FROM m", chain("a", "+", 5_000)),
-        format!("SELECT {}", chain("1", "+", 5_000)),
-        format!("SELECT {}", chain("'x'", "||", 5_000)),
+        format!("SELECT a FROM m WHERE {}", numbered(" AND ", 498)),
+        format!("SELECT a FROM m WHERE {}", numbered(" OR ", 498)),
+        format!("SELECT {} FROM m", chain("a", "+", 500)),
+        format!("SELECT {}", chain("1", "+", 500)),
+        format!("SELECT {}", chain("'x'", "||", 500)),
         format!("SELECT {}a{} FROM m", "(".repeat(200), ")".repeat(200)),
         format!("SELECT {}a{} FROM m", "abs(".repeat(200), ")".repeat(200)),
-        format!("SELECT {}1{}", "(SELECT ".repeat(100), ")".repeat(100)),
+        format!("SELECT {}1{}", "(SELECT ".repeat(8), ")".repeat(8)),
+        format!("SELECT a FROM {}m{}", "(SELECT a FROM ".repeat(100), ")".repeat(100)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(500)),
+        format!(
+            "SELECT 1 FROM m{}",
+            (0..60).map(|n| format!(" JOIN m m{n} ON m.time = m{n}.time")).collect::<String>()
+        ),
+        format!("SELECT a{} FROM m", "::int".repeat(498)),
+        format!("SELECT a{} FROM m", " IS NULL".repeat(498)),
+        format!("SELECT {} FROM m", chain("CASE WHEN a = 1 THEN a ELSE a END", "*", 400)),
+        format!("SELECT {} FROM m", (0..4_000).map(|n| format!("a + {n} AS c{n}")).collect::<Vec<_>>().join(", ")),
         format!("SELECT a FROM m WHERE a IN ({})", chain("1", ",", 60_000)),
     ] {
         if let Err(error) = fixture.ask(&text).await {

@@ -6,7 +6,6 @@ mod model;
 mod plans;
 mod read_only;
 mod schemas;
-mod tmp_depth;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -35,7 +34,8 @@ static CPU: LazyLock<Runtime> = LazyLock::new(|| {
     builder.build().unwrap()
 });
 
-static IO: LazyLock<Runtime> = LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+static IO: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
 /// An engine with one database, `nyc`.
 struct Fixture {

@@ -105,13 +105,22 @@ async fn check_step(steps: &[Step]) {
         ("b < 0 AND host = 'h1'", |(host, ..), (_, b)| b.is_some_and(|b| b < 0) && host.as_deref() == Some("h1")),
         ("a IS NULL", |_, (a, _)| a.is_none()),
         ("host IS NULL OR region = 'r1'", |(host, region, _), _| host.is_none() || region.as_deref() == Some("r1")),
-        ("time >= '1970-01-01T03:00:00' AND time < '1970-01-01T07:30:00'", |(.., time), _| (6 * TICK..15 * TICK).contains(time)),
-        ("time = '1970-01-01T03:00:00' AND a <> 5", |(.., time), (a, _)| *time == 6 * TICK && a.is_some_and(|a| a != 5.0)),
-        ("b > 100 AND time > '1970-01-01T06:00:00'", |(.., time), (_, b)| b.is_some_and(|b| b > 100) && *time > 12 * TICK),
+        ("time >= '1970-01-01T03:00:00' AND time < '1970-01-01T07:30:00'", |(.., time), _| {
+            (6 * TICK..15 * TICK).contains(time)
+        }),
+        ("time = '1970-01-01T03:00:00' AND a <> 5", |(.., time), (a, _)| {
+            *time == 6 * TICK && a.is_some_and(|a| a != 5.0)
+        }),
+        ("b > 100 AND time > '1970-01-01T06:00:00'", |(.., time), (_, b)| {
+            b.is_some_and(|b| b > 100) && *time > 12 * TICK
+        }),
     ];
     for (condition, fits) in questions {
-        let expected: Vec<(Key, Fields)> =
-            model.iter().filter(|(key, fields)| fits(key, fields)).map(|(key, fields)| (key.clone(), *fields)).collect();
+        let expected: Vec<(Key, Fields)> = model
+            .iter()
+            .filter(|(key, fields)| fits(key, fields))
+            .map(|(key, fields)| (key.clone(), *fields))
+            .collect();
         let rows = found(&fixture.ask(&format!("SELECT * FROM m WHERE {condition}")).await.unwrap());
         assert_eq!(rows, expected, "{condition}");
         // Fewer columns, other plans: nothing but the count, only a field, the newest by time.
@@ -124,7 +133,11 @@ async fn check_step(steps: &[Step]) {
         let bs: Vec<i64> = expected.iter().filter_map(|(_, (_, b))| *b).collect();
         let sum = (!bs.is_empty()).then(|| bs.iter().sum::<i64>());
         let with_a = expected.iter().filter(|(_, (a, _))| a.is_some()).count() as i64;
-        assert_eq!((number("n"), number("a"), number("b")), (Some(expected.len() as i64), Some(with_a), sum), "{condition}");
+        assert_eq!(
+            (number("n"), number("a"), number("b")),
+            (Some(expected.len() as i64), Some(with_a), sum),
+            "{condition}"
+        );
 
         let newest = format!("SELECT * FROM m WHERE {condition} ORDER BY time DESC, host, region LIMIT 3");
         let mut by_time = expected.clone();
@@ -139,7 +152,7 @@ async fn check_step(steps: &[Step]) {
 #[test]
 fn answers_are_those_of_a_map_whatever_is_persisted_when() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { cases: 24, max_shrink_iters: 200, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 400, max_shrink_iters: 200, ..Config::default() });
     runner
         .run(&prop::collection::vec(step(), 1..10), |steps| {
             runtime.block_on(check_step(&steps));

@@ -82,7 +82,10 @@ async fn a_refusal_says_that_queries_only_read() {
     for (text, message) in [
         ("DROP TABLE cpu", "queries are read-only: DROP TABLE is not allowed"),
         ("EXPLAIN ANALYZE COPY cpu TO '/tmp/x.csv'", "queries are read-only: COPY is not allowed"),
-        ("SELECT * FROM information_schema.df_settings", "queries are read-only: reading the settings of the server is not allowed"),
+        (
+            "SELECT * FROM information_schema.df_settings",
+            "queries are read-only: reading the settings of the server is not allowed",
+        ),
     ] {
         let error = fixture.plan(text).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Invalid, message));

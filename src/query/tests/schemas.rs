@@ -34,6 +34,7 @@ async fn the_announced_schema_is_that_of_every_batch() {
         "VALUES (1, 'a'), (2, NULL)",
         "SHOW TABLES",
         "SHOW COLUMNS FROM cpu",
+        "SHOW FUNCTIONS",
         "DESCRIBE cpu",
         "EXPLAIN SELECT * FROM cpu",
         "EXPLAIN ANALYZE SELECT * FROM cpu",
@@ -57,7 +58,14 @@ async fn columns_leave_as_plain_types_with_their_kind() {
         .schema()
         .fields()
         .iter()
-        .map(|field| (field.name().as_str(), field.data_type().to_string(), field.metadata()["iox::column::type"].as_str(), field.is_nullable()))
+        .map(|field| {
+            (
+                field.name().as_str(),
+                field.data_type().to_string(),
+                field.metadata()["iox::column::type"].as_str(),
+                field.is_nullable(),
+            )
+        })
         .collect();
     assert_eq!(
         kinds,
@@ -112,10 +120,17 @@ async fn the_listing_shows_tables_then_views_by_name() {
 #[tokio::test]
 async fn tables_are_found_under_their_catalog_and_schema_and_no_other_database_is() {
     let fixture = cpu().await;
-    for text in ["SELECT * FROM public.iox.cpu", "SELECT * FROM iox.cpu", "SELECT * FROM CPU", "SELECT cpu.host FROM cpu"] {
+    for text in
+        ["SELECT * FROM public.iox.cpu", "SELECT * FROM iox.cpu", "SELECT * FROM CPU", "SELECT cpu.host FROM cpu"]
+    {
         assert!(fixture.ask(text).await.is_ok(), "{text}");
     }
-    for text in ["SELECT * FROM \"CPU\"", "SELECT * FROM other.iox.cpu", "SELECT * FROM nyc.cpu", "SELECT * FROM public.system.cpu"] {
+    for text in [
+        "SELECT * FROM \"CPU\"",
+        "SELECT * FROM other.iox.cpu",
+        "SELECT * FROM nyc.cpu",
+        "SELECT * FROM public.system.cpu",
+    ] {
         assert_eq!(fixture.plan(text).await.unwrap_err().kind(), ErrorKind::Invalid, "{text}");
     }
     fixture

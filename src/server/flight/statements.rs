@@ -5,6 +5,7 @@
 //!
 //! Not here: prepared statements, which end in the same two steps (`prepared`).
 
+use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::CommandStatementQuery;
 use futures::{StreamExt, TryFutureExt};
 use serde::Deserialize;
@@ -46,7 +47,11 @@ impl FlightService {
             let names: Vec<String> = plan.parameters().iter().map(|parameter| format!("${}", parameter.name)).collect();
             return Err(FlightError::Parameters(names.join(", ")).into());
         }
-        Ok(Description { schema: plan.schema().clone(), ordered: plan.ordered(), work: Work::Statement(statement) })
+        Ok(Description {
+            schema: SchemaRef::clone(plan.schema()),
+            ordered: plan.ordered(),
+            work: Work::Statement(statement),
+        })
     }
 
     /// The rows of a query. It starts when the client has the schema; dropping the messages cancels it.
@@ -68,7 +73,7 @@ impl FlightService {
 
     async fn query_rows(&self, query: Query, call: &Call) -> Result<Messages> {
         let plan = self.queries.plan(query).await?;
-        let schema = plan.schema().clone();
+        let schema = SchemaRef::clone(plan.schema());
         // Started inside the stream, so that the schema leaves at once and keep-alives cover the start too.
         let batches = plan.run().try_flatten_stream().boxed();
         Ok(encode(schema, batches, call.deadline))

@@ -98,7 +98,7 @@ impl Service {
         headers: &[(&'static str, &str)],
     ) -> Result<FlightInfo, Status> {
         let request = with_headers(descriptor(command), headers);
-        self.client.clone().get_flight_info(request).await.map(tonic::Response::into_inner)
+        self.client.clone().get_flight_info(request).await.map(Response::into_inner)
     }
 
     async fn get(
@@ -515,7 +515,7 @@ async fn every_metadata_command_answers_with_the_columns_of_the_protocol() {
 }
 
 /// `columns` are names, with `?` after those that can be null.
-async fn check(service: &Service, command: &impl ProstMessageExt, columns: &str, row_count: usize) {
+async fn check(service: &Service, command: &(impl ProstMessageExt + std::fmt::Debug), columns: &str, row_count: usize) {
     let rows = service.rows(command, &[]).await.unwrap();
     let got: Vec<String> = rows
         .schema()
@@ -805,6 +805,30 @@ async fn a_stream_past_its_deadline_says_so_even_if_rows_keep_coming() {
         let ended = messages.filter_map(|message| async { message.err() }).collect::<Vec<_>>().await;
         assert_eq!(ended.iter().map(Status::code).collect::<Vec<_>>(), [Code::DeadlineExceeded]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_gets_the_schema_at_once_and_an_empty_batch_every_five_seconds() {
+    let rows: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let batch = RecordBatch::try_from_iter([("n", rows)]).unwrap();
+    let slow = stream::once({
+        let batch = batch.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            Ok(batch)
+        }
+    });
+    let started = tokio::time::Instant::now();
+    let mut messages = encode(batch.schema(), slow.boxed(), None);
+    let mut arrived = Vec::new();
+    let mut received = Vec::new();
+    while let Some(message) = messages.next().await {
+        arrived.push(started.elapsed().as_secs());
+        received.push(message.unwrap());
+    }
+    assert_eq!(arrived, [0, 5, 10, 12]);
+    let sizes: Vec<usize> = decoded(received).await.iter().map(RecordBatch::num_rows).collect();
+    assert_eq!(sizes, [0, 0, 1]);
 }
 
 // ---- whatever comes

@@ -95,10 +95,7 @@ pub(super) async fn create_table(
 }
 
 /// `DELETE /api/v3/configure/table?db=&table=`.
-pub(super) async fn delete_table(
-    State(services): State<Arc<Services>>,
-    RawQuery(query): RawQuery,
-) -> Result<Response> {
+pub(super) async fn delete_table(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
     let database = database_name(required(&parameters, "db")?)?;
     services.engine.delete_table(&database, &table_name(required(&parameters, "table")?)?).await?;

@@ -50,7 +50,9 @@ async fn collect(body: Body, expected: usize, bytes_max: usize) -> Result<Vec<u8
             .map_err(|_| Error::invalid(format!("no part of the body arrived for {} s", SILENCE_MAX.as_secs())))?;
         match chunk {
             None => return Ok(bytes),
-            Some(Err(error)) => return Err(Error::with_source(ErrorKind::Invalid, "failed to read request body", error)),
+            Some(Err(error)) => {
+                return Err(Error::with_source(ErrorKind::Invalid, "failed to read request body", error));
+            }
             Some(Ok(chunk)) if bytes.len() + chunk.len() > bytes_max => return Err(too_large(bytes_max)),
             Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
         }

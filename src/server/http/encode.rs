@@ -118,7 +118,10 @@ fn encoded(encoder: Encoder, rows: QueryStream, telemetry: Arc<Telemetry>) -> im
             Ok((bytes, false)) => Some((Ok(bytes), None)),
             Err(error) => {
                 telemetry.query_failed();
-                tracing::warn!(error = error.report(), "a query failed after its first rows were sent; the response ends early");
+                tracing::warn!(
+                    error = error.report(),
+                    "a query failed after its first rows were sent; the response ends early"
+                );
                 Some((Err(error), None))
             }
         }
@@ -156,7 +159,10 @@ struct Encoder {
 enum Writer {
     Json(json::ArrayWriter<Sink>),
     JsonLines(json::LineDelimitedWriter<Sink>),
-    Csv { writer: Box<csv::Writer<Sink>>, is_empty: bool },
+    Csv {
+        writer: Box<csv::Writer<Sink>>,
+        is_empty: bool,
+    },
     Pretty(PrettyTable),
     /// `None` once it is closed.
     Parquet(Option<Box<ArrowWriter<Sink>>>),
@@ -176,7 +182,8 @@ impl Encoder {
             Format::Parquet => {
                 let properties =
                     WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-                let writer = ArrowWriter::try_new(sink.clone(), Arc::clone(schema), Some(properties)).map_err(failed)?;
+                let writer =
+                    ArrowWriter::try_new(sink.clone(), Arc::clone(schema), Some(properties)).map_err(failed)?;
                 Writer::Parquet(Some(Box::new(writer)))
             }
         };

@@ -30,7 +30,10 @@ pub(super) fn router(services: Arc<Services>) -> Router {
         .route("/write", post(write::v1))
         .route("/api/v3/query_sql", get(query::sql_get).post(query::sql_post))
         .route("/api/v3/query_influxql", get(query::influxql_get).post(query::influxql_post))
-        .route("/api/v3/configure/database", get(admin::show_databases).post(admin::create_database).delete(admin::delete_database))
+        .route(
+            "/api/v3/configure/database",
+            get(admin::show_databases).post(admin::create_database).delete(admin::delete_database),
+        )
         .route("/api/v3/configure/table", post(admin::create_table).delete(admin::delete_table))
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))

@@ -24,7 +24,9 @@ impl Parameters {
             None | Some("") => Ok(default),
             Some("true") => Ok(true),
             Some("false") => Ok(false),
-            Some(other) => Err(Error::invalid(format!("query parameter '{name}' must be true or false, not '{other}'"))),
+            Some(other) => {
+                Err(Error::invalid(format!("query parameter '{name}' must be true or false, not '{other}'")))
+            }
         }
     }
 
@@ -38,7 +40,8 @@ impl Parameters {
             Some("us" | "u" | "microsecond") => Precision::Microsecond,
             Some("ns" | "n" | "nanosecond") => Precision::Nanosecond,
             Some(other) => {
-                let message = format!("precision '{other}' is unknown; use auto, second, millisecond, microsecond or nanosecond");
+                let message =
+                    format!("precision '{other}' is unknown; use auto, second, millisecond, microsecond or nanosecond");
                 return Err(Error::invalid(message));
             }
         })

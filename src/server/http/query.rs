@@ -33,7 +33,11 @@ pub(super) async fn sql_get(
 }
 
 /// `POST /api/v3/query_sql` with `{"db","q","format","params"}`.
-pub(super) async fn sql_post(State(services): State<Arc<Services>>, headers: HeaderMap, body: Bytes) -> Result<Response> {
+pub(super) async fn sql_post(
+    State(services): State<Arc<Services>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response> {
     answer(&services, Language::Sql, from_body(&body)?, &headers).await
 }
 
@@ -61,7 +65,10 @@ fn from_url(query: Option<&str>) -> Result<QueryRequest> {
         None | Some("") => None,
         Some(text) => {
             let object = serde_json::from_str(text);
-            Some(object.map_err(|error| Error::invalid(format!("query parameter 'params' is no JSON object: {error}")))?)
+            Some(
+                object
+                    .map_err(|error| Error::invalid(format!("query parameter 'params' is no JSON object: {error}")))?,
+            )
         }
     };
     let owned = |name: &str| parameters.get(name).map(str::to_owned);
@@ -72,7 +79,12 @@ fn from_body(body: &[u8]) -> Result<QueryRequest> {
     serde_json::from_slice(body).map_err(|error| Error::invalid(format!("serde json error: {error}")))
 }
 
-async fn answer(services: &Services, language: Language, request: QueryRequest, headers: &HeaderMap) -> Result<Response> {
+async fn answer(
+    services: &Services,
+    language: Language,
+    request: QueryRequest,
+    headers: &HeaderMap,
+) -> Result<Response> {
     let (database, text) = match (request.db, request.q) {
         (Some(database), Some(text)) => (database_name(&database)?, text),
         (None, None) => return Err(Error::invalid("missing query parameters 'db' and 'q'")),

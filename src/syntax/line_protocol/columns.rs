@@ -51,7 +51,7 @@ impl<'a> TagColumn<'a> {
     pub(super) fn new(header: Header<'a>) -> Self {
         Self {
             header,
-            values: StringBuilder::new(),
+            values: StringBuilder::with_capacity(0, 0),
             codes: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             by_series: Vec::new(),
@@ -115,12 +115,13 @@ enum FieldValues {
 
 impl<'a> FieldColumn<'a> {
     pub(super) fn new(header: Header<'a>, field_type: FieldType) -> Self {
+        // Without room in advance: a short request may bring many columns.
         let values = match field_type {
             FieldType::Float => FieldValues::Float(Numbers::new()),
             FieldType::Integer => FieldValues::Integer(Numbers::new()),
             FieldType::Unsigned => FieldValues::Unsigned(Numbers::new()),
-            FieldType::Boolean => FieldValues::Boolean(BooleanBuilder::new()),
-            FieldType::String => FieldValues::String(StringBuilder::new()),
+            FieldType::Boolean => FieldValues::Boolean(BooleanBuilder::with_capacity(0)),
+            FieldType::String => FieldValues::String(StringBuilder::with_capacity(0, 0)),
         };
         Self { header, field_type, values }
     }

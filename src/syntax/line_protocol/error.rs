@@ -56,6 +56,10 @@ pub(super) enum LineError {
     Utf8 { index: usize },
     #[error("body is greater than {limit} bytes")]
     BodyTooLarge { limit: usize },
+    #[error(
+        "rows times columns of this write would be more than {limit}: write less at a time, or fewer columns to a table"
+    )]
+    TooManyCells { limit: usize },
 }
 
 impl LineError {

@@ -115,18 +115,32 @@ pub struct RefusedLine {
 /// The largest body whose lines are taken, in bytes: offsets and codes in Arrow are 32-bit.
 const BODY_BYTES_MAX: usize = i32::MAX as usize;
 
-/// Turns the lines of `body` into columns for each table.
+/// The most cells, rows times columns of all tables, that one request may fill; at most 256 MiB of numbers.
 ///
-/// It never fails as a whole: lines that can't be taken are in [`Parsed::refused`]. It takes
-/// time and memory in proportion to the body.
-pub fn parse(body: &[u8], schemas: &dyn Schemas, options: &Options) -> Parsed {
-    parse_bounded(body, schemas, options, BODY_BYTES_MAX)
+/// A row has room for every column of its table in the request, whether the line has it or not. Without a bound
+/// a few thousand bytes that name many columns, followed by many short lines, would fill the memory.
+const CELLS_MAX: usize = 32 * 1024 * 1024;
+
+/// What one request may grow to.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    body_bytes_max: usize,
+    cells_max: usize,
 }
 
-/// [`parse`], refusing the lines that end beyond `body_bytes_max`.
-fn parse_bounded(body: &[u8], schemas: &dyn Schemas, options: &Options, body_bytes_max: usize) -> Parsed {
+/// Turns the lines of `body` into columns for each table.
+///
+/// It never fails as a whole: lines that can't be taken are in [`Parsed::refused`]. It takes time in proportion
+/// to the body, and memory too as long as most lines have most columns of their table; where they have few, lines
+/// beyond 32 Mi cells are refused.
+pub fn parse(body: &[u8], schemas: &dyn Schemas, options: &Options) -> Parsed {
+    parse_bounded(body, schemas, options, Bounds { body_bytes_max: BODY_BYTES_MAX, cells_max: CELLS_MAX })
+}
+
+/// [`parse`], refusing the lines that go beyond `bounds`.
+fn parse_bounded(body: &[u8], schemas: &dyn Schemas, options: &Options, bounds: Bounds) -> Parsed {
     let body = Body::new(body);
-    let mut request = Request::new(&body, Context { text: &body.text, schemas, options }, body_bytes_max);
+    let mut request = Request::new(&body, Context { text: &body.text, schemas, options }, bounds);
     let mut lines = 0;
     let mut at = 0;
     while let Some(start) = next_line(request.context.text.as_bytes(), at) {
@@ -145,7 +159,7 @@ fn parse_bounded(body: &[u8], schemas: &dyn Schemas, options: &Options, body_byt
 /// One request while its lines are taken.
 struct Request<'r, 'a> {
     body: &'r Body<'a>,
-    body_bytes_max: usize,
+    bounds: Bounds,
     context: Context<'r, 'a>,
     series: SeriesMap<'a>,
     tables: Tables<'a>,
@@ -155,10 +169,10 @@ struct Request<'r, 'a> {
 }
 
 impl<'r, 'a> Request<'r, 'a> {
-    fn new(body: &'r Body<'a>, context: Context<'r, 'a>, body_bytes_max: usize) -> Self {
+    fn new(body: &'r Body<'a>, context: Context<'r, 'a>, bounds: Bounds) -> Self {
         Self {
             body,
-            body_bytes_max,
+            bounds,
             context,
             series: SeriesMap::default(),
             tables: Tables::default(),
@@ -171,14 +185,27 @@ impl<'r, 'a> Request<'r, 'a> {
     /// Reads the line whose content begins at `start`, then keeps it; returns where the next one begins.
     fn take(&mut self, physical_start: usize, start: usize) -> Result<usize, Box<Stop>> {
         let end = self.context.read_line(start, &self.series, &mut self.tables, &mut self.line)?;
-        if let Some(error) = self.body.error_in(physical_start, end) {
-            return Err(Stop::new(error, Resume::Value(end)));
-        }
-        if end > self.body_bytes_max {
-            return Err(Stop::new(LineError::BodyTooLarge { limit: self.body_bytes_max }, Resume::Value(end)));
-        }
+        let cell_count = self.tables.cell_count_with(&self.line);
+        self.check_line(physical_start, end, cell_count).map_err(|error| Stop::new(error, Resume::Value(end)))?;
+        self.tables.set_cell_count(&self.line, cell_count);
         self.keep();
         Ok(line_end(self.context.text.as_bytes(), end).unwrap_or(end))
+    }
+
+    /// What can be wrong with a line that has been read.
+    #[inline]
+    fn check_line(&self, start: usize, end: usize, cell_count: usize) -> Result<(), LineError> {
+        let Bounds { body_bytes_max, cells_max } = self.bounds;
+        if let Some(error) = self.body.error_in(start, end) {
+            return Err(error);
+        }
+        if end > body_bytes_max {
+            return Err(LineError::BodyTooLarge { limit: body_bytes_max });
+        }
+        if cell_count > cells_max {
+            return Err(LineError::TooManyCells { limit: cells_max });
+        }
+        Ok(())
     }
 
     /// Phase two: nothing can go wrong any more.

@@ -343,7 +343,7 @@ fn fragment() -> impl Strategy<Value = &'static str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, max_global_rejects: 100_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, max_global_rejects: 100_000, ..ProptestConfig::default() })]
 
     #[test]
     fn well_formed_requests_become_the_cells_that_the_slow_parser_sees(body in request()) {
@@ -371,6 +371,27 @@ proptest! {
         let body = fragments.concat();
         prop_assume!(!differs_from_the_crate(&body));
         compare(&body)?;
+    }
+
+    #[test]
+    fn a_request_without_its_refused_lines_has_the_same_rows(
+        bodies in prop::collection::vec(prop_oneof![request(), fragment().prop_map(str::to_owned), Just("\r\n".to_owned())], 0..12),
+    ) {
+        let body = bodies.concat();
+        let known = Known::of("known,host=a usage=1.5,count=1i");
+        let parsed = parse(body.as_bytes(), &known, &options());
+        let mut good = body.clone();
+        for line in parsed.refused.iter().rev() {
+            let start = body.match_indices('\n').nth(line.line_number.wrapping_sub(2)).map_or(0, |(newline, _)| newline + 1);
+            let end = start + line.original_line.len();
+            prop_assert_eq!(&body[start..end], &line.original_line);
+            good.replace_range(start..end, "");
+        }
+        let again = parse(good.as_bytes(), &known, &options());
+        prop_assert_eq!((again.accepted, again.refused_count), (parsed.accepted, 0), "{:?}", again.refused);
+        for (table, same) in parsed.rows.tables.iter().zip(&again.rows.tables) {
+            prop_assert_eq!((&table.table, &table.batch), (&same.table, &same.batch));
+        }
     }
 
     #[test]

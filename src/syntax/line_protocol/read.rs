@@ -8,9 +8,9 @@ use super::line::{Line, LineSeries};
 use super::lines::{Name, NameKind, end_of_series, line_end, skip};
 use super::series::SeriesMap;
 use super::table::{Table, Tables, check_use};
-use super::value::{Value, timestamp};
+use super::value::{Value, plain_float, timestamp};
 use super::{Options, Schemas};
-use crate::model::ColumnKind;
+use crate::model::{ColumnKind, FieldType};
 
 /// Everything that a line is read against.
 pub(super) struct Context<'r, 'a> {
@@ -175,7 +175,16 @@ impl<'a> Context<'_, 'a> {
         if let Some(column) = table.fields.get_mut(expected as usize)
             && let Some(equals_sign) = key_end(self.text.as_bytes(), start, column.header.raw_key.as_bytes())
         {
-            let Some((value, end)) = Value::read(self.text, equals_sign + 1)? else { return Ok(None) };
+            let start = equals_sign + 1;
+            if column.field_type == FieldType::Float
+                && column.header.named_by != line.number
+                && let Some((number, end)) = plain_float(self.text.as_bytes(), start)
+            {
+                column.header.named_by = line.number;
+                line.fields.push((expected, Value::Float(number)));
+                return Ok(Some((expected, end)));
+            }
+            let Some((value, end)) = Value::read(self.text, start)? else { return Ok(None) };
             let expected_kind = ColumnKind::Field(column.field_type);
             check_use(&mut column.header, expected_kind, ColumnKind::Field(value.field_type()), line.number)?;
             line.fields.push((expected, value));

@@ -21,6 +21,8 @@ pub(super) struct Tables<'a> {
     by_name: HashMap<TableName, u32>,
     /// How many of them the database does not have.
     new_count: usize,
+    /// Rows times columns, of all tables.
+    cell_count: usize,
 }
 
 impl<'a> Tables<'a> {
@@ -55,6 +57,22 @@ impl<'a> Tables<'a> {
         Ok(table)
     }
 
+    /// How many cells, rows times columns, all tables would have with the row of `line`.
+    #[inline]
+    pub(super) fn cell_count_with(&self, line: &Line<'_>) -> usize {
+        let table = &self.list[line.table as usize];
+        let column_count = table.places.len() + line.new_columns.list.len() + 1;
+        self.cell_count - table.cell_count + (table.times.len() + 1).saturating_mul(column_count)
+    }
+
+    /// Notes how many cells all tables have after the row of `line`.
+    #[inline]
+    pub(super) fn set_cell_count(&mut self, line: &Line<'_>, cell_count: usize) {
+        let table = &mut self.list[line.table as usize];
+        table.cell_count += cell_count - self.cell_count;
+        self.cell_count = cell_count;
+    }
+
     /// Forgets the table that only a refused line has named.
     pub(super) fn forget_unused(&mut self) {
         if let Some(unused) = self.list.pop_if(|table| table.schema.is_none() && table.times.is_empty()) {
@@ -84,6 +102,8 @@ pub(super) struct Table<'a> {
     name: TableName,
     /// What the database has.
     schema: Option<Arc<TableSchema>>,
+    /// Its rows times the columns that its rows have.
+    cell_count: usize,
     /// How many tags and fields the table would have after the accepted lines.
     column_count: usize,
     places: HashMap<ColumnName, Place>,
@@ -103,6 +123,7 @@ impl<'a> Table<'a> {
     fn new(name: TableName, schema: Option<Arc<TableSchema>>) -> Self {
         Self {
             name,
+            cell_count: 0,
             column_count: schema.as_ref().map_or(0, |schema| schema.column_count()),
             schema,
             places: HashMap::new(),

@@ -6,7 +6,7 @@ use arrow::datatypes::{Int32Type, TimestampNanosecondType};
 use arrow::util::display::array_value_to_string;
 
 use super::refused::{DETAILS_MAX, TEXT_BYTES_MAX};
-use super::{Options, Parsed, RefusedLine, Schemas, parse, parse_bounded};
+use super::{Bounds, Options, Parsed, RefusedLine, Schemas, parse, parse_bounded};
 use crate::model::{ColumnName, Precision, TIME_COLUMN, TableSchema, Timestamp};
 
 /// The tables of a database.
@@ -465,9 +465,26 @@ fn refused_lines_are_counted_all_but_told_up_to_a_limit() {
 
 #[test]
 fn lines_beyond_the_largest_body_are_refused() {
-    let parsed = parse_bounded(b"m f=1 1\nm f=2 2\n", &Known::default(), &options(), 10);
+    let bounds = Bounds { body_bytes_max: 10, cells_max: 100 };
+    let parsed = parse_bounded(b"m f=1 1\nm f=2 2\n", &Known::default(), &options(), bounds);
     assert_eq!(rows(&parsed), ["m: f=1.0 @1"]);
     assert_eq!(parsed.refused, [refused(2, "m f=2 2", "body is greater than 10 bytes")]);
+}
+
+#[test]
+fn many_rows_times_many_columns_are_refused() {
+    let bounds = Bounds { body_bytes_max: 1_000, cells_max: 11 };
+    // Every row has a cell for its time as well: the first three lines make 2 · 2 + 1 · 2 cells. The fourth would
+    // make them 3 · 5 + 2, the fifth makes them 3 · 3 + 2; then neither table takes one more row.
+    let body = b"m a=1 1\nm a=2 2\nn a=1 3\nm b=1,c=1,d=1 4\nm b=3 4\nm b=4 5\nn a=5 6";
+    let parsed = parse_bounded(body, &Known::default(), &options(), bounds);
+    assert_eq!(rows(&parsed), ["m: a=1.0 @1", "m: a=2.0 @2", "m: b=3.0 @4", "n: a=1.0 @3"]);
+    let message =
+        "rows times columns of this write would be more than 11: write less at a time, or fewer columns to a table";
+    assert_eq!(
+        parsed.refused,
+        [refused(4, "m b=1,c=1,d=1 4", message), refused(6, "m b=4 5", message), refused(7, "n a=5 6", message)]
+    );
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn float<'a>(
 ) -> Result<Option<(Value<'a>, usize)>, LineError> {
     // Both factors are exact doubles, so that one rounding gives the nearest double to the decimal.
     let magnitude = if digits.fit() && digits.number <= 1 << 53 && power.unsigned_abs() < POWERS_OF_TEN.len() as u64 {
-        let mantissa = digits.number as f64;
+        let mantissa = digits.number as i64 as f64;
         let factor = POWERS_OF_TEN[power.unsigned_abs() as usize];
         if power < 0 { mantissa / factor } else { mantissa * factor }
     } else {
@@ -128,6 +128,37 @@ fn float<'a>(
         }
     };
     Ok(Some((Value::Float(if negative { -magnitude } else { magnitude }), end)))
+}
+
+/// The float that begins at `at` and where it ends, if it is written as most are: at most seven digits before
+/// the point, at most seven behind it, and then a comma, a blank or a line end. Others are for [`Value::read`].
+#[inline]
+pub(super) fn plain_float(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    let negative = *bytes.get(at)? == b'-';
+    let start = at + usize::from(negative);
+    let (whole, whole_count) = leading_digits(eight_at(bytes, start)?);
+    let point = start + whole_count;
+    let (digits, scale, end) = if *bytes.get(point)? == b'.' {
+        let (fraction, fraction_count) = leading_digits(eight_at(bytes, point + 1)?);
+        if fraction_count % 8 == 0 {
+            return None;
+        }
+        (whole * WHOLE_POWERS_OF_TEN[fraction_count] + fraction, fraction_count, point + 1 + fraction_count)
+    } else {
+        (whole, 0, point)
+    };
+    if whole_count % 8 == 0 || !matches!(bytes.get(end), Some(b',' | b' ' | b'\n' | b'\r')) {
+        return None;
+    }
+    // Digits below 2^53 and a power that is exact, see `float`. From a signed number, because processors
+    // convert that one in a single step.
+    let magnitude = digits as i64 as f64 / POWERS_OF_TEN[scale];
+    Some((if negative { -magnitude } else { magnitude }, end))
+}
+
+#[inline]
+fn eight_at(bytes: &[u8], at: usize) -> Option<[u8; 8]> {
+    bytes.get(at..at + 8)?.try_into().ok()
 }
 
 /// The powers of ten that a double holds exactly.
@@ -175,7 +206,7 @@ impl Digits {
         let mut number = before.number;
         let mut end = at;
         // Eight bytes at a time and without a branch for each digit: how many there are can't be predicted.
-        while let Some(eight) = bytes.get(end..end + 8).and_then(|chunk| <[u8; 8]>::try_from(chunk).ok()) {
+        while let Some(eight) = eight_at(bytes, end) {
             let (value, count) = leading_digits(eight);
             number = number.wrapping_mul(WHOLE_POWERS_OF_TEN[count]).wrapping_add(value);
             end += count;

@@ -60,7 +60,7 @@ impl TestDatabase {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let settings = StoreSettings::File { root: root.join("data") };
         let store = store::open(&settings, &ConnectionSettings::default()).unwrap();
-        let disk = Arc::new(RealDisk::open(root.join("wal")).unwrap());
+        let disk = Arc::new(take_disk(&root.join("wal")).await);
         let engine = Engine::open(EngineSettings::default(), store, disk, clock).await.unwrap();
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
         let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
@@ -124,6 +124,19 @@ impl Drop for TestDatabase {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Waits until an engine that was dropped a moment ago has let go of the log.
+async fn take_disk(directory: &std::path::Path) -> RealDisk {
+    for _ in 0..500 {
+        match RealDisk::open(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the log is still held");
 }
 
 /// The cells of a batch as text.

@@ -25,7 +25,7 @@ impl ServerProcess {
         let child = Command::new(PROGRAM)
             .args(["serve", "--data-dir"])
             .arg(data)
-            .args(["--http-bind", &address.to_string(), "--log-filter", "warn"])
+            .args(["--http-bind", &address.to_string(), "--log-filter", "warn,flightline::cli::serve=error"])
             .args(arguments)
             .env_clear()
             .stdin(Stdio::null())
@@ -61,10 +61,6 @@ impl ServerProcess {
 
     pub fn url(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.address)
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// SIGKILL: nothing gets a chance to tidy up.

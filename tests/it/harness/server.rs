@@ -13,9 +13,10 @@ use tempfile::TempDir;
 
 /// A running server; its data goes with it.
 pub struct TestServer {
-    server: Option<Server>,
+    // Before its directory, so that it is gone first.
+    server: Server,
     pub http: reqwest::Client,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 impl TestServer {
@@ -41,31 +42,19 @@ impl TestServer {
         change(&mut settings);
         let server = Server::start(settings, Arc::new(SystemClock::new())).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { server: Some(server), http, directory }
+        Self { server, http, _directory: directory }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.server.as_ref().unwrap().address()
+        self.server.address()
     }
 
     pub fn server(&self) -> &Server {
-        self.server.as_ref().unwrap()
+        &self.server
     }
 
     pub fn url(&self, path_and_query: &str) -> String {
         format!("http://{}{path_and_query}", self.address())
-    }
-
-    /// Where the data is.
-    pub fn data(&self) -> std::path::PathBuf {
-        self.directory.path().join("data")
-    }
-
-    /// Stops politely; the data stays until the value is dropped.
-    pub async fn stop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().await.unwrap();
-        }
     }
 
     /// Writes lines that must all be good.

@@ -111,7 +111,7 @@ async fn reader(file: &EncodedFile, object: Option<Bytes>) -> (CheckedReader, Ar
     if let Some(object) = object {
         counted.put(&Path::from(PATH), object.into()).await.unwrap();
     }
-    let objects: Arc<dyn ObjectStore> = counted.clone();
+    let objects: Arc<dyn ObjectStore> = Arc::<Counted>::clone(&counted);
     let store = Store::new(objects, "memory");
     (CheckedReader::new(store, data_file(file), MetadataCache::new(1 << 20), Handle::current()), counted)
 }

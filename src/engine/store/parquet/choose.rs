@@ -9,10 +9,10 @@
 //! | string | dictionary if its values repeat, else lengths and bytes apart |
 //! | boolean | runs and bits |
 //!
-//! A dictionary pays twice: measured on floats with two decimals it reads six times as fast as plain values,
-//! at two thirds of the size. Whether values repeat is counted in a few whole row groups, because a
-//! dictionary serves one row group, and because rows picked here and there would hide repetition. Where a
-//! row group differs from those, the encoder leaves the dictionary when its page is full.
+//! A dictionary pays twice. Measured on row groups of 131,072 floats with two decimals and 10,000 distinct values: 2.0 bytes
+//! a value against 5.7 for the split bytes, and read three times as fast. Whether values repeat is counted in a few whole
+//! row groups, because a dictionary serves one row group, and because rows picked here and there would hide
+//! repetition. Where a row group differs from those, the encoder leaves the dictionary when its page is full.
 
 use std::hash::Hash;
 
@@ -24,7 +24,8 @@ use parquet::basic::Encoding;
 /// Most distinct values of a dictionary: more make each index wide and each read pay for a large dictionary page.
 const DISTINCT_MAX: usize = 65_536;
 
-/// How often values must repeat on average for a dictionary.
+/// How often values must repeat on average for a dictionary. At twice it still wins: 3.4 bytes a value against 5.7 with
+/// two decimals, 5.2 against 7.2 with all digits.
 const REPEATS_MIN: usize = 2;
 
 /// Rows that are looked at: three row groups of the usual size.

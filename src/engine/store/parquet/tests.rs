@@ -36,7 +36,7 @@ fn every_type() -> TableSchema {
 /// Rows of `series` series with `points` points each, every third value null, times from `start` one apart.
 fn rows(schema: &TableSchema, start: i64, series: usize, points: usize) -> RecordBatch {
     let all = 0..series * points;
-    let value = |row: usize| (row % 3 != 0).then_some(row);
+    let value = |row: usize| (!row.is_multiple_of(3)).then_some(row);
     let tag = |of: &dyn Fn(usize) -> Option<String>| -> ArrayRef {
         let texts: Vec<Option<String>> = all.clone().map(|row| of(row / points)).collect();
         Arc::new(texts.iter().map(Option::as_deref).collect::<DictionaryArray<Int32Type>>())
