@@ -59,7 +59,8 @@ pub(super) struct DeduplicateExec {
 }
 
 impl DeduplicateExec {
-    /// Inputs have the columns of `schema`, among them all tags of `table` and the time, and one partition each.
+    /// Inputs have the columns of `schema`, among them all tags of `table` and the time. When it is executed each has one
+    /// partition; while DataFusion's rules are at work an input may have more for a moment.
     ///
     /// # Errors
     /// If they don't; a defect.
@@ -71,9 +72,6 @@ impl DeduplicateExec {
         for input in partitions.iter().flatten().flatten() {
             if input.schema().fields() != schema.fields() {
                 return internal_err!("an input of DeduplicateExec has the columns {}, not {schema}", input.schema());
-            }
-            if input.properties().output_partitioning().partition_count() != 1 {
-                return internal_err!("an input of DeduplicateExec has several partitions");
             }
         }
         let ordering = key_ordering(&table, &schema);
@@ -168,6 +166,9 @@ impl ExecutionPlan for DeduplicateExec {
         let Some(components) = self.partitions.get(partition) else {
             return internal_err!("DeduplicateExec has no partition {partition}");
         };
+        if components.iter().flatten().any(|input| input.properties().output_partitioning().partition_count() != 1) {
+            return internal_err!("an input of DeduplicateExec has several partitions");
+        }
         let deduplication = Deduplication {
             table: Arc::clone(&self.table),
             schema: Arc::clone(&self.schema),

@@ -289,3 +289,28 @@ async fn an_overwritten_point_has_one_value_in_every_plan() {
         }
     }
 }
+
+/// Planning a filter on a tag failed as soon as overlapping runs in memory had more rows than one batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_on_a_tag_finds_its_rows_in_large_overlapping_runs() {
+    let database = TestDatabase::new().await;
+    for version in 0..3 {
+        let lines: String = (0..20_000).map(|n| format!("cpu,host=h{} v={version}i {}\n", n % 10, n / 10)).collect();
+        database.write(&lines).await;
+    }
+    for persisted in [false, true] {
+        if persisted {
+            database.engine().persist_all().await.unwrap();
+            database.write("cpu,host=h3 v=2i 0").await;
+        }
+        for filter in ["host = 'h3'", "host IN ('h3')", "host > 'h2' AND host < 'h4'"] {
+            let sql = format!("SELECT count(*), min(v), max(v), count(DISTINCT time) FROM cpu WHERE {filter}");
+            let row = ["2000", "2", "2", "2000"].map(|cell| Some(cell.to_owned()));
+            assert_eq!(database.rows(&sql).await.unwrap(), [row], "{filter}");
+        }
+        let ordered =
+            "SELECT host, CAST(time AS BIGINT) AS nanos FROM cpu WHERE host >= 'h8' ORDER BY host, time LIMIT 2";
+        let rows = [["h8", "0"], ["h8", "1"]].map(|row| row.map(|cell| Some(cell.to_owned())));
+        assert_eq!(database.rows(ordered).await.unwrap(), rows);
+    }
+}

@@ -152,7 +152,7 @@ async fn check_step(steps: &[Step]) {
 #[test]
 fn answers_are_those_of_a_map_whatever_is_persisted_when() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config { cases: 400, max_shrink_iters: 200, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 24, max_shrink_iters: 200, ..Config::default() });
     runner
         .run(&prop::collection::vec(step(), 1..10), |steps| {
             runtime.block_on(check_step(&steps));
