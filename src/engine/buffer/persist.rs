@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::table::{Frozen, TableBuffer};
@@ -18,13 +19,19 @@ use crate::engine::store::{Store, paths};
 use crate::engine::wal::Wal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::conform;
-use crate::model::{DataFile, SequenceRange, TableId, TableSchema, TimeRange};
+use crate::model::{DataFile, SequenceRange, TIME_COLUMN, TableId, TableSchema, TimeRange};
 
 /// Rows of one row group: enough to compress and to scan at full speed, few enough to prune by time.
 const ROW_GROUP_ROWS: u64 = 128 * 1024;
 
 /// Rows of one file. Small enough to be encoded in memory beside the buffer, large enough that years of data stay few files.
 const FILE_ROWS_MAX: u64 = 4_000_000;
+
+/// Blocks that may share a row group: each run in each of them is an input of the merge.
+const GROUP_BLOCKS_MAX: usize = 64;
+
+/// Times that are looked at in each run to learn where the bulk of its rows lies.
+const SAMPLE_ROWS_PER_RUN: usize = 1000;
 
 /// Rows of the pieces in which runs are merged for encoding.
 const MERGE_BATCH_ROWS: usize = 32 * 1024;
@@ -153,7 +160,7 @@ fn encode_frozen(frozen: &Frozen) -> Result<Vec<(SequenceRange, EncodedFile)>> {
     let schema = &frozen.schema;
     let mut files = Vec::new();
     let (mut groups, mut rows): (Vec<Vec<RecordBatch>>, u64) = (Vec::new(), 0);
-    for (_, pieces) in pieces_by_block(frozen)? {
+    for pieces in row_groups(frozen)? {
         let block = merge_sorted(schema, schema.arrow(), pieces, MERGE_BATCH_ROWS)?;
         let block_rows: u64 = block.iter().map(|batch| batch.num_rows() as u64).sum();
         if rows > 0 && rows + block_rows > FILE_ROWS_MAX {
@@ -169,17 +176,47 @@ fn encode_frozen(frozen: &Frozen) -> Result<Vec<(SequenceRange, EncodedFile)>> {
     Ok(files)
 }
 
+/// Rows that lie in neighbouring time blocks and will be one row group, for each run in a block one sorted batch, oldest
+/// run first.
+#[derive(Default)]
+struct Group {
+    pieces: Vec<RecordBatch>,
+    rows: u64,
+    blocks: usize,
+}
+
+/// Cuts the rows into row groups that rise in time and don't overlap.
+fn row_groups(frozen: &Frozen) -> Result<Vec<Vec<RecordBatch>>> {
+    let mut groups: Vec<Group> = Vec::new();
+    for pieces in pieces_by_block(frozen)?.into_values() {
+        let rows = pieces.iter().map(|piece| piece.num_rows() as u64).sum::<u64>();
+        // Blocks are as long as the bulk of the rows wants them. Where rows are sparse, several make one row group.
+        let joins = |group: &&mut Group| group.rows + rows <= ROW_GROUP_ROWS && group.blocks < GROUP_BLOCKS_MAX;
+        match groups.last_mut().filter(joins) {
+            Some(group) => {
+                group.pieces.extend(pieces);
+                group.rows += rows;
+                group.blocks += 1;
+            }
+            None => groups.push(Group { pieces, rows, blocks: 1 }),
+        }
+    }
+    Ok(groups.into_iter().map(|group| group.pieces).collect())
+}
+
 /// For each time block the rows of every run that has some in it, oldest run first.
 fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<i64, Vec<RecordBatch>>> {
-    let rows: u64 = frozen.runs.iter().map(|run| run.row_count() as u64).sum();
-    let range = frozen.runs.iter().map(|run| run.time()).reduce(|a, b| a.union(&b)).unwrap_or(TimeRange::ALL);
-    let block = time_block(rows, range, ROW_GROUP_ROWS);
+    let failed = |what: &'static str| move |error| Error::with_source(ErrorKind::Internal, what, error);
+    let runs = frozen
+        .runs
+        .iter()
+        .map(|run| conform(run.sorted()?, frozen.schema.arrow()).map_err(failed("buffered rows don't fit their table")))
+        .collect::<Result<Vec<_>>>()?;
+    let rows = runs.iter().map(|run| run.num_rows() as u64).sum();
+    let block = time_block(rows, usual_times(&runs), ROW_GROUP_ROWS);
     let mut blocks: BTreeMap<i64, Vec<RecordBatch>> = BTreeMap::new();
-    for run in &frozen.runs {
-        let sorted = conform(run.sorted()?, frozen.schema.arrow())
-            .map_err(|error| Error::with_source(ErrorKind::Internal, "buffered rows don't fit their table", error))?;
-        let pieces = split_by_block(&sorted, block)
-            .map_err(|error| Error::with_source(ErrorKind::Internal, "could not cut rows into time blocks", error))?;
+    for run in &runs {
+        let pieces = split_by_block(run, block).map_err(failed("could not cut rows into time blocks"))?;
         for (number, piece) in pieces {
             blocks.entry(number).or_default().push(piece);
         }
@@ -187,6 +224,51 @@ fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<i64, Vec<RecordBatch>>> {
     Ok(blocks)
 }
 
+/// The times between which all but the first and the last hundredth of the rows lie, judged by a sample: one device whose
+/// clock says 1970 must not make the blocks of all others decades long.
+fn usual_times(runs: &[RecordBatch]) -> TimeRange {
+    let mut sample: Vec<i64> = Vec::new();
+    for run in runs {
+        let Some(times) =
+            run.column_by_name(TIME_COLUMN).and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>())
+        else {
+            continue;
+        };
+        let step = run.num_rows().div_ceil(SAMPLE_ROWS_PER_RUN).max(1);
+        sample.extend(times.values().iter().step_by(step));
+    }
+    sample.sort_unstable();
+    let odd = sample.len() / 100;
+    match (sample.get(odd), sample.get(sample.len().saturating_sub(odd + 1))) {
+        (Some(first), Some(last)) => TimeRange::from_nanos(*first, *last),
+        _ => TimeRange::ALL,
+    }
+}
+
 fn encode_file(schema: &TableSchema, groups: Vec<Vec<RecordBatch>>) -> Result<EncodedFile> {
     Ok(encode(schema, groups)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, TimestampNanosecondArray};
+
+    use super::*;
+
+    fn run(times: impl IntoIterator<Item = i64>) -> RecordBatch {
+        let times: ArrayRef = Arc::new(TimestampNanosecondArray::from_iter_values(times));
+        RecordBatch::try_from_iter([(TIME_COLUMN, times)]).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_does_not_count() {
+        let day = 1_704_067_200_000_000_000;
+        let range = usual_times(&[run((0..5000).map(|n| day + n)), run([0, i64::MAX])]);
+        assert!(range.min.as_nanos() >= day && range.max.as_nanos() < day + 5000, "{range:?}");
+    }
+
+    #[test]
+    fn few_rows_are_all_usual() {
+        assert_eq!(usual_times(&[run([5, 1]), run([9])]), TimeRange::from_nanos(1, 9));
+    }
 }

@@ -1,8 +1,8 @@
 //! Small neighbouring runs become one sorted run, so that a query meets few.
 //!
-//! A table's runs are looked at from the newest: as soon as [`RUNS_PER_MERGE`] neighbours are of one
-//! size class or smaller, they are merged. Classes are powers of [`RUNS_PER_MERGE`], so that a row is merged
-//! at most four times before its run is large enough to be left alone until it is persisted.
+//! Size classes are powers of [`RUNS_PER_MERGE`]. As soon as that many runs of one class stand at the new end, with
+//! none but smaller ones between and after them, all of these are merged and make a run of the next class. So a row is
+//! merged at most five times before its run is large enough to be left alone until it is persisted.
 
 use std::sync::Arc;
 
@@ -48,9 +48,12 @@ fn choose_by_size(sizes: &[usize]) -> Option<std::ops::Range<usize>> {
     let mut class_max = RUNS_PER_MERGE;
     while class_max <= RUN_ROWS_MAX * RUNS_PER_MERGE {
         let limit = class_max.min(RUN_ROWS_MAX);
-        let small = sizes.iter().rev().take_while(|rows| **rows < limit).count();
-        if small >= RUNS_PER_MERGE {
-            return Some(sizes.len() - small..sizes.len());
+        let at_most_this_class = sizes.iter().rev().take_while(|rows| **rows < limit).count();
+        let candidates = sizes.len() - at_most_this_class..sizes.len();
+        let of_this_class =
+            sizes[candidates.clone()].iter().filter(|rows| **rows >= class_max / RUNS_PER_MERGE).count();
+        if of_this_class >= RUNS_PER_MERGE {
+            return Some(candidates);
         }
         class_max *= RUNS_PER_MERGE;
     }
@@ -105,7 +108,9 @@ mod tests {
         assert_eq!(choose_by_size(&[16, 1]), None);
         let mut sizes = vec![16; 15];
         sizes.extend([1; 3]);
-        assert_eq!(choose_by_size(&sizes), Some(0..18));
+        assert_eq!(choose_by_size(&sizes), None);
+        sizes.insert(0, 16);
+        assert_eq!(choose_by_size(&sizes), Some(0..19));
     }
 
     #[test]
