@@ -30,9 +30,15 @@ impl ServerProcess {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
+        let server = Self { child, address };
+        server.wait_until_ready();
+        server
+    }
+
+    fn wait_until_ready(&self) {
         for _ in 0..500 {
-            if TcpStream::connect(address).is_ok() {
-                return Self { child, address };
+            if TcpStream::connect(self.address).is_ok() {
+                return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -18,7 +18,14 @@ import pytest
 
 HERE = Path(__file__).parent
 
-SERVER_CHECKS = ["test_answers.py", "test_adbc.py", "test_flight.py", "test_influxdb3_python.py", "test_http.py"]
+SERVER_CHECKS = [
+    "test_answers.py",
+    "test_adbc.py",
+    "test_flight.py",
+    "test_influxdb3_python.py",
+    "test_http.py",
+    "test_cancelling.py",
+]
 CHECKS = {"data": ["test_data.py"], "server": SERVER_CHECKS, "files": ["test_files.py"]}
 
 

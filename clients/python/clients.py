@@ -20,11 +20,14 @@ import adbc_driver_flightsql.dbapi
 import pyarrow
 import pyarrow.flight
 import pyarrow.parquet
-from adbc_driver_flightsql import DatabaseOptions
+from adbc_driver_flightsql import ConnectionOptions, DatabaseOptions
 from influxdb_client_3 import InfluxDBClient3
 
 # Long enough for a slow machine, short enough that a server that hangs is told from one that thinks.
 ANSWER_SECONDS_MAX = 120
+
+# The driver waits for ever unless told otherwise.
+TIMEOUTS = [option.value for option in ConnectionOptions if option.name.startswith("TIMEOUT_")]
 
 QUERY_PATH = "/api/v3/query_sql"
 
@@ -57,7 +60,7 @@ class Server:
         if self.token:
             settings[DatabaseOptions.AUTHORIZATION_HEADER.value] = f"Bearer {self.token}"
         # The server has no transactions; without autocommit the driver would ask for one and warn.
-        options = {"autocommit": True, **options}
+        options = {"autocommit": True, "conn_kwargs": dict.fromkeys(TIMEOUTS, str(ANSWER_SECONDS_MAX)), **options}
         return adbc_driver_flightsql.dbapi.connect(self.grpc, db_kwargs=settings, **options)
 
     def flight(self, **options) -> pyarrow.flight.FlightClient:

@@ -44,7 +44,7 @@ with (
     ) as connection,
     connection.cursor() as cursor,
 ):
-    cursor.execute("SELECT room, avg(temp) AS temp FROM home WHERE temp > $1 GROUP BY room ORDER BY room", (10.0,))
+    cursor.execute("SELECT room, avg(temp) AS temp FROM home GROUP BY room ORDER BY room")
     print(cursor.fetch_arrow_table().to_pylist())
 
 # 3. Plain Arrow Flight: the ticket is a JSON object.

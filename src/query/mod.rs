@@ -8,6 +8,7 @@
 //! | [`limits`], [`statement`] | which texts are planned at all |
 //! | [`session`], [`catalog`], [`functions`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
+//! | [`rules`] | what we change in DataFusion's plans |
 //! | [`stream`], [`wire`] | how results leave |
 //! | [`error`] | whose fault it is when they don't |
 //!
@@ -24,6 +25,7 @@ mod deduplicate;
 mod error;
 mod functions;
 mod limits;
+mod rules;
 mod scan;
 mod session;
 mod statement;

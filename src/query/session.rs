@@ -18,10 +18,10 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 
 use super::catalog::DatabaseTables;
-use super::functions;
 use super::scan::{FileAccess, STORE_URL};
 use super::table::QuerySnapshots;
 use super::{CATALOG, QuerySettings, TABLE_SCHEMA};
+use super::{functions, rules};
 use crate::engine::Engine;
 use crate::model::DatabaseName;
 
@@ -46,14 +46,15 @@ impl Sessions {
         access: Arc<FileAccess>,
     ) -> DataFusionResult<Self> {
         let runtime = runtime(settings, Arc::clone(engine.store().objects()))?;
-        let mut template = SessionStateBuilder::new()
+        let template = SessionStateBuilder::new()
             .with_default_features()
             // No formats and no factories: a table is one of the engine's or it is none.
             .with_file_formats(Vec::new())
             .with_table_factories(Default::default())
             .with_config(config(settings).with_extension(access))
-            .with_runtime_env(Arc::new(runtime))
-            .build();
+            .with_runtime_env(Arc::new(runtime));
+        let mut template =
+            rules::physical().into_iter().fold(template, SessionStateBuilder::with_physical_optimizer_rule).build();
         functions::register(&mut template, settings.value_bytes_max)?;
         Ok(Self { engine, template })
     }

@@ -311,3 +311,25 @@ fn bytes_thrown_at_every_endpoint_never_take_the_server_down() {
     drop(server);
     runtime.shutdown_background();
 }
+
+/// An aggregate over a cross join once kept its thread after its client was gone; a few of them, and nobody was answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_whose_clients_are_gone_leave_the_server_free() {
+    let server = TestServer::start().await;
+    let lines: String = (0..3000).map(|n| format!("cpu v={n}i {n}\n")).collect();
+    server.write("db", lines).await;
+    let endless = [
+        "SELECT sum(a.v + b.v + c.v) FROM cpu AS a, cpu AS b, cpu AS c",
+        "SELECT count(*) FROM cpu AS a JOIN cpu AS b ON a.v < b.v JOIN cpu AS c ON b.v < c.v",
+        "SELECT max(a.v) FROM cpu AS a JOIN cpu AS b ON a.v % 2 = b.v % 2 JOIN cpu AS c ON c.v % 2 = b.v % 2",
+    ];
+    for query in endless.iter().chain(&endless) {
+        let body = json!({ "db": "db", "q": query, "format": "csv" });
+        let request = server.http.post(server.url("/api/v3/query_sql")).json(&body);
+        let answer = request.timeout(std::time::Duration::from_millis(500)).send().await;
+        assert!(answer.is_err_and(|error| error.is_timeout()), "{query} is long enough to be cancelled");
+    }
+    let answer = server.query("db", "SELECT count(*) AS n FROM cpu", "csv");
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(30), answer).await;
+    assert_eq!(answer.expect("query threads are free again"), (200, "n\n3000\n".to_owned()));
+}

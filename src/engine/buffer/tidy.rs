@@ -125,7 +125,7 @@ mod tests {
     fn each_row_is_merged_a_few_times_only() {
         let (mut sizes, mut moved): (Vec<usize>, usize) = (Vec::new(), 0);
         for _ in 0..100_000 {
-            sizes.push(1);
+            sizes.extend([1]);
             while let Some(range) = choose_by_size(&sizes) {
                 let rows = sizes[range.clone()].iter().sum();
                 moved += rows;
