@@ -40,7 +40,7 @@ def test_cancelled_queries_leave_the_server_free(server, connection):
     """More queries than any machine has cores: were they to go on, the last one would wait for them."""
     for _ in range(8):
         with connection.cursor() as cursor:
-            timer = threading.Timer(0.2, cursor.adbc_cancel)
+            timer = threading.Timer(1.0, cursor.adbc_cancel)
             timer.start()
             with pytest.raises(OperationalError):
                 cursor.execute(ENDLESS)

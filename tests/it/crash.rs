@@ -87,7 +87,7 @@ fn write_until(url: &str, stop: &AtomicBool, sent: &Mutex<Sent>, next: &AtomicU6
 
 /// Number `n` as a point of its own; every fifth is written over several tables and hours.
 fn line(number: u64) -> String {
-    let (table, host) = (if number % 5 == 0 { "disk" } else { "cpu" }, number % 7);
+    let (table, host) = (if number.is_multiple_of(5) { "disk" } else { "cpu" }, number % 7);
     format!("{table},host=h{host} number={number}i,half={} {}\n", value(number), number * 60_000_000_000)
 }
 
