@@ -10,6 +10,7 @@ mod directory;
 pub mod flight;
 pub mod http;
 mod listen;
+mod parameters;
 pub mod pretty;
 #[rustfmt::skip]
 #[allow(missing_docs, reason = "generated; the wire is specified in proto/")]

@@ -37,8 +37,6 @@ pub(super) enum FlightError {
     ForeignTicket,
     #[error("invalid ticket: the JSON can't be read")]
     JsonTicket(#[source] serde_json::Error),
-    #[error("invalid ticket: parameter '{0}' is neither null, boolean, number nor string")]
-    JsonParameter(String),
     #[error("invalid ticket or statement handle: it was not issued by this server")]
     ForgedTicket,
     #[error("invalid ticket or statement handle: its version {0} is unknown")]

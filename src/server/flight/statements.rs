@@ -19,6 +19,7 @@ use super::{Description, FlightService};
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
 use crate::query::{Language, Parameter, Query};
+use crate::server::parameters;
 
 impl Statement {
     fn into_query(self, parameters: Vec<(String, Parameter)>) -> Query {
@@ -66,7 +67,7 @@ impl FlightService {
             Some(name) => DatabaseName::new(name).map_err(|error| Error::invalid(error.to_string()))?,
             None => call.database(&self.engine)?,
         };
-        let parameters = ticket.params.into_iter().flatten().map(parameter).collect::<Result<_>>()?;
+        let parameters = parameters::from_json(ticket.params.unwrap_or_default())?;
         let statement = Statement { database, language: ticket.query_type.into(), text: ticket.sql_query };
         self.query_rows(statement.into_query(parameters), call).await
     }
@@ -123,20 +124,4 @@ impl JsonTicket {
         }
         Ok(serde_json::from_slice(bytes).map_err(FlightError::JsonTicket)?)
     }
-}
-
-fn parameter((name, value): (String, Value)) -> Result<(String, Parameter)> {
-    let parameter = match value {
-        Value::Null => Parameter::Null,
-        Value::Bool(value) => Parameter::Boolean(value),
-        Value::String(value) => Parameter::String(value),
-        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(value), _, _) => Parameter::Integer(value),
-            (None, Some(value), _) => Parameter::Unsigned(value),
-            (None, None, Some(value)) => Parameter::Float(value),
-            (None, None, None) => return Err(FlightError::JsonParameter(name).into()),
-        },
-        Value::Array(_) | Value::Object(_) => return Err(FlightError::JsonParameter(name).into()),
-    };
-    Ok((name, parameter))
 }

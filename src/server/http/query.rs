@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use super::encode::{self, Format};
 use super::parameters::{Parameters, database_name};
 use crate::error::{Error, Result};
-use crate::query::{Language, Parameter, Query};
-use crate::server::Services;
+use crate::query::{Language, Query};
+use crate::server::{Services, parameters};
 
 #[derive(Deserialize, Default)]
 struct QueryRequest {
@@ -92,7 +92,7 @@ async fn answer(
         (_, None) => return Err(Error::invalid("missing query parameter 'q'")),
     };
     let format = Format::choose(request.format.as_deref(), headers)?;
-    let parameters = request.params.unwrap_or_default().into_iter().map(parameter).collect::<Result<Vec<_>>>()?;
+    let parameters = parameters::from_json(request.params.unwrap_or_default())?;
     services.telemetry.query();
     let response = async {
         let planned = services.queries.plan(Query { database, language, text, parameters }).await?;
@@ -100,23 +100,4 @@ async fn answer(
         encode::respond(format, stream, Arc::clone(&services.telemetry)).await
     };
     response.await.inspect_err(|_| services.telemetry.query_failed())
-}
-
-/// A named parameter from its JSON value.
-fn parameter((name, value): (String, Value)) -> Result<(String, Parameter)> {
-    let parameter = match value {
-        Value::Null => Parameter::Null,
-        Value::Bool(value) => Parameter::Boolean(value),
-        Value::String(value) => Parameter::String(value),
-        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(value), _, _) => Parameter::Integer(value),
-            (_, Some(value), _) => Parameter::Unsigned(value),
-            (_, _, Some(value)) => Parameter::Float(value),
-            _ => return Err(Error::invalid(format!("parameter '{name}' is a number that doesn't fit 64 bits"))),
-        },
-        Value::Array(_) | Value::Object(_) => {
-            return Err(Error::invalid(format!("parameter '{name}' must be null, a boolean, a number or a string")));
-        }
-    };
-    Ok((name, parameter))
 }
