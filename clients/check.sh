@@ -24,6 +24,7 @@ for attempt in $(seq 150); do
   sleep 0.2
 done
 
+"$python" clients/python/check.py data
 "$python" clients/python/load_nycflights.py --host "http://127.0.0.1:$port" --database nyc
 "$python" clients/python/check.py server --port "$port"
 kill -TERM "$server"

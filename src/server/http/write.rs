@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
@@ -115,7 +115,7 @@ fn all_or_nothing(database: DatabaseName, precision: Precision) -> WriteRequest 
 async fn receive(services: &Services, request: WriteRequest, headers: &HeaderMap, body: Body) -> Result<Written> {
     // Held until the rows are stored: bounds the memory of bodies and of the columns made from them.
     let _slot = services.write_slots.acquire().await.map_err(|_| Error::internal("write slots were closed"))?;
-    let body: Arc<[u8]> = body::read(headers, body, services.settings.request_bytes_max).await?.into();
+    let body = Bytes::from(body::read(headers, body, services.settings.request_bytes_max).await?);
     let written = store(&services.engine, services, &request, &body).await?;
     services.telemetry.write(
         request.database.as_str(),
@@ -130,7 +130,7 @@ async fn receive(services: &Services, request: WriteRequest, headers: &HeaderMap
 }
 
 /// Parses against the schema and stores; again if another write changed the schema in between.
-async fn store(engine: &Engine, services: &Services, request: &WriteRequest, body: &Arc<[u8]>) -> Result<Written> {
+async fn store(engine: &Engine, services: &Services, request: &WriteRequest, body: &Bytes) -> Result<Written> {
     let mut attempt = 0;
     loop {
         let parsed = parse_body(engine, services, request, body).await?;
@@ -151,7 +151,7 @@ async fn store(engine: &Engine, services: &Services, request: &WriteRequest, bod
     }
 }
 
-async fn parse_body(engine: &Engine, services: &Services, request: &WriteRequest, body: &Arc<[u8]>) -> Result<Parsed> {
+async fn parse_body(engine: &Engine, services: &Services, request: &WriteRequest, body: &Bytes) -> Result<Parsed> {
     let options = Options {
         precision: request.precision,
         default_time: request.precision.truncate(services.clock.now()),
@@ -163,7 +163,7 @@ async fn parse_body(engine: &Engine, services: &Services, request: &WriteRequest
     if body.len() <= PARSE_INLINE_BYTES {
         return Ok(parse(body, &schemas, &options));
     }
-    let body = Arc::clone(body);
+    let body = body.clone();
     tokio::task::spawn_blocking(move || parse(&body, &schemas, &options))
         .await
         .map_err(|error| Error::with_source(ErrorKind::Internal, "parsing was cut off", error))
