@@ -5,11 +5,21 @@
 
 #![no_main]
 
+#[path = "../../../src/error.rs"]
+#[allow(dead_code)]
+mod error;
+#[path = "../../../src/model/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod model;
+#[path = "../../../src/syntax/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod syntax;
+
 use std::sync::Arc;
 
-use flightline::model::{Precision, TableSchema, Timestamp};
-use flightline::syntax::line_protocol::{Options, Parsed, Schemas, parse};
 use libfuzzer_sys::fuzz_target;
+use model::{Precision, TableSchema, Timestamp};
+use syntax::line_protocol::{Options, Parsed, Schemas, parse};
 
 struct NoTables;
 
