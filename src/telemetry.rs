@@ -179,11 +179,27 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     gauge("flightline_parquet_files_bytes", "size of the Parquet files", metrics.file_bytes);
     gauge("flightline_buffer_bytes", "memory of rows that are not in Parquet yet", metrics.buffer_bytes as u64);
     gauge("flightline_buffer_bytes_max", "limit of that memory", metrics.buffer_bytes_max as u64);
+    gauge("flightline_garbage_files", "files that wait for their removal", metrics.garbage_files as u64);
+    gauge("flightline_compactions_running", "compactions that are running", metrics.compactions_running);
     gauge("flightline_wal_bytes", "size of the write-ahead log", metrics.wal.bytes_on_disk);
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("flightline_persists", "persists that wrote Parquet", metrics.persists);
     counter("flightline_persist_failures", "persists that failed and are tried again", metrics.persist_failures);
     counter("flightline_persisted_rows", "rows written to Parquet", metrics.persisted_rows);
+    counter("flightline_persisted_bytes", "bytes of Parquet written from the buffer", metrics.persisted_bytes);
+    let compaction = &metrics.compaction;
+    counter("flightline_compactions", "compactions that replaced files", compaction.compactions);
+    counter("flightline_compaction_failures", "compactions that failed and are tried again", compaction.failures);
+    counter("flightline_compaction_files_removed", "files that compaction replaced", compaction.files_removed);
+    counter("flightline_compaction_files_added", "files that compaction wrote", compaction.files_added);
+    counter("flightline_compaction_rows_written", "rows that compaction wrote", compaction.rows_written);
+    counter("flightline_compaction_bytes_read", "bytes of files that compaction read", compaction.bytes_read);
+    counter("flightline_compaction_bytes_written", "bytes of files that compaction wrote", compaction.bytes_written);
+    counter(
+        "flightline_garbage_files_removed",
+        "files removed because nothing refered to them",
+        metrics.garbage_removed,
+    );
     counter("flightline_wal_syncs", "syncs of the write-ahead log", metrics.wal.syncs);
     counter("flightline_wal_records", "writes in the write-ahead log", metrics.wal.records);
     counter("flightline_wal_failures", "groups that could not be logged", metrics.wal.failures);

@@ -1,4 +1,4 @@
-//! `create`, `delete` and `show`: databases and tables.
+//! `create`, `update`, `delete` and `show`: databases and tables.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -18,17 +18,22 @@ const TABLE_PATH: &str = "/api/v3/configure/table";
 const USER_TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox' ORDER BY table_name";
 
+const RETENTIONS: &str = "SELECT table_name, retention_period_ns FROM system.retention ORDER BY table_name NULLS FIRST";
+
 const FIELD_TYPES: [&str; 5] = ["int64", "uint64", "float64", "utf8", "bool"];
 
 /// What is to be done to databases and tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Admin {
-    CreateDatabase { name: String },
-    CreateTable { database: String, name: String, tags: Vec<String>, fields: Vec<Field> },
+    CreateDatabase { name: String, retention: Option<String> },
+    CreateTable { database: String, name: String, tags: Vec<String>, fields: Vec<Field>, retention: Option<String> },
+    UpdateDatabase { name: String, retention: String },
+    UpdateTable { database: String, name: String, retention: String },
     DeleteDatabase { name: String, confirmation: Confirmation },
     DeleteTable { database: String, name: String, confirmation: Confirmation },
     ShowDatabases { output: Output },
     ShowTables { database: String, output: Output },
+    ShowRetention { database: String, output: Output },
 }
 
 /// A field of a new table.
@@ -50,7 +55,8 @@ pub(crate) fn create_command() -> Command {
     let database = Command::new("database")
         .about("Create a database")
         .arg(name("NAME", "Letters, digits, '_' and '-', beginning with a letter or digit"))
-        .after_help("Example:\n  flightline create database nyc");
+        .arg(retention_argument())
+        .after_help("Example:\n  flightline create database nyc --retention-period 90d");
     let table = Command::new("table")
         .about("Create a table, and its database if there is none")
         .arg(name("NAME", "Name of the table"))
@@ -59,12 +65,35 @@ pub(crate) fn create_command() -> Command {
             list("fields", "FIELDS", "Names and types of the fields: int64, uint64, float64, utf8 or bool")
                 .value_parser(field),
         )
+        .arg(retention_argument())
         .after_help(
             "Tables also come into being with the first line written to them.\n\nExample:\n  \
              flightline create table cpu -d nyc --tags host,region --fields usage:float64,count:int64",
         );
     Command::new("create")
         .about("Create a database or a table")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(without_database(database))
+        .subcommand(with_client_settings(table, HostKind::Any))
+}
+
+pub(crate) fn update_command() -> Command {
+    let period = || {
+        retention_argument().required(true).help("How long rows are seen after their time, such as 7d; none: no limit")
+    };
+    let database = Command::new("database")
+        .about("Change how long a database's rows are seen")
+        .arg(name("NAME", "Name of the database"))
+        .arg(period())
+        .after_help("Example:\n  flightline update database nyc --retention-period 90d");
+    let table = Command::new("table")
+        .about("Change how long a table's rows are seen; none: as long as the database says")
+        .arg(name("NAME", "Name of the table"))
+        .arg(period())
+        .after_help("Example:\n  flightline update table cpu -d nyc --retention-period none");
+    Command::new("update")
+        .about("Change a database or a table")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(without_database(database))
@@ -94,12 +123,14 @@ pub(crate) fn delete_command() -> Command {
 pub(crate) fn show_command() -> Command {
     let databases = Command::new("databases").about("List the databases").arg(format_argument());
     let tables = Command::new("tables").about("List the tables of a database").arg(format_argument());
+    let retention = Command::new("retention").about("List how long a database's rows are seen").arg(format_argument());
     Command::new("show")
-        .about("List databases or tables")
+        .about("List databases, tables or retention periods")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(without_database(databases))
         .subcommand(with_client_settings(tables, HostKind::Any))
+        .subcommand(with_client_settings(retention, HostKind::Any))
 }
 
 /// These commands name their database, or need none; `--database` is taken, since scripts pass it everywhere.
@@ -109,6 +140,14 @@ fn without_database(command: Command) -> Command {
 
 fn name(value_name: &'static str, help: &'static str) -> Arg {
     Arg::new("name").value_name(value_name).required(true).help(help)
+}
+
+fn retention_argument() -> Arg {
+    Arg::new("retention-period")
+        .short('r')
+        .long("retention-period")
+        .value_name("DURATION")
+        .help("How long rows are seen after their time, such as 7d; without it for ever")
 }
 
 fn list(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
@@ -130,17 +169,22 @@ impl Admin {
     pub(crate) fn from_flags(verb: &str, noun: &str, flags: &ArgMatches, database: Option<String>) -> Option<Self> {
         let name = || flags.get_one::<String>("name").cloned().unwrap_or_default();
         let confirmation = || if flags.get_flag("yes") { Confirmation::Given } else { Confirmation::Wanted };
+        let retention = || flags.get_one::<String>("retention-period").cloned();
         Some(match (verb, noun) {
-            ("create", "database") => Self::CreateDatabase { name: name() },
+            ("create", "database") => Self::CreateDatabase { name: name(), retention: retention() },
+            ("update", "database") => Self::UpdateDatabase { name: name(), retention: retention()? },
+            ("update", _) => Self::UpdateTable { database: database?, name: name(), retention: retention()? },
             ("create", _) => Self::CreateTable {
                 database: database?,
                 name: name(),
                 tags: flags.get_many("tags").unwrap_or_default().cloned().collect(),
                 fields: flags.get_many("fields").unwrap_or_default().cloned().collect(),
+                retention: retention(),
             },
             ("delete", "database") => Self::DeleteDatabase { name: name(), confirmation: confirmation() },
             ("delete", _) => Self::DeleteTable { database: database?, name: name(), confirmation: confirmation() },
             (_, "databases") => Self::ShowDatabases { output: Output::from_flags(flags) },
+            (_, "retention") => Self::ShowRetention { database: database?, output: Output::from_flags(flags) },
             _ => Self::ShowTables { database: database?, output: Output::from_flags(flags) },
         })
     }
@@ -148,15 +192,27 @@ impl Admin {
     pub(crate) async fn run(&self, settings: &ClientSettings) -> Result<Exit, ClientError> {
         let connection = Connection::new(settings)?;
         match self {
-            Self::CreateDatabase { name } => {
-                let request = connection.request(Method::POST, DATABASE_PATH).json(&json!({ "db": name }));
-                connection.success(request).await?;
+            Self::CreateDatabase { name, retention } => {
+                let body = json!({ "db": name, "retention_period": retention });
+                connection.success(connection.request(Method::POST, DATABASE_PATH).json(&body)).await?;
                 println!("Database {name:?} created successfully");
             }
-            Self::CreateTable { database, name, tags, fields } => {
+            Self::UpdateDatabase { name, retention } => {
+                let body = json!({ "db": name, "retention_period": period(retention) });
+                connection.success(connection.request(Method::PUT, DATABASE_PATH).json(&body)).await?;
+                println!("Database {name:?} updated successfully");
+            }
+            Self::UpdateTable { database, name, retention } => {
+                let body = json!({ "db": database, "table": name, "retention_period": period(retention) });
+                connection.success(connection.request(Method::PUT, TABLE_PATH).json(&body)).await?;
+                println!("Table {database:?}.{name:?} updated successfully");
+            }
+            Self::CreateTable { database, name, tags, fields, retention } => {
                 let fields: Vec<_> =
                     fields.iter().map(|field| json!({ "name": field.name, "type": field.kind })).collect();
-                let body = json!({ "db": database, "table": name, "tags": tags, "fields": fields });
+                let body = json!({
+                    "db": database, "table": name, "tags": tags, "fields": fields, "retention_period": retention
+                });
                 connection.success(connection.request(Method::POST, TABLE_PATH).json(&body)).await?;
                 println!("Table {database:?}.{name:?} created successfully");
             }
@@ -177,6 +233,10 @@ impl Admin {
                 let request = connection.request(Method::GET, DATABASE_PATH).query(&[("format", &output.format)]);
                 output.receive(connection.success(request).await?).await?;
             }
+            Self::ShowRetention { database, output } => {
+                output.check()?;
+                output.receive(ask(&connection, database, "sql", RETENTIONS, &output.format).await?).await?;
+            }
             Self::ShowTables { database, output } => {
                 output.check()?;
                 output.receive(ask(&connection, database, "sql", USER_TABLES, &output.format).await?).await?;
@@ -184,6 +244,11 @@ impl Admin {
         }
         Ok(Exit::Success)
     }
+}
+
+/// `none` is what users write; servers take null.
+fn period(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.eq_ignore_ascii_case("none"))
 }
 
 impl Confirmation {

@@ -108,6 +108,7 @@ pub fn command() -> Command {
         .subcommand(write::command())
         .subcommand(query::command())
         .subcommand(admin::create_command())
+        .subcommand(admin::update_command())
         .subcommand(admin::delete_command())
         .subcommand(admin::show_command())
 }
@@ -193,6 +194,7 @@ fn client(
         _ => {
             let name = match verb {
                 "create" => "Create",
+                "update" => "Update",
                 "delete" => "Delete",
                 _ => "Show",
             };

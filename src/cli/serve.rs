@@ -7,6 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat};
 use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
+use crate::engine::compaction::CompactionSettings;
 use crate::engine::wal::WalSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QuerySettings;
@@ -70,6 +71,12 @@ fn server_settings(config: &Config) -> ServerSettings {
                 persist_age: config.persist_age,
             },
             wal: WalSettings { segment_bytes: config.wal_segment_bytes as u64, ..WalSettings::default() },
+            compaction: CompactionSettings {
+                is_on: !config.disable_compaction,
+                settle: config.compaction_settle,
+                cpu_percent: u32::try_from(config.compaction_cpu_percent).unwrap_or(100),
+            },
+            delete_grace: config.delete_grace_period,
             columns_per_table_max: config.max_columns_per_table,
             tables_max: config.max_tables,
         },

@@ -152,7 +152,7 @@ fn a_command_that_needs_a_database_says_how_to_name_it() {
 
 #[test]
 fn databases_and_tables_are_created_and_deleted_by_name() {
-    assert_eq!(admin(&["create", "database", "nyc"]), Admin::CreateDatabase { name: "nyc".into() });
+    assert_eq!(admin(&["create", "database", "nyc"]), Admin::CreateDatabase { name: "nyc".into(), retention: None });
     let field = |name: &str, kind: &str| Field { name: name.into(), kind: kind.into() };
     assert_eq!(
         admin(&["create", "table", "--tags", "host,region", "--fields", "a:int64,b:utf8", "-d", "nyc", "cpu"]),
@@ -161,7 +161,20 @@ fn databases_and_tables_are_created_and_deleted_by_name() {
             name: "cpu".into(),
             tags: vec!["host".into(), "region".into()],
             fields: vec![field("a", "int64"), field("b", "utf8")],
+            retention: None,
         }
+    );
+    assert_eq!(
+        admin(&["create", "database", "nyc", "--retention-period", "7d"]),
+        Admin::CreateDatabase { name: "nyc".into(), retention: Some("7d".into()) }
+    );
+    assert_eq!(
+        admin(&["update", "database", "nyc", "-r", "none"]),
+        Admin::UpdateDatabase { name: "nyc".into(), retention: "none".into() }
+    );
+    assert_eq!(
+        admin(&["update", "table", "cpu", "-d", "nyc", "-r", "1h 30m"]),
+        Admin::UpdateTable { database: "nyc".into(), name: "cpu".into(), retention: "1h 30m".into() }
     );
     assert_eq!(
         admin(&["delete", "table", "cpu", "-d", "nyc", "-y"]),

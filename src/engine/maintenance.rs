@@ -1,6 +1,7 @@
-//! What happens to rows after they were acknowledged: runs are tidied, tables persisted.
+//! What happens to rows after they were acknowledged: runs are tidied, tables persisted, files compacted, garbage
+//! removed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,14 +12,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffer::persist::{Persisted, Persister};
 use super::buffer::{Buffer, BufferSettings, TableBuffer, tidy};
+use super::compaction::{Compacted, CompactionMetrics, Compactor};
+use super::garbage::GarbageCollector;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::TableId;
+use crate::model::{DataFile, TableId};
 
 /// How often tables are looked at for persisting by age and size.
 const PERSIST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Share of the buffer's memory, in percent, past which the largest tables are persisted whatever their age.
 const PRESSURE_PERCENT: usize = 50;
+
+/// How often tables are looked at for compaction besides after each persist.
+const COMPACTION_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A table whose files have not changed is looked at again after this time, because what is settled depends on time.
+const UNCHANGED_CHECK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// After a failed compaction a table is left alone for this long.
+const COMPACTION_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often garbage is looked at; more often if it is kept for less.
+const GARBAGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often all objects are listed to find those that the catalog doesn't know; the first time after this much of it.
+const ORPHAN_CHECK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+const FIRST_ORPHAN_CHECK: Duration = Duration::from_secs(600);
 
 /// Tables that were written to since they were last looked at. The log's commit thread tells, tidying listens.
 #[derive(Debug, Default)]
@@ -48,10 +67,16 @@ pub(super) struct Maintenance {
     persister: Persister,
     settings: BufferSettings,
     written: Arc<WrittenTables>,
+    compactor: Compactor,
+    garbage: GarbageCollector,
+    files_added: Notify,
+    /// One compaction at a time.
+    compacting: tokio::sync::Mutex<()>,
     /// One persist at a time: two of one table would take the same runs.
     persisting: tokio::sync::Mutex<()>,
     persists: AtomicU64,
     persisted_rows: AtomicU64,
+    persisted_bytes: AtomicU64,
     failures: AtomicU64,
 }
 
@@ -61,15 +86,22 @@ impl Maintenance {
         persister: Persister,
         settings: BufferSettings,
         written: Arc<WrittenTables>,
+        compactor: Compactor,
+        garbage: GarbageCollector,
     ) -> Self {
         Self {
             buffer,
             persister,
             settings,
             written,
+            compactor,
+            garbage,
+            files_added: Notify::new(),
+            compacting: tokio::sync::Mutex::new(()),
             persisting: tokio::sync::Mutex::new(()),
             persists: AtomicU64::new(0),
             persisted_rows: AtomicU64::new(0),
+            persisted_bytes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
     }
@@ -82,8 +114,25 @@ impl Maintenance {
         self.persisted_rows.load(Ordering::Relaxed)
     }
 
+    pub(super) fn persisted_bytes(&self) -> u64 {
+        self.persisted_bytes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn compaction(&self) -> (u64, CompactionMetrics) {
+        (self.compactor.running(), self.compactor.metrics())
+    }
+
+    /// Keeps the files of a table that is about to be deleted while queries read them.
+    pub(super) fn watch_files(&self, files: &[Arc<DataFile>]) {
+        self.garbage.watch(files);
+    }
+
+    pub(super) fn garbage_removed(&self) -> u64 {
+        self.garbage.removed()
     }
 
     /// Merges small runs as they come, until stopped.
@@ -137,7 +186,9 @@ impl Maintenance {
             Ok(Some(Persisted { rows, files, bytes })) => {
                 self.persists.fetch_add(1, Ordering::Relaxed);
                 self.persisted_rows.fetch_add(rows, Ordering::Relaxed);
+                self.persisted_bytes.fetch_add(bytes, Ordering::Relaxed);
                 tracing::info!(table = table.id().get(), rows, files, bytes, "persisted");
+                self.files_added.notify_one();
                 Ok(())
             }
             Ok(None) => {
@@ -159,6 +210,102 @@ impl Maintenance {
         }
     }
 
+    /// Compacts one table after the other, until stopped.
+    pub(super) async fn compaction_loop(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(COMPACTION_CHECK_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked_at: HashMap<TableId, LookedAt> = HashMap::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.files_added.notified() => {}
+                _ = tick.tick() => {}
+            }
+            let tables = self.buffer.tables();
+            looked_at.retain(|id, _| tables.iter().any(|table| table.id() == *id));
+            for table in tables {
+                let now = self.buffer.elapsed();
+                let files = Arc::clone(&table.contents().files);
+                if looked_at.get(&table.id()).is_some_and(|last| last.is_enough(&files, now)) {
+                    continue;
+                }
+                let again = match self.compact_table(&table, &stop).await {
+                    Ok(()) => now + UNCHANGED_CHECK_INTERVAL,
+                    Err(error) => {
+                        let table = table.id().get();
+                        tracing::warn!(table, error = error.report(), "could not compact a table; trying again");
+                        now + COMPACTION_PAUSE
+                    }
+                };
+                looked_at.insert(table.id(), LookedAt { files: Arc::clone(&table.contents().files), again });
+                if stop.is_cancelled() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn compact_table(&self, table: &TableBuffer, stop: &CancellationToken) -> Result<()> {
+        let _alone = self.compacting.lock().await;
+        while let Some(done) = self.compactor.compact(table, &self.garbage, stop).await? {
+            let Compacted { files_removed, files_added, rows, bytes_read, bytes_written } = done;
+            let table = table.id().get();
+            tracing::info!(table, files_removed, files_added, rows, bytes_read, bytes_written, "compacted");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn compact_all(&self) -> Result<()> {
+        let never = CancellationToken::new();
+        let mut first_failure = Ok(());
+        for table in self.buffer.tables() {
+            let result = self.compact_table(&table, &never).await;
+            first_failure = first_failure.and(result);
+        }
+        first_failure
+    }
+
+    /// Drops files that have expired, from the catalog and then from memory.
+    async fn expire(&self) -> Result<()> {
+        let files = self.garbage.expire().await?;
+        if files > 0 {
+            tracing::info!(files, "dropped files whose rows have all expired");
+            for table in self.buffer.tables() {
+                table.follow(&self.persister.catalog);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn collect_garbage(&self) -> Result<usize> {
+        self.expire().await?;
+        Ok(self.garbage.collect().await? + self.garbage.collect_orphans().await?)
+    }
+
+    /// Removes objects that nothing refers to, until stopped.
+    pub(super) async fn garbage_loop(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick =
+            tokio::time::interval(GARBAGE_CHECK_INTERVAL.min(self.garbage.grace()).max(PERSIST_CHECK_INTERVAL));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_orphans = self.buffer.elapsed() + FIRST_ORPHAN_CHECK;
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = self.expire().await {
+                tracing::warn!(error = error.report(), "could not drop expired files; trying again");
+            }
+            match self.garbage.collect().await {
+                Ok(0) => {}
+                Ok(objects) => tracing::info!(objects, "removed files that nothing refers to any more"),
+                Err(error) => tracing::warn!(error = error.report(), "could not remove old files; trying again"),
+            }
+            if self.buffer.elapsed() >= next_orphans {
+                next_orphans = self.buffer.elapsed() + ORPHAN_CHECK_INTERVAL;
+                if let Err(error) = self.garbage.collect_orphans().await {
+                    tracing::warn!(error = error.report(), "could not look for files that the catalog doesn't know");
+                }
+            }
+        }
+    }
+
     pub(super) async fn persist_all(&self) -> Result<()> {
         let mut first_failure = Ok(());
         for table in self.buffer.tables() {
@@ -166,6 +313,18 @@ impl Maintenance {
             first_failure = first_failure.and(result);
         }
         first_failure
+    }
+}
+
+/// The files of a table when there was nothing more to compact.
+struct LookedAt {
+    files: Arc<Vec<Arc<DataFile>>>,
+    again: Duration,
+}
+
+impl LookedAt {
+    fn is_enough(&self, files: &Arc<Vec<Arc<DataFile>>>, now: Duration) -> bool {
+        now < self.again && Arc::ptr_eq(&self.files, files)
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`buffer`] | the same writes as runs that queries read |
 //! | [`store`] | Parquet files and catalog records, as objects |
 //! | [`catalog`] | which databases, tables, columns and files there are |
+//! | [`compaction`] | history in few, large files that don't overlap |
 //!
 //! [`open`] is recovery, [`write`] the way of a write, [`maintenance`] what happens later, [`snapshot`] what a query sees.
 //!
@@ -13,24 +14,33 @@
 
 pub mod buffer;
 pub mod catalog;
+pub mod compaction;
+mod data_files;
+mod garbage;
+mod layout;
 mod maintenance;
 mod open;
 mod snapshot;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod wal;
 mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use buffer::{Buffer, BufferSettings, TableContents};
 use catalog::{Catalog, CatalogChange, CatalogState};
+use compaction::{CompactionMetrics, CompactionSettings};
 use maintenance::Maintenance;
 use store::Store;
 use wal::{Wal, WalMetrics, WalSettings};
 
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DatabaseName, TableId, TableName, TableSchema};
+use crate::model::{DataFile, DatabaseName, TableId, TableName, TableSchema, Timestamp};
 use crate::tasks::Tasks;
 
 pub use snapshot::TableSnapshot;
@@ -44,6 +54,10 @@ pub struct EngineSettings {
     pub buffer: BufferSettings,
     /// The write-ahead log.
     pub wal: WalSettings,
+    /// How files are compacted.
+    pub compaction: CompactionSettings,
+    /// How long files that nothing refers to any more are kept.
+    pub delete_grace: Duration,
     /// Most tags and fields of one table.
     pub columns_per_table_max: usize,
     /// Most tables of all databases together.
@@ -55,6 +69,8 @@ impl Default for EngineSettings {
         Self {
             buffer: BufferSettings::default(),
             wal: WalSettings::default(),
+            compaction: CompactionSettings::default(),
+            delete_grace: Duration::from_secs(24 * 3600),
             columns_per_table_max: 10_000,
             tables_max: 100_000,
         }
@@ -71,7 +87,46 @@ pub struct Engine {
     buffer: Arc<Buffer>,
     maintenance: Arc<Maintenance>,
     tasks: Tasks,
+    clock: Arc<dyn Clock>,
     closed: AtomicBool,
+}
+
+/// A Parquet file that the catalog knows.
+#[derive(Debug, Clone)]
+pub struct StoredFile {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its table, while it has one.
+    pub table: Option<TableName>,
+    /// Whether it is read.
+    pub state: FileState,
+    /// What is known of its rows, while it is read.
+    pub live: Option<Arc<DataFile>>,
+}
+
+/// Whether a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileState {
+    /// It holds rows of a table.
+    Live,
+    /// Nothing refers to it any more, since this moment.
+    Garbage {
+        /// When it was dropped.
+        deleted_at: Timestamp,
+    },
+}
+
+/// How long rows are seen after their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// The database.
+    pub database: DatabaseName,
+    /// The table, if the period is its own.
+    pub table: Option<TableName>,
+    /// The period.
+    pub period: Duration,
 }
 
 /// Figures of an engine at one moment.
@@ -95,6 +150,16 @@ pub struct EngineMetrics {
     pub persist_failures: u64,
     /// Rows written to Parquet.
     pub persisted_rows: u64,
+    /// Bytes of the Parquet files that were written from the buffer.
+    pub persisted_bytes: u64,
+    /// Compactions that are running now.
+    pub compactions_running: u64,
+    /// What compaction did.
+    pub compaction: CompactionMetrics,
+    /// Files that nothing refers to any more and that are still there.
+    pub garbage_files: usize,
+    /// Files that were removed because nothing refered to them.
+    pub garbage_removed: u64,
     /// The log.
     pub wal: WalMetrics,
 }
@@ -147,7 +212,11 @@ impl Engine {
         let contents = match self.buffer.table(entry.id) {
             Some(table) => table.contents(),
             // Created a moment ago and not written to yet.
-            None => Arc::new(TableContents::stored(Arc::clone(&entry.schema), Vec::new(), entry.persisted_through)),
+            None => Arc::new(TableContents::stored(
+                Arc::clone(&entry.schema),
+                Arc::clone(&entry.files),
+                entry.persisted_through,
+            )),
         };
         // An empty table may have been widened in the catalog only.
         let schema =
@@ -156,34 +225,45 @@ impl Engine {
             database: database.clone(),
             name: entry.name.clone(),
             id: entry.id,
+            visible_from: state.retention(entry).map(|period| self.clock.now().before(period)),
             schema: Arc::clone(schema),
             runs: contents.runs.clone(),
-            files: contents.files.to_vec(),
+            files: Arc::clone(&contents.files),
         }))
     }
 
-    /// Creates a database.
+    /// Creates a database, whose rows are seen for ever or for a period after their time.
     ///
     /// # Errors
     /// `Conflict` if it exists; `Unavailable` if the catalog can't be written.
-    pub async fn create_database(&self, name: &DatabaseName) -> Result<()> {
+    pub async fn create_database(&self, name: &DatabaseName, retention: Option<Duration>) -> Result<()> {
         self.check_open()?;
         let create = |state: &CatalogState| {
             if state.database_by_name(name).is_some() {
                 return Err(already_exists());
             }
-            Ok(vec![CatalogChange::CreateDatabase { id: state.next_database_id(), name: name.clone() }])
+            let id = state.next_database_id();
+            let create = CatalogChange::CreateDatabase { id, name: name.clone() };
+            let retain = retention.map(|_| CatalogChange::SetDatabaseRetention { id, period: retention });
+            Ok([create].into_iter().chain(retain).collect())
         };
         self.catalog.commit(create).await?;
         Ok(())
     }
 
-    /// Creates a table, and its database if that is new.
+    /// Creates a table, and its database if that is new. Its rows are seen as long as the database says, or for a period
+    /// of their own.
     ///
     /// # Errors
     /// `Conflict` if the table exists; `Exhausted` if there are too many tables or columns;
     /// `Unavailable` if the catalog can't be written.
-    pub async fn create_table(&self, database: &DatabaseName, name: &TableName, schema: TableSchema) -> Result<()> {
+    pub async fn create_table(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        schema: TableSchema,
+        retention: Option<Duration>,
+    ) -> Result<()> {
         self.check_open()?;
         self.check_column_count(&schema)?;
         let create = |state: &CatalogState| {
@@ -203,6 +283,7 @@ impl Engine {
                 name: name.clone(),
                 schema: schema.clone(),
             });
+            changes.extend(retention.map(|_| CatalogChange::SetTableRetention { id, period: retention }));
             Ok(changes)
         };
         self.catalog.commit(create).await?;
@@ -216,6 +297,9 @@ impl Engine {
     pub async fn delete_database(&self, name: &DatabaseName) -> Result<()> {
         self.check_open()?;
         let before = self.catalog.state();
+        if let Some(database) = before.database_by_name(name) {
+            before.tables_of(database.id).for_each(|table| self.maintenance.watch_files(&table.files));
+        }
         let delete = |state: &CatalogState| {
             let id = state.database_by_name(name).ok_or_else(|| database_not_found(name))?.id;
             Ok(vec![CatalogChange::DeleteDatabase { id }])
@@ -240,9 +324,8 @@ impl Engine {
         let deleted = std::sync::Mutex::new(None);
         let delete = |state: &CatalogState| {
             let database_id = state.database_by_name(database).ok_or_else(|| database_not_found(database))?.id;
-            let table = state
-                .table_by_name(database_id, name.as_str())
-                .ok_or_else(|| Error::not_found(format!("table not found: {name}")))?;
+            let table = state.table_by_name(database_id, name.as_str()).ok_or_else(|| table_not_found(name))?;
+            self.maintenance.watch_files(&table.files);
             if let Ok(mut deleted) = deleted.lock() {
                 *deleted = Some(table.id);
             }
@@ -255,9 +338,72 @@ impl Engine {
         Ok(())
     }
 
+    /// How long after its time a row is seen, of a database's tables or, if one is named, of that table. `None`: for ever, or
+    /// for a table as long as its database says. Holds for every query that starts from now on.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such database or table; `Unavailable` if the catalog can't be written.
+    pub async fn set_retention(
+        &self,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+        period: Option<Duration>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let set = |state: &CatalogState| {
+            let id = state.database_by_name(database).ok_or_else(|| database_not_found(database))?.id;
+            let Some(name) = table else { return Ok(vec![CatalogChange::SetDatabaseRetention { id, period }]) };
+            let table = state.table_by_name(id, name.as_str()).ok_or_else(|| table_not_found(name))?;
+            Ok(vec![CatalogChange::SetTableRetention { id: table.id, period }])
+        };
+        self.catalog.commit(set).await?;
+        Ok(())
+    }
+
+    /// The retention periods of databases and tables that have one, by name.
+    pub fn retentions(&self) -> Vec<Retention> {
+        let state = self.catalog.state();
+        let of_database = |database: &DatabaseName, table: Option<TableName>, period: Option<Duration>| {
+            period.map(|period| Retention { database: database.clone(), table, period })
+        };
+        let mut retentions = Vec::new();
+        for database in state.databases() {
+            retentions.extend(of_database(&database.name, None, database.retention));
+            let tables = state.tables_of(database.id);
+            retentions.extend(
+                tables.filter_map(|table| of_database(&database.name, Some(table.name.clone()), table.retention)),
+            );
+        }
+        retentions
+    }
+
     fn forget(&self, table: TableId) {
         self.buffer.remove(table);
         self.wal.forget(table);
+    }
+
+    /// The Parquet files of a database: those of its tables, and those that wait for their removal.
+    pub fn files(&self, database: &DatabaseName) -> Vec<StoredFile> {
+        let state = self.catalog.state();
+        let Some(entry) = state.database_by_name(database) else { return Vec::new() };
+        let live = state.tables_of(entry.id).flat_map(|table| {
+            table.files.iter().map(|file| StoredFile {
+                path: file.path.clone(),
+                bytes: file.bytes,
+                table: Some(table.name.clone()),
+                state: FileState::Live,
+                live: Some(Arc::clone(file)),
+            })
+        });
+        let own = format!("{}/", store::paths::database(entry.id, &entry.name));
+        let garbage = state.garbage().iter().filter(|file| file.path.starts_with(&own)).map(|file| StoredFile {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            table: None,
+            state: FileState::Garbage { deleted_at: file.deleted_at },
+            live: None,
+        });
+        live.chain(garbage).collect()
     }
 
     /// Where files and catalog are.
@@ -278,6 +424,7 @@ impl Engine {
     /// Figures at this moment.
     pub fn metrics(&self) -> EngineMetrics {
         let state = self.catalog.state();
+        let (compactions_running, compaction) = self.maintenance.compaction();
         let files = || state.tables().flat_map(|table| table.files.iter());
         EngineMetrics {
             databases: state.databases().count(),
@@ -289,6 +436,11 @@ impl Engine {
             persists: self.maintenance.persists(),
             persist_failures: self.maintenance.failures(),
             persisted_rows: self.maintenance.persisted_rows(),
+            persisted_bytes: self.maintenance.persisted_bytes(),
+            compactions_running,
+            compaction,
+            garbage_files: state.garbage().len(),
+            garbage_removed: self.maintenance.garbage_removed(),
             wal: self.wal.metrics(),
         }
     }
@@ -299,6 +451,22 @@ impl Engine {
     /// The first failure, after every table was tried; what failed is still in memory and in the log.
     pub async fn persist_all(&self) -> Result<()> {
         self.maintenance.persist_all().await
+    }
+
+    /// Compacts every table now, as far as its files have settled. Answers don't change.
+    ///
+    /// # Errors
+    /// The first failure, after every table was tried; a table whose compaction failed is as before.
+    pub async fn compact_all(&self) -> Result<()> {
+        self.maintenance.compact_all().await
+    }
+
+    /// Removes files that nothing refers to any more and whose grace period is over. Returns how many went.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store or the catalog doesn't answer; what is left is tried again later.
+    pub async fn collect_garbage(&self) -> Result<usize> {
+        self.maintenance.collect_garbage().await
     }
 
     /// Ends in order: no new writes, background work done, everything in Parquet, log and catalog closed.
@@ -326,6 +494,10 @@ impl Engine {
 
 fn database_not_found(name: &DatabaseName) -> Error {
     Error::not_found(format!("database not found: {name}"))
+}
+
+fn table_not_found(name: &TableName) -> Error {
+    Error::not_found(format!("table not found: {name}"))
 }
 
 fn already_exists() -> Error {

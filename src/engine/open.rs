@@ -9,6 +9,9 @@ use arrow::array::RecordBatch;
 use super::buffer::persist::Persister;
 use super::buffer::{Buffer, TableContents};
 use super::catalog::{Catalog, CatalogSettings, CatalogState};
+use super::compaction::Compactor;
+use super::data_files::DataFiles;
+use super::garbage::GarbageCollector;
 use super::maintenance::{Maintenance, WrittenTables};
 use super::store::Store;
 use super::wal::{Disk, Publish, Wal, WriteRecord};
@@ -37,22 +40,37 @@ impl Engine {
 
         let buffer = Arc::new(Buffer::new(settings.buffer.bytes_max, Arc::clone(&clock)));
         for table in state.tables() {
-            let files = table.files.iter().cloned().collect();
             buffer.table_or_insert(table.id, || {
-                TableContents::stored(Arc::clone(&table.schema), files, table.persisted_through)
+                TableContents::stored(Arc::clone(&table.schema), Arc::clone(&table.files), table.persisted_through)
             });
         }
 
         let written = Arc::new(WrittenTables::default());
         let wal = open_log(&settings, wal_disk, &state, &buffer, &written, Arc::clone(&clock)).await?;
-        let persister = Persister { store: store.clone(), catalog: Arc::clone(&catalog), wal: Arc::clone(&wal) };
-        let maintenance =
-            Arc::new(Maintenance::new(Arc::clone(&buffer), persister, settings.buffer.clone(), Arc::clone(&written)));
+        let files = DataFiles::new(store.clone(), Arc::clone(&catalog), Arc::clone(&clock));
+        let persister = Persister { files: files.clone(), catalog: Arc::clone(&catalog), wal: Arc::clone(&wal) };
+        let compactor =
+            Compactor::new(store.clone(), files, Arc::clone(&catalog), Arc::clone(&clock), settings.compaction);
+        let garbage =
+            GarbageCollector::new(store.clone(), Arc::clone(&catalog), Arc::clone(&clock), settings.delete_grace);
+        let maintenance = Arc::new(Maintenance::new(
+            Arc::clone(&buffer),
+            persister,
+            settings.buffer.clone(),
+            Arc::clone(&written),
+            compactor,
+            garbage,
+        ));
 
         let tasks = Tasks::new();
         tasks.spawn("tidy", |stop| Arc::clone(&maintenance).tidy_loop(stop));
         tasks.spawn("persist", |stop| Arc::clone(&maintenance).persist_loop(stop));
-        Ok(Arc::new(Self { settings, store, catalog, wal, buffer, maintenance, tasks, closed: AtomicBool::new(false) }))
+        tasks.spawn("garbage", |stop| Arc::clone(&maintenance).garbage_loop(stop));
+        if settings.compaction.is_on {
+            tasks.spawn("compaction", |stop| Arc::clone(&maintenance).compaction_loop(stop));
+        }
+        let closed = AtomicBool::new(false);
+        Ok(Arc::new(Self { settings, store, catalog, wal, buffer, maintenance, tasks, clock, closed }))
     }
 }
 

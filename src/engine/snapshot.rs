@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::buffer::BufferedRun;
-use crate::model::{DataFile, DatabaseName, TableId, TableName, TableSchema};
+use crate::model::{DataFile, DatabaseName, TableId, TableName, TableSchema, Timestamp};
 
 /// One table at one instant. It never changes; taking one costs an atomic load and copies no row.
 ///
@@ -18,10 +18,12 @@ pub struct TableSnapshot {
     pub name: TableName,
     /// The table, as the catalog knows it.
     pub id: TableId,
+    /// Rows before this time have expired: they may still be in runs and files, but are not to be seen.
+    pub visible_from: Option<Timestamp>,
     /// Every column that occurs in the runs and files, and maybe more.
     pub schema: Arc<TableSchema>,
     /// What is not in Parquet yet, oldest first.
     pub runs: Vec<Arc<BufferedRun>>,
     /// What is in the object store, oldest first.
-    pub files: Vec<Arc<DataFile>>,
+    pub files: Arc<Vec<Arc<DataFile>>>,
 }

@@ -114,7 +114,8 @@ impl Engine {
 
     /// Lets the buffer know of a new table or column before a row that uses it is logged.
     pub(super) fn take_schema(&self, table: &TableEntry) {
-        let contents = || TableContents::stored(Arc::clone(&table.schema), Vec::new(), table.persisted_through);
+        let contents =
+            || TableContents::stored(Arc::clone(&table.schema), Arc::clone(&table.files), table.persisted_through);
         self.buffer.table_or_insert(table.id, contents).widen(&table.schema);
     }
 

@@ -2,7 +2,8 @@
 
 use super::ids::{FileId, SequenceRange, TableId};
 use super::names::ColumnName;
-use super::time::TimeRange;
+use super::overlap::Covers;
+use super::time::{TimeRange, Timestamp};
 
 /// A Parquet file in the object store: sorted, unique in its key, never changed once written.
 ///
@@ -28,10 +29,18 @@ pub struct DataFile {
     pub time: TimeRange,
     /// The writes that the rows come from.
     pub sequences: SequenceRange,
+    /// When the file was made, by the clock of the node that made it.
+    pub created: Timestamp,
     /// The row groups in file order.
     pub row_groups: Vec<RowGroup>,
     /// Tags and fields that occur in the file; one that is missing here is null in every row.
     pub columns: Vec<ColumnStatistics>,
+}
+
+impl Covers for DataFile {
+    fn time(&self) -> TimeRange {
+        self.time
+    }
 }
 
 /// One row group of a [`DataFile`].

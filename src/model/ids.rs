@@ -75,6 +75,11 @@ impl SequenceRange {
         Self { first: sequence, last: sequence }
     }
 
+    /// Whether the ranges have a write in common or one lies inside the other.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
     /// The smallest range that holds both.
     #[must_use]
     pub fn union(self, other: Self) -> Self {

@@ -1,6 +1,7 @@
 //! Instants, half-open ranges of them, and the precisions that clients write in.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Nanoseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +16,12 @@ impl Timestamp {
     /// Nanoseconds since 1970.
     pub const fn as_nanos(self) -> i64 {
         self.0
+    }
+
+    /// The instant a period earlier, or the first one there is.
+    #[must_use]
+    pub fn before(self, period: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(period.as_nanos()).unwrap_or(i64::MAX)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One database as DataFusion sees it: catalog `public`, schema `iox`, a table for each table.
+//! One database as DataFusion sees it: catalog `public`, schema `iox`, a table for each table, and schema `system`.
 //!
 //! A session has the tables of its own database and no way to name another's. `information_schema` is
 //! DataFusion's own view of what is here.
@@ -10,8 +10,9 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
 
+use super::system::SystemTables;
 use super::table::Table;
-use super::{CATALOG, TABLE_SCHEMA};
+use super::{CATALOG, SYSTEM_SCHEMA, TABLE_SCHEMA};
 use crate::engine::Engine;
 use crate::model::DatabaseName;
 
@@ -45,11 +46,15 @@ impl CatalogProviderList for DatabaseTables {
 
 impl CatalogProvider for DatabaseTables {
     fn schema_names(&self) -> Vec<String> {
-        vec![TABLE_SCHEMA.to_owned()]
+        vec![TABLE_SCHEMA.to_owned(), SYSTEM_SCHEMA.to_owned()]
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == TABLE_SCHEMA).then(|| Arc::new(self.clone()) as Arc<dyn SchemaProvider>)
+        match name {
+            TABLE_SCHEMA => Some(Arc::new(self.clone())),
+            SYSTEM_SCHEMA => Some(Arc::new(SystemTables::new(Arc::clone(&self.engine), self.database.clone()))),
+            _ => None,
+        }
     }
 }
 

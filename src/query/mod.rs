@@ -30,6 +30,7 @@ mod scan;
 mod session;
 mod statement;
 mod stream;
+mod system;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use error::QueryError;
 use scan::FileAccess;
 use session::Sessions;
 use stream::{DroppedOnCpu, on_cpu};
+use system::SystemTables;
 
 pub use stream::QueryStream;
 
@@ -66,6 +68,9 @@ pub const CATALOG: &str = "public";
 
 /// The schema of user tables.
 pub const TABLE_SCHEMA: &str = "iox";
+
+/// The schema of tables about the database itself.
+pub const SYSTEM_SCHEMA: &str = "system";
 
 /// What queries may use.
 #[derive(Debug, Clone)]
@@ -228,6 +233,14 @@ impl Queries {
                 name: (*view).to_owned(),
                 kind: TableKind::View,
                 columns: wire::wire_schema(&self.view(database, view)?.schema()),
+            });
+        }
+        for (name, columns) in SystemTables::new(Arc::clone(&self.engine), database.clone()).schemas()? {
+            listing.push(ListedTable {
+                schema: SYSTEM_SCHEMA.to_owned(),
+                name: name.to_owned(),
+                kind: TableKind::View,
+                columns: wire::wire_schema(&columns),
             });
         }
         for name in self.engine.tables(database)? {

@@ -2,7 +2,7 @@
 //!
 //! Each round starts the real program on the data of the rounds before, lets several writers write, and kills it
 //! somewhere in between. Buffers, segments and persist thresholds are small, so that the kills fall on every step:
-//! group commit, rotation, persist, catalog change, checkpoint, removal of segments.
+//! group commit, rotation, persist, compaction, catalog change, checkpoint, removal of segments and of replaced files.
 //!
 //! Writers know three outcomes: acknowledged, refused, unknown. After each restart every acknowledged row is there
 //! with its value, no row is there twice, and nothing is there that nobody sent.
@@ -17,8 +17,22 @@ use crate::harness::process::ServerProcess;
 const WRITERS: u64 = 4;
 const LINES_PER_WRITE: u64 = 20;
 
-const SMALL: &[&str] =
-    &["--persist-rows", "1500", "--persist-age", "1s", "--wal-segment-bytes", "65536", "--num-datafusion-threads", "2"];
+const SMALL: &[&str] = &[
+    "--persist-rows",
+    "1500",
+    "--persist-age",
+    "1s",
+    "--wal-segment-bytes",
+    "65536",
+    "--num-datafusion-threads",
+    "2",
+    "--compaction-settle",
+    "0s",
+    "--compaction-cpu-percent",
+    "100",
+    "--delete-grace-period",
+    "1s",
+];
 
 /// What writers sent and what was acknowledged, by number of the row.
 #[derive(Default)]
@@ -85,10 +99,12 @@ fn write_until(url: &str, stop: &AtomicBool, sent: &Mutex<Sent>, next: &AtomicU6
     }
 }
 
-/// Number `n` as a point of its own; every fifth is written over several tables and hours.
+/// Number `n` as a point of its own, in one of two tables. Every fourth lies anywhere in history, so that files overlap.
 fn line(number: u64) -> String {
     let (table, host) = (if number.is_multiple_of(5) { "disk" } else { "cpu" }, number % 7);
-    format!("{table},host=h{host} number={number}i,half={} {}\n", value(number), number * 60_000_000_000)
+    let minute = if number.is_multiple_of(4) { number * 7919 % 100_000 } else { number };
+    let time = minute * 60_000_000_000 + number;
+    format!("{table},host=h{host} number={number}i,half={} {time}\n", value(number))
 }
 
 fn value(number: u64) -> f64 {

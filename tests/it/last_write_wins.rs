@@ -1,5 +1,5 @@
 //! Promise 3 for every plan shape: random writes with late, double and partial points, new columns and new tags,
-//! with random persists, restarts and crashes in between, must always give what a slow model gives.
+//! with random persists, compactions, restarts and crashes in between, must always give what a slow model gives.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,7 @@ struct Point {
 enum Step {
     Write(Vec<Point>),
     Persist,
+    Compact,
     Restart,
     Crash,
 }
@@ -83,6 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => prop::collection::vec(point(), 1..12).prop_map(Step::Write),
         2 => Just(Step::Persist),
+        1 => Just(Step::Compact),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
     ];
@@ -247,6 +249,7 @@ async fn run(steps: &[Step]) {
                 database.write(&points.iter().map(Point::line).collect::<String>()).await;
             }
             Step::Persist => database.engine().persist_all().await.unwrap(),
+            Step::Compact => database.engine().compact_all().await.unwrap(),
             Step::Restart => database.restart().await,
             Step::Crash => database.crash().await,
         }

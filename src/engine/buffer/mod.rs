@@ -96,6 +96,11 @@ impl Buffer {
         Arc::clone(table)
     }
 
+    /// Time since some moment of this process, by the clock that ages runs.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.clock.elapsed()
+    }
+
     /// Forgets a table that was deleted. Snapshots that queries hold stay whole.
     pub fn remove(&self, id: TableId) {
         self.tables.write().remove(&id);

@@ -9,38 +9,25 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::table::{Frozen, TableBuffer};
-use super::tidy::merge_sorted;
 use crate::engine::catalog::{Catalog, CatalogChange, CatalogError};
-use crate::engine::store::parquet::{EncodedFile, encode, split_by_block, time_block};
-use crate::engine::store::{Store, paths};
+use crate::engine::data_files::DataFiles;
+use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks, file_rows, is_large};
+use crate::engine::store::parquet::EncodedFile;
 use crate::engine::wal::Wal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::conform;
-use crate::model::{DataFile, SequenceRange, TIME_COLUMN, TableId, TableSchema, TimeRange};
-
-/// Rows of one row group: enough to compress and to scan at full speed, few enough to prune by time.
-const ROW_GROUP_ROWS: u64 = 128 * 1024;
-
-/// Rows of one file. Small enough to be encoded in memory beside the buffer, large enough that years of data stay few files.
-const FILE_ROWS_MAX: u64 = 4_000_000;
-
-/// Blocks that may share a row group: each run in each of them is an input of the merge.
-const GROUP_BLOCKS_MAX: usize = 64;
+use crate::model::{DataFile, TIME_COLUMN, TimeRange, Timestamp};
 
 /// Times that are looked at in each run to learn where the bulk of its rows lies.
 const SAMPLE_ROWS_PER_RUN: usize = 1000;
-
-/// Rows of the pieces in which runs are merged for encoding.
-const MERGE_BATCH_ROWS: usize = 32 * 1024;
 
 /// What persisting needs besides the table.
 #[derive(Debug, Clone)]
 pub struct Persister {
     /// Where the files go.
-    pub store: Store,
+    pub files: DataFiles,
     /// Which is told of them.
     pub catalog: Arc<Catalog>,
     /// Which may then forget their rows.
@@ -78,134 +65,46 @@ impl Persister {
     /// `Unavailable` if the store or the catalog can't be written; the rows are still in memory and in the log.
     pub async fn persist(&self, table: &TableBuffer) -> Result<Option<Persisted>> {
         let Some(frozen) = table.freeze() else { return Ok(None) };
-        let through = frozen.through;
+        let (through, sequences) = (frozen.through, frozen.sequences());
         let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen)).await.map_err(|error| {
             Error::with_source(ErrorKind::Internal, "encoding of buffered rows was cut off", error)
         })??;
-        let Some(files) = self.put_files(table.id(), encoded).await? else { return Ok(None) };
+        let encoded = encoded.into_iter().map(|file| (sequences, file)).collect();
+        let Some(files) = self.files.put(table.id(), encoded).await? else { return Ok(None) };
 
         let persisted = CatalogChange::Persisted { table: table.id(), files: files.clone(), through };
-        let (state, done) = match self.catalog.commit(|_| Ok(vec![persisted.clone()])).await {
-            Ok(state) => (state, Some(Persisted::of(&files))),
+        let done = match self.catalog.commit(|_| Ok(vec![persisted.clone()])).await {
+            Ok(_) => Some(Persisted::of(&files)),
             Err(CatalogError::TableDeleted { .. }) => {
-                self.drop_files(&files).await;
+                self.files.drop_unused(&files).await;
                 return Ok(None);
             }
             // An earlier attempt, whose answer was lost, did succeed: its files count, these don't.
             Err(CatalogError::AlreadyPersisted { .. }) => {
-                self.drop_files(&files).await;
-                (self.catalog.state(), Some(Persisted::of(&[])))
+                self.files.drop_unused(&files).await;
+                Some(Persisted::of(&[]))
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(entry) = state.table(table.id()) else { return Ok(None) };
-        table.exchange(entry.persisted_through, entry.files.iter().cloned());
-        self.wal.release(table.id(), entry.persisted_through);
+        let Some(through) = table.follow(&self.catalog) else { return Ok(None) };
+        self.wal.release(table.id(), through);
         Ok(done)
-    }
-
-    /// Stores the files; `None` if the table is gone.
-    async fn put_files(
-        &self,
-        table: TableId,
-        encoded: Vec<(SequenceRange, EncodedFile)>,
-    ) -> Result<Option<Vec<DataFile>>> {
-        let mut files = Vec::with_capacity(encoded.len());
-        for (sequences, file) in encoded {
-            let state = self.catalog.state();
-            let Some(entry) = state.table(table) else { return Ok(None) };
-            let Some(database) = state.database(entry.database) else { return Ok(None) };
-            let id = self.catalog.next_file_id().await?;
-            let path = paths::data_file(database.id, &database.name, table, &entry.name, id, file.time.min);
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            match self.store.objects().put_opts(&path, PutPayload::from_bytes(file.bytes.clone()), options).await {
-                // Exists already: numbers are never given out twice, so this is our own put, whose answer was lost.
-                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
-                Err(error) => {
-                    let message = format!("could not store \"{path}\"");
-                    return Err(Error::with_source(ErrorKind::Unavailable, message, error));
-                }
-            }
-            files.push(DataFile {
-                id,
-                table,
-                path: path.to_string(),
-                bytes: file.bytes.len() as u64,
-                data_bytes: file.data_bytes,
-                tail_crc32c: file.tail_crc32c,
-                rows: file.rows,
-                time: file.time,
-                sequences,
-                row_groups: file.row_groups,
-                columns: file.columns,
-            });
-        }
-        Ok(Some(files))
-    }
-
-    /// Removes files that nothing refers to, because their table was deleted while they were written.
-    async fn drop_files(&self, files: &[DataFile]) {
-        for file in files {
-            if let Err(error) = self.store.objects().delete(&file.path.as_str().into()).await {
-                tracing::warn!(path = file.path, %error, "could not remove the file of a deleted table");
-            }
-        }
     }
 }
 
-/// Merges frozen runs time block by time block and encodes them, cut into files of at most [`FILE_ROWS_MAX`] rows.
-fn encode_frozen(frozen: &Frozen) -> Result<Vec<(SequenceRange, EncodedFile)>> {
-    let sequences = frozen.runs.iter().map(|run| run.sequences()).reduce(SequenceRange::union);
-    let Some(sequences) = sequences else { return Ok(Vec::new()) };
-    let schema = &frozen.schema;
+/// Merges frozen runs time block by time block and encodes them.
+fn encode_frozen(frozen: &Frozen) -> Result<Vec<EncodedFile>> {
+    let mut cutter = FileCutter::new(&frozen.schema);
     let mut files = Vec::new();
-    let (mut groups, mut rows): (Vec<Vec<RecordBatch>>, u64) = (Vec::new(), 0);
-    for pieces in row_groups(frozen)? {
-        let block = merge_sorted(schema, schema.arrow(), pieces, MERGE_BATCH_ROWS)?;
-        let block_rows: u64 = block.iter().map(|batch| batch.num_rows() as u64).sum();
-        if rows > 0 && rows + block_rows > FILE_ROWS_MAX {
-            files.push((sequences, encode_file(schema, std::mem::take(&mut groups))?));
-            rows = 0;
-        }
-        rows += block_rows;
-        groups.push(block);
+    for (place, pieces) in pieces_by_block(frozen)? {
+        files.extend(cutter.push(place.slot, pieces)?);
     }
-    if rows > 0 {
-        files.push((sequences, encode_file(schema, groups)?));
-    }
+    files.extend(cutter.finish()?);
     Ok(files)
 }
 
-/// Rows that lie in neighbouring time blocks and will be one row group, for each run in a block one sorted batch, oldest
-/// run first.
-#[derive(Default)]
-struct Group {
-    pieces: Vec<RecordBatch>,
-    rows: u64,
-    blocks: usize,
-}
-
-/// Cuts the rows into row groups that rise in time and don't overlap.
-fn row_groups(frozen: &Frozen) -> Result<Vec<Vec<RecordBatch>>> {
-    let mut groups: Vec<Group> = Vec::new();
-    for pieces in pieces_by_block(frozen)?.into_values() {
-        let rows = pieces.iter().map(|piece| piece.num_rows() as u64).sum::<u64>();
-        // Blocks are as long as the bulk of the rows wants them. Where rows are sparse, several make one row group.
-        let joins = |group: &&mut Group| group.rows + rows <= ROW_GROUP_ROWS && group.blocks < GROUP_BLOCKS_MAX;
-        match groups.last_mut().filter(joins) {
-            Some(group) => {
-                group.pieces.extend(pieces);
-                group.rows += rows;
-                group.blocks += 1;
-            }
-            None => groups.push(Group { pieces, rows, blocks: 1 }),
-        }
-    }
-    Ok(groups.into_iter().map(|group| group.pieces).collect())
-}
-
 /// For each time block the rows of every run that has some in it, oldest run first.
-fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<i64, Vec<RecordBatch>>> {
+fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<BlockPlace, Vec<RecordBatch>>> {
     let failed = |what: &'static str| move |error| Error::with_source(ErrorKind::Internal, what, error);
     let runs = frozen
         .runs
@@ -213,15 +112,26 @@ fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<i64, Vec<RecordBatch>>> {
         .map(|run| conform(run.sorted()?, frozen.schema.arrow()).map_err(failed("buffered rows don't fit their table")))
         .collect::<Result<Vec<_>>>()?;
     let rows = runs.iter().map(|run| run.num_rows() as u64).sum();
-    let block = time_block(rows, usual_times(&runs), ROW_GROUP_ROWS);
-    let mut blocks: BTreeMap<i64, Vec<RecordBatch>> = BTreeMap::new();
+    let block = block_duration(&frozen.schema, rows, usual_times(&runs));
+    let cut = late_rows_end(frozen, rows);
+    let mut blocks: BTreeMap<BlockPlace, Vec<RecordBatch>> = BTreeMap::new();
     for run in &runs {
-        let pieces = split_by_block(run, block).map_err(failed("could not cut rows into time blocks"))?;
-        for (number, piece) in pieces {
-            blocks.entry(number).or_default().push(piece);
+        let pieces =
+            cut_into_blocks(run, cut.as_slice(), block).map_err(failed("could not cut rows into time blocks"))?;
+        for (place, piece) in pieces {
+            blocks.entry(place).or_default().push(piece);
         }
     }
     Ok(blocks)
+}
+
+/// Where the rows that came late end and the new ones begin, if late ones shall have a file of their own: between large
+/// files, so that a few late rows don't make them overlap.
+fn late_rows_end(frozen: &Frozen, rows: u64) -> Option<Timestamp> {
+    let file_rows = file_rows(&frozen.schema);
+    let newest = frozen.files.iter().max_by_key(|file| file.time.max)?;
+    let is_worth_it = is_large(rows, file_rows) || is_large(newest.rows, file_rows);
+    is_worth_it.then(|| newest.time.max.as_nanos().checked_add(1).map(Timestamp::from_nanos)).flatten()
 }
 
 /// The times between which all but the first and the last hundredth of the rows lie, judged by a sample: one device whose
@@ -243,10 +153,6 @@ fn usual_times(runs: &[RecordBatch]) -> TimeRange {
         (Some(first), Some(last)) => TimeRange::from_nanos(*first, *last),
         _ => TimeRange::ALL,
     }
-}
-
-fn encode_file(schema: &TableSchema, groups: Vec<Vec<RecordBatch>>) -> Result<EncodedFile> {
-    Ok(encode(schema, groups)?)
 }
 
 #[cfg(test)]

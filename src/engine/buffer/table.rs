@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::budget::MemoryBudget;
 use super::run::{BufferedRun, Origin};
 use crate::clock::Clock;
+use crate::engine::catalog::Catalog;
 use crate::error::Result;
 use crate::model::{DataFile, Sequence, SequenceRange, TableId, TableSchema};
 
@@ -29,8 +30,8 @@ pub struct TableContents {
 
 impl TableContents {
     /// A table of which all is in Parquet.
-    pub fn stored(schema: Arc<TableSchema>, files: Vec<Arc<DataFile>>, through: Sequence) -> Self {
-        Self { schema, runs: Vec::new(), files: Arc::new(files), frozen_through: through }
+    pub fn stored(schema: Arc<TableSchema>, files: Arc<Vec<Arc<DataFile>>>, through: Sequence) -> Self {
+        Self { schema, runs: Vec::new(), files, frozen_through: through }
     }
 
     /// The runs that tidying may replace: those that no persist has taken.
@@ -49,6 +50,16 @@ pub struct Frozen {
     pub runs: Vec<Arc<BufferedRun>>,
     /// The newest write among them.
     pub through: Sequence,
+    /// The table's files at that moment.
+    pub files: Arc<Vec<Arc<DataFile>>>,
+}
+
+impl Frozen {
+    /// The writes that the runs hold.
+    pub(super) fn sequences(&self) -> SequenceRange {
+        let ranges = self.runs.iter().map(|run| run.sequences());
+        ranges.reduce(SequenceRange::union).unwrap_or(SequenceRange::single(self.through))
+    }
 }
 
 /// One table. Readers load one pointer; changes take the lock, copy the lists of pointers and swap.
@@ -134,7 +145,7 @@ impl TableBuffer {
         Ok(true)
     }
 
-    /// Takes all runs for a persist; `None` if there are none. They stay visible until [`exchange`](Self::exchange).
+    /// Takes all runs for a persist; `None` if there are none. They stay visible until [`follow`](Self::follow).
     pub fn freeze(&self) -> Option<Frozen> {
         let _changing = self.change.lock();
         let contents = self.contents.load_full();
@@ -142,16 +153,31 @@ impl TableBuffer {
         let mut next = TableContents::clone(&contents);
         next.frozen_through = through;
         self.contents.store(Arc::new(next));
-        Some(Frozen { schema: Arc::clone(&contents.schema), runs: contents.runs.clone(), through })
+        Some(Frozen {
+            schema: Arc::clone(&contents.schema),
+            runs: contents.runs.clone(),
+            through,
+            files: Arc::clone(&contents.files),
+        })
     }
 
-    /// The runs up to `through` go and the table's files, which now hold their rows, are `files`: in one step.
-    pub fn exchange(&self, through: Sequence, files: impl IntoIterator<Item = Arc<DataFile>>) {
+    /// Takes the table's files from the catalog and lets go of the runs whose rows they hold, in one step. Returns the last
+    /// write that is in a file; `None` if the table was deleted.
+    pub fn follow(&self, catalog: &Catalog) -> Option<Sequence> {
         let _changing = self.change.lock();
+        // Read under the lock: a persist and a compaction may both be here, and files must not step back.
+        let state = catalog.state();
+        let entry = state.table(self.id)?;
+        self.take_files(entry.persisted_through, &entry.files);
+        Some(entry.persisted_through)
+    }
+
+    /// `files` hold every write up to `through`. Only for who holds the lock, or is alone.
+    pub(super) fn take_files(&self, through: Sequence, files: &Arc<Vec<Arc<DataFile>>>) {
         let contents = self.contents.load_full();
         let mut next = TableContents::clone(&contents);
         next.runs.retain(|run| run.sequences().last > through);
-        next.files = Arc::new(files.into_iter().collect());
+        next.files = Arc::clone(files);
         next.frozen_through = next.frozen_through.max(through);
         self.contents.store(Arc::new(next));
     }

@@ -21,7 +21,7 @@ fn batch(points: &[(i64, f64)]) -> RecordBatch {
 
 fn table() -> (Buffer, Arc<TableBuffer>) {
     let buffer = Buffer::new(1 << 20, Arc::new(ManualClock::new(Timestamp::from_nanos(0))));
-    let stored = || TableContents::stored(Arc::new(schema()), Vec::new(), Sequence::ZERO);
+    let stored = || TableContents::stored(Arc::new(schema()), Arc::default(), Sequence::ZERO);
     let table = buffer.table_or_insert(TableId::new(1), stored);
     (buffer, table)
 }
@@ -41,7 +41,7 @@ fn a_snapshot_does_not_change_when_the_table_does() {
     insert(&table, 1, &[(1, 1.0)]);
     let before = table.contents();
     insert(&table, 2, &[(1, 2.0)]);
-    table.exchange(Sequence::new(2), []);
+    table.take_files(Sequence::new(2), &Arc::default());
     assert_eq!((before.runs.len(), table.contents().runs.len()), (1, 0));
 }
 
@@ -70,7 +70,7 @@ fn runs_that_a_persist_has_taken_are_left_alone() {
     assert_eq!((frozen.runs.len(), frozen.through), (16, Sequence::new(16)));
     assert!(!tidy::tidy_once(&table).unwrap());
     insert(&table, 17, &[(17, 1.0)]);
-    table.exchange(frozen.through, []);
+    table.take_files(frozen.through, &Arc::default());
     assert_eq!(table.contents().runs.len(), 1, "what came after the persist began stays");
 }
 
@@ -81,7 +81,7 @@ fn memory_is_given_back_when_the_last_reader_lets_go() {
     let snapshot = table.contents();
     let charged = buffer.budget().used();
     assert!(charged > 0);
-    table.exchange(Sequence::new(1), []);
+    table.take_files(Sequence::new(1), &Arc::default());
     assert_eq!(buffer.budget().used(), charged, "a query still reads the run");
     drop(snapshot);
     assert_eq!(buffer.budget().used(), 0);
@@ -90,11 +90,12 @@ fn memory_is_given_back_when_the_last_reader_lets_go() {
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_has_room_as_soon_as_something_is_freed() {
     let buffer = Buffer::new(1, Arc::new(ManualClock::new(Timestamp::from_nanos(0))));
-    let stored = || TableContents::stored(Arc::new(schema()), Vec::new(), Sequence::ZERO);
+    let stored = || TableContents::stored(Arc::new(schema()), Arc::default(), Sequence::ZERO);
     let table = buffer.table_or_insert(TableId::new(1), stored);
     insert(&table, 1, &[(1, 1.0)]);
     let patience = std::time::Duration::from_secs(5);
     assert!(!buffer.budget().has_room(patience).await);
-    let (room, ()) = tokio::join!(buffer.budget().has_room(patience), async { table.exchange(Sequence::new(1), []) });
+    let (room, ()) =
+        tokio::join!(buffer.budget().has_room(patience), async { table.take_files(Sequence::new(1), &Arc::default()) });
     assert!(room);
 }

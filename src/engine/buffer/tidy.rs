@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
 
 use super::run::BufferedRun;
 use super::table::{TableBuffer, restrict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TableSchema;
-use crate::model::last_write_wins::{Merge, Step, conform};
+use crate::model::last_write_wins::merge_batches;
 
 /// How many neighbours are merged at once. More means less work for writes and more runs for a query.
 const RUNS_PER_MERGE: usize = 16;
@@ -65,36 +64,10 @@ fn merge_runs(table: &TableSchema, runs: &[Arc<BufferedRun>]) -> Result<(TableSc
     let names = runs.iter().flat_map(|run| run.schema().arrow().fields().iter().map(|field| field.name().as_str()));
     let schema = restrict(table, names);
     let sorted = runs.iter().map(|run| run.sorted()).collect::<Result<Vec<_>>>()?;
-    let batches = merge_sorted(&schema, schema.arrow(), sorted.into_iter().cloned().collect(), RUN_ROWS_MAX)?;
-    let batch = concat_batches(schema.arrow(), &batches)
-        .map_err(|error| Error::with_source(ErrorKind::Internal, "could not join merged rows", error))?;
-    Ok((schema, batch))
-}
-
-/// Merges sorted batches, oldest first, into sorted batches of at most `batch_rows` rows.
-///
-/// # Errors
-/// `Internal` if a batch doesn't fit the schema.
-pub(super) fn merge_sorted(
-    schema: &TableSchema,
-    arrow: &SchemaRef,
-    inputs: Vec<RecordBatch>,
-    batch_rows: usize,
-) -> Result<Vec<RecordBatch>> {
     let failed = |error| Error::with_source(ErrorKind::Internal, "could not merge buffered rows", error);
-    let mut merge = Merge::new(schema, Arc::clone(arrow), inputs.len(), batch_rows).map_err(failed)?;
-    let mut inputs: Vec<Option<RecordBatch>> = inputs.into_iter().map(Some).collect();
-    let mut merged = Vec::new();
-    loop {
-        match merge.step().map_err(failed)? {
-            Step::Done => return Ok(merged),
-            Step::Ready(batch) => merged.push(batch),
-            Step::Needs(input) => match inputs[input].take() {
-                Some(batch) => merge.push(input, conform(&batch, arrow).map_err(failed)?).map_err(failed)?,
-                None => merge.finish(input),
-            },
-        }
-    }
+    let batches = merge_batches(&schema, sorted.into_iter().cloned().collect(), RUN_ROWS_MAX).map_err(failed)?;
+    let batch = concat_batches(schema.arrow(), &batches).map_err(failed)?;
+    Ok((schema, batch))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Every way in which the catalog can change.
 
-use crate::model::{Column, DataFile, DatabaseId, DatabaseName, Sequence, TableId, TableName, TableSchema};
+use std::time::Duration;
+
+use crate::model::{Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, TableId, TableName, TableSchema};
 
 /// One step from a state to the next. Steps of one commit happen together or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,20 @@ pub enum CatalogChange {
         /// The table.
         id: TableId,
     },
+    /// Rows of the database's tables are seen for so long after their time; of tables with a period of their own for that.
+    SetDatabaseRetention {
+        /// The database.
+        id: DatabaseId,
+        /// `None`: for ever.
+        period: Option<Duration>,
+    },
+    /// Rows of the table are seen for so long after their time.
+    SetTableRetention {
+        /// The table.
+        id: TableId,
+        /// `None`: as long as the database says.
+        period: Option<Duration>,
+    },
     /// All writes of the table up to one are in files now.
     Persisted {
         /// The table.
@@ -48,6 +64,15 @@ pub enum CatalogChange {
         files: Vec<DataFile>,
         /// The last write that needs no log any more; larger than before.
         through: Sequence,
+    },
+    /// Other files hold the rows of some of the table's files now; those become garbage.
+    ReplaceFiles {
+        /// The table.
+        table: TableId,
+        /// Files of the table.
+        removed: Vec<FileId>,
+        /// New files with writes of the removed ones, and of no others. May be empty.
+        added: Vec<DataFile>,
     },
     /// The next numbers of files belong to whoever made this change, used or not.
     ReserveFileIds {

@@ -47,6 +47,14 @@ pub enum ChangeError {
         /// Through which write.
         persisted: Sequence,
     },
+    /// Files were to be replaced that others have replaced already.
+    #[error("file {file} is no file of table {table} any more")]
+    FileReplaced {
+        /// The file's number.
+        file: u64,
+        /// The table's number.
+        table: TableId,
+    },
     /// A file doesn't belong to the table or holds writes that it must not hold.
     #[error("file {file} does not fit table {table}: {reason}")]
     File {
@@ -78,7 +86,9 @@ pub enum ChangeError {
 impl ChangeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exists | Self::Columns { .. } | Self::AlreadyPersisted { .. } => ErrorKind::Conflict,
+            Self::Exists | Self::Columns { .. } | Self::AlreadyPersisted { .. } | Self::FileReplaced { .. } => {
+                ErrorKind::Conflict
+            }
             Self::NoDatabase { .. } | Self::NoTable { .. } | Self::TableDeleted { .. } => ErrorKind::NotFound,
             Self::NumbersExhausted { .. } => ErrorKind::Exhausted,
             Self::File { .. } | Self::Number { .. } => ErrorKind::Internal,
@@ -106,6 +116,13 @@ pub enum CatalogError {
         table: TableId,
         /// Through which write.
         persisted: Sequence,
+    },
+    /// Files were to be replaced that are gone already: another compaction was faster, or an earlier attempt whose outcome
+    /// was unknown did succeed.
+    #[error("the files to replace are no files of table {table} any more")]
+    FilesReplaced {
+        /// The table's number.
+        table: TableId,
     },
     /// Any other change that the state doesn't allow.
     #[error(transparent)]
@@ -194,6 +211,7 @@ impl From<ChangeError> for CatalogError {
         match error {
             ChangeError::TableDeleted { table } => Self::TableDeleted { table },
             ChangeError::AlreadyPersisted { table, persisted } => Self::AlreadyPersisted { table, persisted },
+            ChangeError::FileReplaced { table, .. } => Self::FilesReplaced { table },
             other => Self::Change(other),
         }
     }
@@ -205,7 +223,9 @@ impl From<CatalogError> for Error {
             CatalogError::Refused(_) => ErrorKind::Internal, // taken apart below
             CatalogError::Change(change) => change.kind(),
             CatalogError::TableDeleted { .. } => ErrorKind::NotFound,
-            CatalogError::AlreadyPersisted { .. } | CatalogError::Contended { .. } => ErrorKind::Conflict,
+            CatalogError::AlreadyPersisted { .. }
+            | CatalogError::FilesReplaced { .. }
+            | CatalogError::Contended { .. } => ErrorKind::Conflict,
             CatalogError::Unknown { .. } | CatalogError::Store { .. } | CatalogError::Closed => ErrorKind::Unavailable,
             CatalogError::TooNew { .. } => ErrorKind::Unsupported,
             CatalogError::Damaged { .. }

@@ -4,19 +4,21 @@
 //! Times are nanoseconds since 1970. A kind of column is 1 tag, 2 float, 3 integer, 4 unsigned, 5 string, 6 boolean.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::{Message, Oneof};
 use uuid::Uuid;
 
 use super::change::CatalogChange;
+use super::file_messages::DataFileMessage;
 use super::format::{FormatError, RecordContent};
-use super::state::{CatalogState, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry, TicketKey};
+use super::state::{CatalogState, DatabaseFacts, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry, TicketKey};
 use crate::model::{
-    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName, FieldType, FileId, RowGroup,
-    Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema, TimeRange, Timestamp,
+    Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, FieldType, FileId, Sequence, TableId,
+    TableName, TableSchema, Timestamp,
 };
 
-type Decoded<T> = Result<T, FormatError>;
+pub(super) type Decoded<T> = Result<T, FormatError>;
 
 /// Body of a log record: either `ticket_key` (the first record) or `changes`.
 #[derive(Clone, PartialEq, Message)]
@@ -29,7 +31,7 @@ pub(super) struct RecordMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct ChangeMessage {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     change: Option<Change>,
 }
 
@@ -52,6 +54,12 @@ enum Change {
     ReserveFileIds(u64),
     #[prost(message, tag = "8")]
     CollectGarbage(PathsMessage),
+    #[prost(message, tag = "9")]
+    ReplaceFiles(ReplaceFilesMessage),
+    #[prost(message, tag = "10")]
+    SetDatabaseRetention(RetentionMessage),
+    #[prost(message, tag = "11")]
+    SetTableRetention(RetentionMessage),
 }
 
 /// Body of a checkpoint.
@@ -83,6 +91,8 @@ struct DatabaseMessage {
     id: u32,
     #[prost(string, tag = "2")]
     name: String,
+    #[prost(uint64, optional, tag = "3")]
+    retention: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -101,6 +111,8 @@ struct TableMessage {
     files: Vec<DataFileMessage>,
     #[prost(uint64, tag = "6")]
     persisted_through: u64,
+    #[prost(uint64, optional, tag = "7")]
+    retention: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,6 +141,25 @@ struct PersistedMessage {
     through: u64,
 }
 
+/// Of a database or a table. Periods are in nanoseconds here and everywhere.
+#[derive(Clone, PartialEq, Message)]
+struct RetentionMessage {
+    #[prost(uint32, tag = "1")]
+    id: u32,
+    #[prost(uint64, optional, tag = "2")]
+    period: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReplaceFilesMessage {
+    #[prost(uint32, tag = "1")]
+    table: u32,
+    #[prost(uint64, repeated, tag = "2")]
+    removed: Vec<u64>,
+    #[prost(message, repeated, tag = "3")]
+    added: Vec<DataFileMessage>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct PathsMessage {
     #[prost(string, repeated, tag = "1")]
@@ -143,79 +174,6 @@ struct GarbageMessage {
     bytes: u64,
     #[prost(sint64, tag = "3")]
     deleted_at: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct DataFileMessage {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(uint32, tag = "2")]
-    table: u32,
-    #[prost(string, tag = "3")]
-    path: String,
-    #[prost(uint64, tag = "4")]
-    bytes: u64,
-    #[prost(uint64, tag = "5")]
-    data_bytes: u64,
-    #[prost(fixed32, tag = "6")]
-    tail_crc32c: u32,
-    #[prost(uint64, tag = "7")]
-    rows: u64,
-    #[prost(sint64, tag = "8")]
-    time_min: i64,
-    #[prost(sint64, tag = "9")]
-    time_max: i64,
-    #[prost(uint64, tag = "10")]
-    sequence_first: u64,
-    #[prost(uint64, tag = "11")]
-    sequence_last: u64,
-    #[prost(message, repeated, tag = "12")]
-    row_groups: Vec<RowGroupMessage>,
-    #[prost(message, repeated, tag = "13")]
-    columns: Vec<StatisticsMessage>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RowGroupMessage {
-    #[prost(uint64, tag = "1")]
-    rows: u64,
-    #[prost(sint64, tag = "2")]
-    time_min: i64,
-    #[prost(sint64, tag = "3")]
-    time_max: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StatisticsMessage {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(uint64, tag = "2")]
-    nulls: u64,
-    /// There with `max` or not at all.
-    #[prost(message, optional, tag = "3")]
-    min: Option<ScalarMessage>,
-    #[prost(message, optional, tag = "4")]
-    max: Option<ScalarMessage>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ScalarMessage {
-    #[prost(oneof = "ScalarValue", tags = "1, 2, 3, 4, 5")]
-    value: Option<ScalarValue>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum ScalarValue {
-    #[prost(double, tag = "1")]
-    Float(f64),
-    #[prost(sint64, tag = "2")]
-    Integer(i64),
-    #[prost(uint64, tag = "3")]
-    Unsigned(u64),
-    #[prost(string, tag = "4")]
-    String(String),
-    #[prost(bool, tag = "5")]
-    Boolean(bool),
 }
 
 // Records.
@@ -260,7 +218,7 @@ impl From<&CatalogChange> for Change {
     fn from(change: &CatalogChange) -> Self {
         match change {
             CatalogChange::CreateDatabase { id, name } => {
-                Self::CreateDatabase(DatabaseMessage { id: id.get(), name: name.to_string() })
+                Self::CreateDatabase(DatabaseMessage { id: id.get(), name: name.to_string(), retention: None })
             }
             CatalogChange::CreateTable { database, id, name, schema } => Self::CreateTable(TableMessage {
                 id: id.get(),
@@ -269,6 +227,7 @@ impl From<&CatalogChange> for Change {
                 columns: schema.columns().map(|column| ColumnMessage::from(&column)).collect(),
                 files: Vec::new(),
                 persisted_through: 0,
+                retention: None,
             }),
             CatalogChange::AddColumns { table, columns } => {
                 let columns = columns.iter().map(ColumnMessage::from).collect();
@@ -283,6 +242,17 @@ impl From<&CatalogChange> for Change {
             }),
             CatalogChange::ReserveFileIds { count } => Self::ReserveFileIds(*count),
             CatalogChange::CollectGarbage { paths } => Self::CollectGarbage(PathsMessage { paths: paths.clone() }),
+            CatalogChange::SetDatabaseRetention { id, period } => {
+                Self::SetDatabaseRetention(RetentionMessage { id: id.get(), period: period.map(nanoseconds) })
+            }
+            CatalogChange::SetTableRetention { id, period } => {
+                Self::SetTableRetention(RetentionMessage { id: id.get(), period: period.map(nanoseconds) })
+            }
+            CatalogChange::ReplaceFiles { table, removed, added } => Self::ReplaceFiles(ReplaceFilesMessage {
+                table: table.get(),
+                removed: removed.iter().map(|file| file.get()).collect(),
+                added: added.iter().map(DataFileMessage::from).collect(),
+            }),
         }
     }
 }
@@ -293,7 +263,7 @@ impl TryFrom<Change> for CatalogChange {
     fn try_from(change: Change) -> Decoded<Self> {
         Ok(match change {
             Change::CreateDatabase(message) => {
-                let (id, name) = message.into_database()?;
+                let DatabaseFacts { id, name, .. } = message.into_database()?;
                 Self::CreateDatabase { id, name }
             }
             Change::CreateTable(message) => {
@@ -313,6 +283,17 @@ impl TryFrom<Change> for CatalogChange {
             },
             Change::ReserveFileIds(count) => Self::ReserveFileIds { count },
             Change::CollectGarbage(message) => Self::CollectGarbage { paths: message.paths },
+            Change::SetDatabaseRetention(RetentionMessage { id, period }) => {
+                Self::SetDatabaseRetention { id: DatabaseId::new(id), period: period.map(Duration::from_nanos) }
+            }
+            Change::SetTableRetention(RetentionMessage { id, period }) => {
+                Self::SetTableRetention { id: TableId::new(id), period: period.map(Duration::from_nanos) }
+            }
+            Change::ReplaceFiles(message) => Self::ReplaceFiles {
+                table: TableId::new(message.table),
+                removed: message.removed.into_iter().map(FileId::new).collect(),
+                added: message.added.into_iter().map(DataFile::try_from).collect::<Decoded<_>>()?,
+            },
         })
     }
 }
@@ -335,7 +316,11 @@ impl From<&CatalogState> for CheckpointMessage {
             last_persisted: state.last_persisted_sequence().get(),
             databases: state
                 .databases()
-                .map(|database| DatabaseMessage { id: database.id.get(), name: database.name.to_string() })
+                .map(|database| DatabaseMessage {
+                    id: database.id.get(),
+                    name: database.name.to_string(),
+                    retention: database.retention.map(nanoseconds),
+                })
                 .collect(),
             tables: state.tables().map(|table| TableMessage::from(table.as_ref())).collect(),
             garbage: state.garbage().iter().map(garbage).collect(),
@@ -366,9 +351,9 @@ impl CheckpointMessage {
 }
 
 impl DatabaseMessage {
-    fn into_database(self) -> Decoded<(DatabaseId, DatabaseName)> {
+    fn into_database(self) -> Decoded<DatabaseFacts> {
         let name = DatabaseName::new(&self.name).map_err(|error| FormatError::field("name", error.to_string()))?;
-        Ok((DatabaseId::new(self.id), name))
+        Ok(DatabaseFacts { id: DatabaseId::new(self.id), name, retention: self.retention.map(Duration::from_nanos) })
     }
 }
 
@@ -381,6 +366,7 @@ impl From<&TableEntry> for TableMessage {
             columns: table.schema.columns().map(|column| ColumnMessage::from(&column)).collect(),
             files: table.files.iter().map(|file| DataFileMessage::from(file.as_ref())).collect(),
             persisted_through: table.persisted_through.get(),
+            retention: table.retention.map(nanoseconds),
         }
     }
 }
@@ -396,8 +382,14 @@ impl TableMessage {
             schema: Arc::new(TableSchema::new(columns)),
             files: Arc::new(files.collect::<Decoded<_>>()?),
             persisted_through: Sequence::new(self.persisted_through),
+            retention: self.retention.map(Duration::from_nanos),
         })
     }
+}
+
+/// 584 years at the most.
+fn nanoseconds(period: Duration) -> u64 {
+    u64::try_from(period.as_nanos()).unwrap_or(u64::MAX)
 }
 
 // Columns.
@@ -433,120 +425,6 @@ impl TryFrom<ColumnMessage> for Column {
     }
 }
 
-fn column_name(text: &str) -> Decoded<ColumnName> {
+pub(super) fn column_name(text: &str) -> Decoded<ColumnName> {
     ColumnName::new(text).map_err(|error| FormatError::field("name", error.to_string()))
-}
-
-// Files.
-
-impl From<&DataFile> for DataFileMessage {
-    fn from(file: &DataFile) -> Self {
-        Self {
-            id: file.id.get(),
-            table: file.table.get(),
-            path: file.path.clone(),
-            bytes: file.bytes,
-            data_bytes: file.data_bytes,
-            tail_crc32c: file.tail_crc32c,
-            rows: file.rows,
-            time_min: file.time.min.as_nanos(),
-            time_max: file.time.max.as_nanos(),
-            sequence_first: file.sequences.first.get(),
-            sequence_last: file.sequences.last.get(),
-            row_groups: file.row_groups.iter().map(RowGroupMessage::from).collect(),
-            columns: file.columns.iter().map(StatisticsMessage::from).collect(),
-        }
-    }
-}
-
-impl TryFrom<DataFileMessage> for DataFile {
-    type Error = FormatError;
-
-    fn try_from(message: DataFileMessage) -> Decoded<Self> {
-        let sequences =
-            SequenceRange { first: Sequence::new(message.sequence_first), last: Sequence::new(message.sequence_last) };
-        Ok(Self {
-            id: FileId::new(message.id),
-            table: TableId::new(message.table),
-            path: message.path,
-            bytes: message.bytes,
-            data_bytes: message.data_bytes,
-            tail_crc32c: message.tail_crc32c,
-            rows: message.rows,
-            time: time_range(message.time_min, message.time_max)?,
-            sequences,
-            row_groups: message.row_groups.into_iter().map(RowGroup::try_from).collect::<Decoded<_>>()?,
-            columns: message.columns.into_iter().map(ColumnStatistics::try_from).collect::<Decoded<_>>()?,
-        })
-    }
-}
-
-fn time_range(min: i64, max: i64) -> Decoded<TimeRange> {
-    if min > max {
-        return Err(FormatError::field("time_max", format!("{max} is before {min}")));
-    }
-    Ok(TimeRange::from_nanos(min, max))
-}
-
-impl From<&RowGroup> for RowGroupMessage {
-    fn from(group: &RowGroup) -> Self {
-        let (time_min, time_max) = (group.time.min.as_nanos(), group.time.max.as_nanos());
-        Self { rows: group.rows, time_min, time_max }
-    }
-}
-
-impl TryFrom<RowGroupMessage> for RowGroup {
-    type Error = FormatError;
-
-    fn try_from(message: RowGroupMessage) -> Decoded<Self> {
-        Ok(Self { rows: message.rows, time: time_range(message.time_min, message.time_max)? })
-    }
-}
-
-impl From<&ColumnStatistics> for StatisticsMessage {
-    fn from(statistics: &ColumnStatistics) -> Self {
-        let (min, max) = statistics.bounds.as_ref().map(|(min, max)| (min.into(), max.into())).unzip();
-        Self { name: statistics.name.to_string(), nulls: statistics.nulls, min, max }
-    }
-}
-
-impl TryFrom<StatisticsMessage> for ColumnStatistics {
-    type Error = FormatError;
-
-    fn try_from(message: StatisticsMessage) -> Decoded<Self> {
-        let bounds = match (message.min, message.max) {
-            (Some(min), Some(max)) => Some((min.try_into()?, max.try_into()?)),
-            (None, None) => None,
-            _ => return Err(FormatError::field("min", "there is one bound without the other")),
-        };
-        Ok(Self { name: column_name(&message.name)?, nulls: message.nulls, bounds })
-    }
-}
-
-impl From<&Scalar> for ScalarMessage {
-    fn from(scalar: &Scalar) -> Self {
-        let value = match scalar {
-            Scalar::Float(value) => ScalarValue::Float(*value),
-            Scalar::Integer(value) => ScalarValue::Integer(*value),
-            Scalar::Unsigned(value) => ScalarValue::Unsigned(*value),
-            Scalar::String(value) => ScalarValue::String(value.clone()),
-            Scalar::Boolean(value) => ScalarValue::Boolean(*value),
-        };
-        Self { value: Some(value) }
-    }
-}
-
-impl TryFrom<ScalarMessage> for Scalar {
-    type Error = FormatError;
-
-    fn try_from(message: ScalarMessage) -> Decoded<Self> {
-        match message.value {
-            Some(ScalarValue::Float(value)) => Ok(Self::Float(value)),
-            Some(ScalarValue::Integer(value)) => Ok(Self::Integer(value)),
-            Some(ScalarValue::Unsigned(value)) => Ok(Self::Unsigned(value)),
-            Some(ScalarValue::String(value)) => Ok(Self::String(value)),
-            Some(ScalarValue::Boolean(value)) => Ok(Self::Boolean(value)),
-            None => Err(FormatError::field("value", "it is of a kind that this program doesn't know")),
-        }
-    }
 }

@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -18,7 +19,8 @@ use super::change::CatalogChange;
 use super::error::ChangeError;
 use super::shared_map::SharedMap;
 use crate::model::{
-    Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, TableId, TableName, TableSchema, Timestamp,
+    Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, SequenceRange, TableId, TableName, TableSchema,
+    Timestamp,
 };
 
 /// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
@@ -49,6 +51,8 @@ pub struct DatabaseEntry {
     pub id: DatabaseId,
     /// Its name.
     pub name: DatabaseName,
+    /// How long after its time a row is seen; `None`: for ever.
+    pub retention: Option<Duration>,
     tables: SharedMap<TableName, TableId>,
 }
 
@@ -67,6 +71,8 @@ pub struct TableEntry {
     pub files: Arc<Vec<Arc<DataFile>>>,
     /// The last write that is in a file, with all before it.
     pub persisted_through: Sequence,
+    /// How long after its time a row is seen; `None`: as long as the database says.
+    pub retention: Option<Duration>,
 }
 
 /// An object that no table refers to any more.
@@ -98,6 +104,14 @@ impl fmt::Debug for TicketKey {
     }
 }
 
+/// A database without its tables.
+#[derive(Debug)]
+pub(super) struct DatabaseFacts {
+    pub(super) id: DatabaseId,
+    pub(super) name: DatabaseName,
+    pub(super) retention: Option<Duration>,
+}
+
 /// All that a checkpoint holds of a state besides its mark.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -108,7 +122,7 @@ pub(super) struct Facts {
     pub(super) next_table_id: TableId,
     pub(super) next_file_id: FileId,
     pub(super) last_persisted: Sequence,
-    pub(super) databases: Vec<(DatabaseId, DatabaseName)>,
+    pub(super) databases: Vec<DatabaseFacts>,
     pub(super) tables: Vec<TableEntry>,
     pub(super) garbage: Vec<GarbageFile>,
 }
@@ -136,8 +150,8 @@ impl CatalogState {
     pub(super) fn restore(facts: Facts, record: RecordMark) -> Result<Self, ChangeError> {
         let mut state = Self::genesis(facts.id, facts.ticket_key, record);
         state.created = facts.created;
-        for (id, name) in facts.databases {
-            state.insert_database(id, name)?;
+        for database in facts.databases {
+            state.insert_database(database)?;
         }
         for table in facts.tables {
             state.insert_table(table)?;
@@ -236,6 +250,11 @@ impl CatalogState {
         self.tables.get(self.database(database)?.tables.get(name)?)
     }
 
+    /// How long after its time a row of the table is seen; `None`: for ever.
+    pub fn retention(&self, table: &TableEntry) -> Option<Duration> {
+        table.retention.or_else(|| self.database(table.database)?.retention)
+    }
+
     /// The number that the next database must have.
     pub fn next_database_id(&self) -> DatabaseId {
         self.next_database_id
@@ -270,7 +289,16 @@ impl CatalogState {
             CatalogChange::AddColumns { table, columns } => self.add_columns(*table, columns),
             CatalogChange::DeleteDatabase { id } => self.delete_database(*id, at),
             CatalogChange::DeleteTable { id } => self.delete_table(*id, at),
+            CatalogChange::SetDatabaseRetention { id, period } => {
+                self.database_mut(*id)?.retention = *period;
+                Ok(())
+            }
+            CatalogChange::SetTableRetention { id, period } => {
+                self.table_mut(*id)?.retention = *period;
+                Ok(())
+            }
             CatalogChange::Persisted { table, files, through } => self.persisted(*table, files, *through),
+            CatalogChange::ReplaceFiles { table, removed, added } => self.replace_files(*table, removed, added, at),
             CatalogChange::ReserveFileIds { count } => self.reserve_file_ids(*count),
             CatalogChange::CollectGarbage { paths } => {
                 self.collect(paths);
@@ -282,16 +310,17 @@ impl CatalogState {
     fn create_database(&mut self, id: DatabaseId, name: &DatabaseName) -> Result<(), ChangeError> {
         expect_next("database", id.get(), self.next_database_id.get())?;
         let next = id.get().checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "database" })?;
-        self.insert_database(id, name.clone())?;
+        self.insert_database(DatabaseFacts { id, name: name.clone(), retention: None })?;
         self.next_database_id = DatabaseId::new(next);
         Ok(())
     }
 
-    fn insert_database(&mut self, id: DatabaseId, name: DatabaseName) -> Result<(), ChangeError> {
+    fn insert_database(&mut self, database: DatabaseFacts) -> Result<(), ChangeError> {
+        let DatabaseFacts { id, name, retention } = database;
         if self.databases.get(&name).is_some() || self.database_names.get(&id).is_some() {
             return Err(ChangeError::Exists);
         }
-        let entry = DatabaseEntry { id, name: name.clone(), tables: SharedMap::default() };
+        let entry = DatabaseEntry { id, name: name.clone(), retention, tables: SharedMap::default() };
         self.database_names.insert(id, name.clone());
         self.databases.insert(name, Arc::new(entry));
         Ok(())
@@ -313,6 +342,7 @@ impl CatalogState {
             schema: Arc::new(schema.clone()),
             files: Arc::default(),
             persisted_through: Sequence::ZERO,
+            retention: None,
         })?;
         self.next_table_id = TableId::new(next);
         Ok(())
@@ -356,9 +386,13 @@ impl CatalogState {
     fn delete_table(&mut self, id: TableId, at: Timestamp) -> Result<(), ChangeError> {
         let table = self.tables.remove(&id).ok_or_else(|| self.no_table(id))?;
         self.database_mut(table.database)?.tables.remove(&table.name);
-        let garbage = |file: &Arc<DataFile>| GarbageFile { path: file.path.clone(), bytes: file.bytes, deleted_at: at };
-        Arc::make_mut(&mut self.garbage).extend(table.files.iter().map(garbage));
+        self.discard(table.files.iter(), at);
         Ok(())
+    }
+
+    fn discard<'a>(&mut self, files: impl Iterator<Item = &'a Arc<DataFile>>, at: Timestamp) {
+        let garbage = |file: &Arc<DataFile>| GarbageFile { path: file.path.clone(), bytes: file.bytes, deleted_at: at };
+        Arc::make_mut(&mut self.garbage).extend(files.map(garbage));
     }
 
     fn persisted(&mut self, table: TableId, files: &[DataFile], through: Sequence) -> Result<(), ChangeError> {
@@ -368,24 +402,48 @@ impl CatalogState {
         if through <= persisted || files.iter().any(|file| file.sequences.first <= persisted) {
             return Err(ChangeError::AlreadyPersisted { table, persisted });
         }
+        let all = SequenceRange { first: Sequence::ZERO, last: through };
         for file in files {
-            let unfit = |reason| Err(ChangeError::File { file: file.id.get(), table, reason });
-            if file.table != table {
-                return unfit("it names another table");
-            }
-            if file.id >= next_file_id {
-                return unfit("its number was not reserved");
-            }
-            if file.sequences.first > file.sequences.last || file.sequences.last > through {
-                return unfit("its writes are not those that were persisted");
-            }
+            check_new_file(file, table, next_file_id, all)?;
         }
         let entry_files = Arc::make_mut(&mut entry.files);
         entry_files.extend(files.iter().cloned().map(Arc::new));
-        // The new ones are behind all others already; this orders them among themselves.
-        entry_files.sort_by_key(|file| (file.sequences.first, file.sequences.last, file.id));
+        sort_by_writes(entry_files);
         entry.persisted_through = through;
         self.last_persisted = self.last_persisted.max(through);
+        Ok(())
+    }
+
+    fn replace_files(
+        &mut self,
+        table: TableId,
+        removed: &[FileId],
+        added: &[DataFile],
+        at: Timestamp,
+    ) -> Result<(), ChangeError> {
+        let next_file_id = self.next_file_id;
+        let entry = self.table_mut(table)?;
+        let mut gone = Vec::with_capacity(removed.len());
+        for id in removed {
+            let file = entry.files.iter().find(|file| file.id == *id);
+            gone.push(file.cloned().ok_or(ChangeError::FileReplaced { file: id.get(), table })?);
+        }
+        let removed: HashSet<FileId> = removed.iter().copied().collect();
+        let writes = gone.iter().map(|file| file.sequences).reduce(SequenceRange::union);
+        let kept = || entry.files.iter().filter(|file| !removed.contains(&file.id));
+        for file in added {
+            let unfit = |reason| Err(ChangeError::File { file: file.id.get(), table, reason });
+            let Some(writes) = writes else { return unfit("it takes the place of no file") };
+            check_new_file(file, table, next_file_id, writes)?;
+            // Of two files that may hold one point, it must be certain which holds the later write.
+            if kept().any(|kept| kept.time.overlaps(&file.time) && kept.sequences.overlaps(file.sequences)) {
+                return unfit("its writes interleave with those of another file");
+            }
+        }
+        let mut files: Vec<_> = kept().cloned().chain(added.iter().cloned().map(Arc::new)).collect();
+        sort_by_writes(&mut files);
+        entry.files = Arc::new(files);
+        self.discard(gone.iter(), at);
         Ok(())
     }
 
@@ -415,6 +473,31 @@ impl CatalogState {
     fn no_table(&self, table: TableId) -> ChangeError {
         if table < self.next_table_id { ChangeError::TableDeleted { table } } else { ChangeError::NoTable { table } }
     }
+}
+
+/// Files of one persist or compaction hold the same writes, but no point in common; their numbers order them.
+fn sort_by_writes(files: &mut [Arc<DataFile>]) {
+    files.sort_by_key(|file| (file.sequences.first, file.sequences.last, file.id));
+}
+
+fn check_new_file(
+    file: &DataFile,
+    table: TableId,
+    next_file_id: FileId,
+    writes: SequenceRange,
+) -> Result<(), ChangeError> {
+    let unfit = |reason| Err(ChangeError::File { file: file.id.get(), table, reason });
+    if file.table != table {
+        return unfit("it names another table");
+    }
+    if file.id >= next_file_id {
+        return unfit("its number was not reserved");
+    }
+    let SequenceRange { first, last } = file.sequences;
+    if first > last || first < writes.first || last > writes.last {
+        return unfit("its writes are not those that it stands for");
+    }
+    Ok(())
 }
 
 fn expect_next(what: &'static str, number: u32, next: u32) -> Result<(), ChangeError> {

@@ -92,6 +92,7 @@ fn data_file(id: u64, table: u32, first: u64, last: u64) -> DataFile {
         rows: 7,
         time: TimeRange::from_nanos(-5, 5),
         sequences: SequenceRange { first: Sequence::new(first), last: Sequence::new(last) },
+        created: NOW,
         row_groups: vec![RowGroup { rows: 7, time: TimeRange::from_nanos(-5, 5) }],
         columns: vec![ColumnStatistics {
             name: ColumnName::new("usage").unwrap(),
@@ -295,6 +296,7 @@ fn file_strategy() -> impl Strategy<Value = DataFile> {
                 tail_crc32c,
                 rows,
                 time,
+                created: time.max,
                 row_groups,
                 columns,
                 sequences: SequenceRange::single(Sequence::ZERO),

@@ -52,6 +52,23 @@ pub fn catalog_sequence(path: &Path) -> Option<u64> {
     is_numbered.then(|| name.parse().ok()).flatten()
 }
 
+/// The directory of all Parquet files.
+pub fn data_files() -> Path {
+    Path::from("dbs")
+}
+
+/// The number of a Parquet file; `None` if the object is none of ours.
+pub fn data_file_id(path: &Path) -> Option<FileId> {
+    let number = path.filename()?.strip_suffix(".parquet")?;
+    let is_number = number.len() >= 10 && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| number.parse().ok().map(FileId::new)).flatten()
+}
+
+/// The directory of a database's Parquet files.
+pub fn database(id: DatabaseId, name: &DatabaseName) -> Path {
+    data_files().join(format!("{id}-{}", readable(name.as_str())))
+}
+
 /// A Parquet file, below the UTC day of its oldest row.
 pub fn data_file(
     database: DatabaseId,
@@ -62,13 +79,10 @@ pub fn data_file(
     oldest: Timestamp,
 ) -> Path {
     let day = DateTime::from_timestamp_nanos(oldest.as_nanos()).format("%Y-%m-%d");
-    Path::from_iter([
-        "dbs".to_owned(),
-        format!("{database}-{}", readable(database_name.as_str())),
-        format!("{table}-{}", readable(table_name.as_str())),
-        day.to_string(),
-        format!("{:010}.parquet", file.get()),
-    ])
+    self::database(database, database_name)
+        .join(format!("{table}-{}", readable(table_name.as_str())))
+        .join(day.to_string())
+        .join(format!("{:010}.parquet", file.get()))
 }
 
 fn numbered(sequence: u64) -> String {

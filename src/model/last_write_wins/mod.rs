@@ -4,7 +4,8 @@
 //! holds the value that was written last; a write that leaves a field out keeps the value from before.
 //! "Last" is the order of the runs, and inside one unsorted batch the order of its rows.
 //!
-//! Two entries: [`sort_run`] makes one batch sorted and unique; [`Merge`] joins runs that are.
+//! Two entries: [`sort_run`] makes one batch sorted and unique; [`Merge`] joins runs that are, and [`merge_batches`] those
+//! that are in memory.
 //! Sorted means: tags in the order of the series key, each ascending with nulls last, then time.
 //!
 //! Both avoid work per row where the series stays the same: rows are looked at as *stretches* of one
@@ -28,6 +29,8 @@ use arrow::error::ArrowError;
 pub use merge::{Merge, Step};
 pub use sort::sort_run;
 
+use super::TableSchema;
+
 /// `batch` with exactly the columns of `schema`, by name: missing ones null, others left out.
 ///
 /// # Errors
@@ -46,4 +49,29 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, A
         .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+/// Merges sorted batches, oldest first, into sorted batches of at most `batch_rows` rows with the columns of `schema`.
+///
+/// # Errors
+/// If a batch doesn't fit the schema.
+pub fn merge_batches(
+    schema: &TableSchema,
+    inputs: Vec<RecordBatch>,
+    batch_rows: usize,
+) -> Result<Vec<RecordBatch>, ArrowError> {
+    let arrow = schema.arrow();
+    let mut merge = Merge::new(schema, Arc::clone(arrow), inputs.len(), batch_rows)?;
+    let mut inputs: Vec<Option<RecordBatch>> = inputs.into_iter().map(Some).collect();
+    let mut merged = Vec::new();
+    loop {
+        match merge.step()? {
+            Step::Done => return Ok(merged),
+            Step::Ready(batch) => merged.push(batch),
+            Step::Needs(input) => match inputs[input].take() {
+                Some(batch) => merge.push(input, conform(&batch, arrow)?)?,
+                None => merge.finish(input),
+            },
+        }
+    }
 }

@@ -24,9 +24,8 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::units::Covers;
 use super::{Unit, unqualified};
-use crate::model::{ColumnKind, ColumnStatistics, FieldType, Scalar, TIME_COLUMN, TableSchema};
+use crate::model::{ColumnKind, ColumnStatistics, Covers, FieldType, Scalar, TIME_COLUMN, TableSchema};
 
 /// The filters of one scan, in the forms in which they are used.
 #[derive(Debug)]
@@ -224,6 +223,7 @@ mod tests {
     use super::*;
     use crate::model::{
         Column as TableColumn, ColumnName, DataFile, FileId, RowGroup, Sequence, SequenceRange, TableId, TimeRange,
+        Timestamp,
     };
 
     fn name(text: &str) -> ColumnName {
@@ -252,6 +252,7 @@ mod tests {
             rows: 20,
             time: TimeRange::from_nanos(0, 19),
             sequences: SequenceRange::single(Sequence::new(1)),
+            created: Timestamp::from_nanos(0),
             row_groups: vec![row_group(0, 9), row_group(10, 19)],
             columns: vec![
                 ColumnStatistics { name: name("host"), nulls: 0, bounds: Some((text("d"), text("m"))) },

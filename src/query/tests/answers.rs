@@ -186,7 +186,7 @@ async fn a_missing_file_is_damage_and_not_fewer_rows() {
     let fixture = Fixture::new().await;
     fixture.write("m,k=a v=1i 5\nm,k=b v=2i 6").await;
     fixture.persist().await;
-    let files = fixture.engine.snapshot(&nyc(), "m").unwrap().files.clone();
+    let files = Arc::clone(&fixture.engine.snapshot(&nyc(), "m").unwrap().files);
     fixture.engine.store().objects().delete(&files[0].path.as_str().into()).await.unwrap();
     let error = fixture.ask("SELECT v FROM m").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.report());
@@ -201,7 +201,7 @@ async fn a_dropped_stream_ends_its_query() {
     assert!(stream.next().await.unwrap().is_ok());
     drop(stream);
     // Nothing to look at but that the threads are free again: the next query needs them.
-    let next = tokio::time::timeout(std::time::Duration::from_secs(30), fixture.ask("SELECT 1")).await;
+    let next = tokio::time::timeout(Duration::from_secs(30), fixture.ask("SELECT 1")).await;
     assert!(next.unwrap().is_ok());
 }
 

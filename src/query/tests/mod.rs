@@ -5,10 +5,12 @@ mod bounds;
 mod model;
 mod plans;
 mod read_only;
+mod retention;
 mod schemas;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::array::{AsArray, BooleanArray, DictionaryArray};
@@ -19,6 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{Language, Parameter, PlannedQuery, Queries, Query, QuerySettings};
 use crate::clock::ManualClock;
+use crate::engine::compaction::CompactionSettings;
 use crate::engine::store::Store;
 use crate::engine::wal::MemoryDisk;
 use crate::engine::{Durability, Engine, EngineSettings};
@@ -26,6 +29,9 @@ use crate::error::Result;
 use crate::model::{
     Column, ColumnKind, ColumnName, DatabaseName, FieldType, Rows, TableName, TableRows, TableSchema, Timestamp,
 };
+
+/// The time at which all tests take place.
+const NOW: i64 = 1_700_000_000_000_000_000;
 
 /// Threads as the server makes them: the bounds of a query's text are chosen for this stack.
 static CPU: LazyLock<Runtime> = LazyLock::new(|| {
@@ -49,10 +55,13 @@ impl Fixture {
     }
 
     async fn with(settings: QuerySettings) -> Self {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1_700_000_000_000_000_000)));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(NOW)));
         let disk = Arc::new(MemoryDisk::default());
-        let engine = Engine::open(EngineSettings::default(), Store::in_memory(), disk, clock).await.unwrap();
-        engine.create_database(&nyc()).await.unwrap();
+        // Compaction happens when a test asks for it, and then of everything.
+        let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
+        let engine_settings = EngineSettings { compaction, ..EngineSettings::default() };
+        let engine = Engine::open(engine_settings, Store::in_memory(), disk, clock).await.unwrap();
+        engine.create_database(&nyc(), None).await.unwrap();
         let queries = Queries::new(Arc::clone(&engine), settings, CPU.handle().clone(), IO.handle().clone()).unwrap();
         Self { engine, queries }
     }

@@ -25,6 +25,7 @@ struct Point {
 enum Step {
     Write(Vec<Point>),
     Persist,
+    Compact,
 }
 
 type Key = (Option<String>, Option<String>, i64);
@@ -42,7 +43,11 @@ fn point() -> impl Strategy<Value = Point> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![3 => prop::collection::vec(point(), 1..12).prop_map(Step::Write), 1 => Just(Step::Persist)]
+    prop_oneof![
+        6 => prop::collection::vec(point(), 1..12).prop_map(Step::Write),
+        2 => Just(Step::Persist),
+        1 => Just(Step::Compact),
+    ]
 }
 
 fn line(point: &Point) -> String {
@@ -92,6 +97,7 @@ async fn check_step(steps: &[Step]) {
     for step in steps {
         match step {
             Step::Persist => fixture.persist().await,
+            Step::Compact => fixture.engine.compact_all().await.unwrap(),
             Step::Write(points) => {
                 fixture.write(&points.iter().map(line).collect::<Vec<_>>().join("\n")).await;
                 points.iter().for_each(|point| apply(&mut model, point));

@@ -53,6 +53,19 @@ async fn a_late_write_is_merged_with_its_own_hour_only() {
 }
 
 #[tokio::test]
+async fn compacted_history_needs_no_merge() {
+    let fixture = three_hours(&format!("cpu,host=h0 usage=7 {}\ncpu,host=h1 usage=8 {}", 1, 2 * HOUR + 1)).await;
+    let question = "SELECT host, usage, time FROM cpu ORDER BY host, time";
+    fixture.persist().await;
+    let before = fixture.answer(question).await;
+    assert!(fixture.explain("SELECT * FROM cpu").await.contains("DeduplicateExec"));
+    fixture.engine.compact_all().await.unwrap();
+    let plan = fixture.explain("SELECT * FROM cpu").await;
+    assert!(!plan.contains("DeduplicateExec") && !plan.contains("UnionExec"), "{plan}");
+    assert_eq!(fixture.answer(question).await, before);
+}
+
+#[tokio::test]
 async fn a_range_of_time_leaves_out_row_groups_and_runs() {
     let fixture = three_hours("cpu,host=h0 usage=7 1").await;
     let plan = fixture

@@ -107,7 +107,8 @@ async fn the_listing_shows_tables_then_views_by_name() {
     let names: Vec<(&str, &str, TableKind)> =
         listing.iter().map(|table| (table.schema.as_str(), table.name.as_str(), table.kind)).collect();
     assert_eq!(names[..2], [("iox", "cpu", TableKind::Table), ("iox", "mem", TableKind::Table)]);
-    assert!(names[2..].iter().all(|(schema, _, kind)| *schema == "information_schema" && *kind == TableKind::View));
+    let views = ["information_schema", "system"];
+    assert!(names[2..].iter().all(|(schema, _, kind)| views.contains(schema) && *kind == TableKind::View));
     assert!(names[2..].is_sorted() && names.len() > 4);
     for ListedTable { schema, name, columns, .. } in &listing {
         let planned = fixture.plan(&format!("SELECT * FROM {schema}.{name}")).await.unwrap();

@@ -28,7 +28,7 @@ use super::tickets::Metadata;
 use super::{sql_info, types};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::query::{CATALOG, ListedTable, Queries, TABLE_SCHEMA, TableKind};
+use crate::query::{CATALOG, ListedTable, Queries, SYSTEM_SCHEMA, TABLE_SCHEMA, TableKind};
 
 /// Where SQL describes itself.
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -89,7 +89,7 @@ fn catalogs() -> Result<RecordBatch> {
 }
 
 fn schemas(command: CommandGetDbSchemas, asked: &Metadata, queries: &Queries) -> Result<RecordBatch> {
-    let mut names = BTreeSet::from([TABLE_SCHEMA.to_owned(), INFORMATION_SCHEMA.to_owned()]);
+    let mut names = BTreeSet::from([TABLE_SCHEMA, SYSTEM_SCHEMA, INFORMATION_SCHEMA].map(str::to_owned));
     names.extend(listing(asked, queries)?.into_iter().map(|table| table.schema));
     let mut builder = GetDbSchemasBuilder::from(command);
     for name in names {

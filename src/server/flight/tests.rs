@@ -72,7 +72,7 @@ async fn service(databases: &[&str]) -> Service {
 
 async fn create(engine: &Engine, database: &DatabaseName, table: &str, columns: &[(&str, ColumnKind)]) {
     let columns = columns.iter().map(|(name, kind)| Column { name: ColumnName::new(name).unwrap(), kind: *kind });
-    engine.create_table(database, &TableName::new(table).unwrap(), TableSchema::new(columns)).await.unwrap();
+    engine.create_table(database, &TableName::new(table).unwrap(), TableSchema::new(columns), None).await.unwrap();
 }
 
 fn with_headers<T>(message: T, headers: &[(&'static str, &str)]) -> Request<T> {
@@ -334,7 +334,7 @@ async fn a_prepared_statement_says_that_it_is_a_query_and_runs_as_often_as_one_l
     assert!(parameters.fields().is_empty());
 
     // Another database appears and headers change; the handle knows better.
-    service.engine.create_database(&DatabaseName::new("boston").unwrap()).await.unwrap();
+    service.engine.create_database(&DatabaseName::new("boston").unwrap(), None).await.unwrap();
     let command = CommandPreparedStatementQuery { prepared_statement_handle: created.prepared_statement_handle };
     for _ in 0..2 {
         assert_eq!(texts(&service.rows(&command, &[]).await.unwrap(), "seven"), ["7"]);
@@ -489,7 +489,7 @@ async fn every_metadata_command_answers_with_the_columns_of_the_protocol() {
     let keys = "pk_catalog_name?,pk_db_schema_name?,pk_table_name,pk_column_name,fk_catalog_name?,fk_db_schema_name?,\
         fk_table_name,fk_column_name,key_sequence,fk_key_name?,pk_key_name?,update_rule,delete_rule";
     check(&service, &CommandGetCatalogs {}, "catalog_name", 1).await;
-    check(&service, &CommandGetDbSchemas::default(), "catalog_name?,db_schema_name", 2).await;
+    check(&service, &CommandGetDbSchemas::default(), "catalog_name?,db_schema_name", 3).await;
     let none = CommandGetDbSchemas { catalog: None, db_schema_filter_pattern: Some("zz%".to_owned()) };
     check(&service, &none, "catalog_name?,db_schema_name", 0).await;
     let none = CommandGetTables { table_types: vec!["none".to_owned()], include_schema: true, ..Default::default() };
@@ -539,7 +539,7 @@ async fn the_primary_key_of_a_table_is_its_tags_in_series_order_and_time() {
 async fn metadata_is_there_before_a_database_is_chosen() {
     let service = service(&["nyc", "boston"]).await;
     assert_eq!(service.rows(&CommandGetCatalogs {}, &[]).await.unwrap().num_rows(), 1);
-    assert_eq!(service.rows(&CommandGetDbSchemas::default(), &[]).await.unwrap().num_rows(), 2);
+    assert_eq!(service.rows(&CommandGetDbSchemas::default(), &[]).await.unwrap().num_rows(), 3);
     assert_eq!(service.rows(&CommandGetTables::default(), &[]).await.unwrap().num_rows(), 0);
     assert!(service.rows(&CommandGetTables::default(), &[("database", "nyc")]).await.unwrap().num_rows() > 2);
     let unknown = service.rows(&CommandGetTables::default(), &[("database", "paris")]).await.unwrap_err();

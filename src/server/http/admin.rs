@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::encode::{self, Format};
 use super::parameters::{Parameters, database_name};
+use super::retention::period;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableName, TableSchema};
 use crate::server::{Services, status};
@@ -20,6 +21,7 @@ use crate::server::{Services, status};
 #[derive(Deserialize)]
 struct CreateDatabase {
     db: String,
+    retention_period: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +32,7 @@ struct CreateTable {
     tags: Vec<String>,
     #[serde(default)]
     fields: Vec<CreateField>,
+    retention_period: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +57,7 @@ pub(super) async fn show_databases(
     encode::respond_with(format, &schema, &[batch])
 }
 
-/// `POST /api/v3/configure/database` with `{"db"}`.
+/// `POST /api/v3/configure/database` with `{"db","retention_period"}`.
 pub(super) async fn create_database(
     State(services): State<Arc<Services>>,
     headers: HeaderMap,
@@ -64,7 +67,8 @@ pub(super) async fn create_database(
         return Ok(refusal);
     }
     let request: CreateDatabase = json_body(&body)?;
-    services.engine.create_database(&database_name(&request.db)?).await?;
+    let period = request.retention_period.as_deref().map(period).transpose()?;
+    services.engine.create_database(&database_name(&request.db)?, period).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -78,7 +82,7 @@ pub(super) async fn delete_database(
     Ok(StatusCode::OK.into_response())
 }
 
-/// `POST /api/v3/configure/table` with `{"db","table","tags","fields":[{"name","type"}]}`.
+/// `POST /api/v3/configure/table` with `{"db","table","tags","fields":[{"name","type"}],"retention_period"}`.
 pub(super) async fn create_table(
     State(services): State<Arc<Services>>,
     headers: HeaderMap,
@@ -90,7 +94,8 @@ pub(super) async fn create_table(
     let request: CreateTable = json_body(&body)?;
     let database = database_name(&request.db)?;
     let table = table_name(&request.table)?;
-    services.engine.create_table(&database, &table, schema_of(&request)?).await?;
+    let period = request.retention_period.as_deref().map(period).transpose()?;
+    services.engine.create_table(&database, &table, schema_of(&request)?, period).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -102,11 +107,11 @@ pub(super) async fn delete_table(State(services): State<Arc<Services>>, RawQuery
     Ok(StatusCode::OK.into_response())
 }
 
-fn required<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str> {
+pub(super) fn required<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str> {
     parameters.get(name).ok_or_else(|| Error::invalid(format!("missing query parameter '{name}'")))
 }
 
-fn table_name(text: &str) -> Result<TableName> {
+pub(super) fn table_name(text: &str) -> Result<TableName> {
     TableName::new(text).map_err(|error| Error::invalid(error.to_string()))
 }
 
@@ -142,7 +147,7 @@ fn field_type(text: &str) -> Result<FieldType> {
 }
 
 /// The answer to a body that doesn't say it is JSON.
-fn refuse_other_than_json(headers: &HeaderMap) -> Option<Response> {
+pub(super) fn refuse_other_than_json(headers: &HeaderMap) -> Option<Response> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if content_type.starts_with("application/json") {
         return None;
@@ -151,6 +156,6 @@ fn refuse_other_than_json(headers: &HeaderMap) -> Option<Response> {
     Some(status::response(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error))
 }
 
-fn json_body<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+pub(super) fn json_body<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| Error::invalid(format!("serde json error: {error}")))
 }

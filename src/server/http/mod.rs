@@ -9,6 +9,7 @@ mod encode;
 mod health;
 mod parameters;
 mod query;
+mod retention;
 mod write;
 
 use std::sync::Arc;
@@ -32,9 +33,16 @@ pub(super) fn router(services: Arc<Services>) -> Router {
         .route("/api/v3/query_influxql", get(query::influxql_get).post(query::influxql_post))
         .route(
             "/api/v3/configure/database",
-            get(admin::show_databases).post(admin::create_database).delete(admin::delete_database),
+            get(admin::show_databases)
+                .post(admin::create_database)
+                .put(retention::update_database)
+                .delete(admin::delete_database),
         )
-        .route("/api/v3/configure/table", post(admin::create_table).delete(admin::delete_table))
+        .route("/api/v3/configure/database/retention_period", post(retention::set).delete(retention::clear))
+        .route(
+            "/api/v3/configure/table",
+            post(admin::create_table).put(retention::update_table).delete(admin::delete_table),
+        )
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))
         .route("/ping", any(health::ping))

@@ -1,10 +1,12 @@
 //! An engine with queries in a temporary directory, without a network: the quickest whole database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use flightline::clock::{Clock, SystemClock};
+use flightline::engine::compaction::CompactionSettings;
 use flightline::engine::store::{ConnectionSettings, StoreSettings};
 use flightline::engine::wal::RealDisk;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
@@ -61,7 +63,10 @@ impl TestDatabase {
         let settings = StoreSettings::File { root: root.join("data") };
         let store = store::open(&settings, &ConnectionSettings::default()).unwrap();
         let disk = Arc::new(take_disk(&root.join("wal")).await);
-        let engine = Engine::open(EngineSettings::default(), store, disk, clock).await.unwrap();
+        // Compaction happens when a test asks for it, and then of everything.
+        let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
+        let settings = EngineSettings { compaction, ..EngineSettings::default() };
+        let engine = Engine::open(settings, store, disk, clock).await.unwrap();
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
         let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
         self.open = Some(Open { engine, queries });
@@ -131,7 +136,7 @@ async fn take_disk(directory: &std::path::Path) -> RealDisk {
     for _ in 0..500 {
         match RealDisk::open(directory) {
             Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             opened => return opened.unwrap(),
         }

@@ -16,7 +16,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use super::*;
 use crate::engine::store::parquet::{EncodedFile, encode};
-use crate::model::{Column, ColumnKind, ColumnName, FieldType, Sequence, SequenceRange, TableId, TableSchema};
+use crate::model::{
+    Column, ColumnKind, ColumnName, FieldType, Sequence, SequenceRange, TableId, TableSchema, Timestamp,
+};
 
 /// Counts requests.
 #[derive(Debug, Default)]
@@ -100,6 +102,7 @@ fn data_file(file: &EncodedFile) -> Arc<DataFile> {
         rows: file.rows,
         time: file.time,
         sequences: SequenceRange::single(Sequence::new(1)),
+        created: Timestamp::from_nanos(0),
         row_groups: file.row_groups.clone(),
         columns: file.columns.clone(),
     })

@@ -1,0 +1,255 @@
+//! Which files of a table to rewrite next. Looks at numbers only, reads nothing.
+//!
+//! The goal is history in files of a good size that do not overlap in time: then a query needs no merge and meets few
+//! files. Files that hang together through overlaps form a component. What is looked for, in this order:
+//!
+//! 1. **tier**: many small files of one component that were written one after the other become one;
+//! 2. **split**: a small file that lies across large ones is cut at their borders, so that each part meets one of them;
+//! 3. **merge**: a component becomes files that don't overlap, or a part of it if it is too deep;
+//! 4. **join**: small files that follow each other in time become one.
+//!
+//! Tiers and joins go by size classes, each [`FILES_PER_STEP`] times the one before, so that a row is rewritten once a
+//! class. Splits and merges rewrite large files for a few late rows; they wait until nothing new has come for a while.
+//!
+//! Always true: the chosen files are neighbours. Of the files that overlap one of them in time, none holds writes
+//! between theirs, so that the order of writes survives (see [`crate::model::last_write_wins`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::layout::is_large;
+use crate::model::{Covers, DataFile, SequenceRange, TimeRange, Timestamp, components};
+
+/// How many files of one size class make one of the next.
+const FILES_PER_STEP: usize = 8;
+
+/// Files that are merged at once where they overlap: a row group of each is in memory.
+const OVERLAP_MAX: usize = 16;
+
+/// What the choice depends on besides the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// Rows of a full file.
+    pub(super) file_rows: u64,
+    /// How long nothing new may have come before a large file is rewritten for a few rows.
+    pub(super) settle: Duration,
+}
+
+impl Policy {
+    /// A file of so many rows is large enough to be left alone.
+    fn is_large(&self, rows: u64) -> bool {
+        is_large(rows, self.file_rows)
+    }
+
+    fn has_settled(&self, files: &[Candidate], now: Timestamp) -> bool {
+        let settle = i64::try_from(self.settle.as_nanos()).unwrap_or(i64::MAX);
+        let newest = files.iter().map(|file| file.created.as_nanos()).max();
+        newest.is_some_and(|newest| newest.saturating_add(settle) <= now.as_nanos())
+    }
+}
+
+/// What is looked at of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// Its place in the table's list, which is in the order of writes.
+    pub(super) place: usize,
+    pub(super) rows: u64,
+    pub(super) time: TimeRange,
+    pub(super) sequences: SequenceRange,
+    pub(super) created: Timestamp,
+}
+
+impl Candidate {
+    pub(super) fn new(place: usize, file: &DataFile) -> Self {
+        Self { place, rows: file.rows, time: file.time, sequences: file.sequences, created: file.created }
+    }
+}
+
+impl Covers for Candidate {
+    fn time(&self) -> TimeRange {
+        self.time
+    }
+}
+
+/// Files to rewrite together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Job {
+    /// Their places in the table's list, rising.
+    pub(super) places: Vec<usize>,
+    /// No new file reaches across one of these instants, which belong to the later side. Rising.
+    pub(super) cuts: Vec<Timestamp>,
+}
+
+/// What to rewrite next; `None` if the files are as they should be, or not settled.
+///
+/// Called again after each job, it comes to an end: a tier or join leaves fewer small files, a split fewer that lie across
+/// borders, a merge fewer that overlap.
+pub(super) fn choose(files: Vec<Candidate>, now: Timestamp, policy: &Policy) -> Option<Job> {
+    let components = components(files);
+    let overlapping = || components.iter().filter(|component| component.len() > 1);
+    let settled = || overlapping().filter(|component| policy.has_settled(component, now));
+    let tier = || overlapping().find_map(|component| tier(component, policy));
+    let split = || settled().find_map(|component| split(component, policy));
+    let merge = || settled().find_map(|component| merge(component));
+    tier().or_else(split).or_else(merge).or_else(|| join(&components, policy))
+}
+
+/// Small files of one component that were written one after the other and meet the same large files.
+fn tier(component: &[Candidate], policy: &Policy) -> Option<Job> {
+    let (large, small): (Vec<Candidate>, Vec<Candidate>) =
+        component.iter().partition(|file| policy.is_large(file.rows));
+    let borders = borders(&large);
+    let slot = |time: Timestamp| borders.partition_point(|border| *border <= time);
+    // Those that lie between the same two borders, and those that lie across one.
+    let mut groups: BTreeMap<Option<usize>, Vec<Candidate>> = BTreeMap::new();
+    for file in small {
+        let (first, last) = (slot(file.time.min), slot(file.time.max));
+        groups.entry((first == last).then_some(first)).or_default().push(file);
+    }
+    groups.values().find_map(|group| {
+        let chosen = step(group, policy)?;
+        let chosen =
+            (2..=chosen.len()).rev().map(|count| &chosen[..count]).find(|chosen| are_neighbours(chosen, component))?;
+        Some(Job { places: places(chosen), cuts: within(chosen, &borders) })
+    })
+}
+
+/// Whether no other file that overlaps the chosen ones in time holds writes between theirs.
+fn are_neighbours(chosen: &[Candidate], component: &[Candidate]) -> bool {
+    let time = chosen.iter().map(|file| file.time).reduce(|a, b| a.union(&b));
+    let sequences = chosen.iter().map(|file| file.sequences).reduce(SequenceRange::union);
+    let Some((time, sequences)) = time.zip(sequences) else { return false };
+    component.iter().all(|file| {
+        let is_chosen = chosen.iter().any(|chosen| chosen.place == file.place);
+        is_chosen || !file.time.overlaps(&time) || !file.sequences.overlaps(sequences)
+    })
+}
+
+/// A small file that lies across the border of a large one.
+fn split(component: &[Candidate], policy: &Policy) -> Option<Job> {
+    let large: Vec<Candidate> = component.iter().filter(|file| policy.is_large(file.rows)).copied().collect();
+    let borders = borders(&large);
+    component.iter().filter(|file| !policy.is_large(file.rows)).find_map(|file| {
+        let cuts = within(std::slice::from_ref(file), &borders);
+        (!cuts.is_empty()).then(|| Job { places: vec![file.place], cuts })
+    })
+}
+
+/// Files of a component that can be merged at once: usually all. Of a component that is too deep the part where the fewest
+/// rows are moved for each merge of two, so that small parts grow before large ones are moved again.
+fn merge(component: &[Candidate]) -> Option<Job> {
+    let groups = by_writes(component);
+    let windows = (0..groups.len()).filter_map(|first| {
+        let mut files: Vec<Candidate> = groups[first].to_vec();
+        let mut merges = 0;
+        for group in &groups[first + 1..] {
+            let more: Vec<Candidate> = files.iter().chain(group.iter()).copied().collect();
+            if depth(&more) > OVERLAP_MAX && depth(&files) > 1 {
+                break;
+            }
+            files = more;
+            merges += 1;
+        }
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        (depth(&files) > 1).then_some((rows / merges.max(1), files))
+    });
+    let (_, fewest) = windows.min_by_key(|(cost, _)| *cost)?;
+    Some(Job { places: places(&fewest), cuts: Vec::new() })
+}
+
+/// The files in the order of writes, those together whose writes interleave: only whole groups are neighbours.
+fn by_writes(component: &[Candidate]) -> Vec<&[Candidate]> {
+    let mut last = None;
+    let mut starts = Vec::new();
+    for (place, file) in component.iter().enumerate() {
+        if last.is_none_or(|last| file.sequences.first > last) {
+            starts.push(place);
+        }
+        last = last.max(Some(file.sequences.last));
+    }
+    let ends = starts.iter().skip(1).copied().chain([component.len()]);
+    starts.iter().zip(ends).map(|(start, end)| &component[*start..end]).collect()
+}
+
+/// How many of the files there are at the instant that most of them share.
+fn depth(files: &[Candidate]) -> usize {
+    let mut borders: Vec<(Timestamp, bool)> =
+        files.iter().flat_map(|file| [(file.time.min, false), (file.time.max, true)]).collect();
+    borders.sort_unstable(); // where one ends in the instant in which another begins, both are there
+    let (mut open, mut most) = (0_usize, 0);
+    for (_, is_end) in borders {
+        if is_end {
+            open -= 1;
+        } else {
+            open += 1;
+            most = most.max(open);
+        }
+    }
+    most
+}
+
+/// Small files that follow each other in time.
+fn join(components: &[Vec<Candidate>], policy: &Policy) -> Option<Job> {
+    let is_small = |component: &Vec<Candidate>| component.len() == 1 && !policy.is_large(component[0].rows);
+    components.chunk_by(|a, b| is_small(a) && is_small(b)).find_map(|stretch| {
+        let files: Vec<Candidate> = stretch.iter().filter(|component| is_small(component)).flatten().copied().collect();
+        Some(Job { places: places(step(&files, policy)?), cuts: Vec::new() })
+    })
+}
+
+/// Neighbours in `files` of which enough are of one size class and none is larger, smallest class first.
+fn step<'a>(files: &'a [Candidate], policy: &Policy) -> Option<&'a [Candidate]> {
+    let largest = (policy.file_rows / FILES_PER_STEP as u64).max(1);
+    let mut class_max = FILES_PER_STEP as u64;
+    loop {
+        let limit = class_max.min(largest);
+        let is_below = |file: &Candidate| file.rows < limit;
+        let chosen = files.chunk_by(|a, b| is_below(a) && is_below(b)).find(|stretch| {
+            let of_class = |file: &&Candidate| is_below(file) && file.rows >= class_max / FILES_PER_STEP as u64;
+            stretch.iter().filter(of_class).count() >= FILES_PER_STEP
+        });
+        if let Some(stretch) = chosen {
+            return Some(fitting(stretch, policy));
+        }
+        if class_max >= largest {
+            return None;
+        }
+        class_max *= FILES_PER_STEP as u64;
+    }
+}
+
+/// As many as make one full file, and at least a step.
+fn fitting<'a>(stretch: &'a [Candidate], policy: &Policy) -> &'a [Candidate] {
+    let mut rows = 0;
+    let count = stretch.iter().take_while(|file| {
+        rows += file.rows;
+        rows <= policy.file_rows
+    });
+    &stretch[..count.count().max(FILES_PER_STEP).min(stretch.len())]
+}
+
+fn places(files: &[Candidate]) -> Vec<usize> {
+    let mut places: Vec<usize> = files.iter().map(|file| file.place).collect();
+    places.sort_unstable();
+    places
+}
+
+/// Where these files begin, and the instants after their ends. Rising.
+fn borders(files: &[Candidate]) -> Vec<Timestamp> {
+    let borders = files.iter().flat_map(|file| [Some(file.time.min), after(file.time.max)]).flatten();
+    let mut borders: Vec<Timestamp> = borders.collect();
+    borders.sort_unstable();
+    borders.dedup();
+    borders
+}
+
+/// The borders that lie inside one of these files.
+fn within(files: &[Candidate], borders: &[Timestamp]) -> Vec<Timestamp> {
+    let is_inside = |border: &Timestamp| files.iter().any(|file| file.time.min < *border && *border <= file.time.max);
+    borders.iter().copied().filter(is_inside).collect()
+}
+
+/// The next instant; `None` at the end of time.
+fn after(time: Timestamp) -> Option<Timestamp> {
+    time.as_nanos().checked_add(1).map(Timestamp::from_nanos)
+}

@@ -1,0 +1,163 @@
+//! Reads files row group by row group, merges them block by block, and hands out new files as they fill.
+//!
+//! A sweep over time: row groups are read in the order in which they begin, cut into blocks, and a block is merged as soon
+//! as no later row group can reach it. So memory holds the row groups that overlap the sweep and one new file, however
+//! large the files are.
+//!
+//! Always true: the new files together hold each point of the old ones once, with the values of its last writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use futures::TryStreamExt;
+use parquet::arrow::ParquetRecordBatchStreamBuilder;
+use parquet::errors::ParquetError;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks};
+use crate::engine::store::Store;
+use crate::engine::store::checked::{CheckedReader, MetadataCache};
+use crate::engine::store::parquet::EncodedFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::last_write_wins::conform;
+use crate::model::{DataFile, TableSchema, TimeRange, Timestamp};
+
+/// What to rewrite.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The table's columns, at least all that the files have.
+    pub(super) schema: Arc<TableSchema>,
+    /// The files, oldest writes first.
+    pub(super) files: Vec<Arc<DataFile>>,
+    /// No new file reaches across one of these instants, which belong to the later side. Rising.
+    pub(super) cuts: Vec<Timestamp>,
+}
+
+/// How files are read, and how much of a processor may be used.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    pub(super) store: Store,
+    pub(super) metadata: MetadataCache,
+    pub(super) io: Handle,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Share of one processor, in percent.
+    pub(super) cpu_percent: u32,
+}
+
+/// Rewrites, calling `emit` with each new file. Blocks the thread; `stop` ends it between two row groups with false.
+///
+/// # Errors
+/// `Corrupt` if a file is damaged, `Unavailable` if the store doesn't answer, and the errors of `emit`.
+pub(super) fn rewrite(
+    plan: &Plan,
+    reading: &Reading,
+    stop: &CancellationToken,
+    mut emit: impl FnMut(EncodedFile) -> Result<()>,
+) -> Result<bool> {
+    let row_groups = in_order_of_time(&plan.files);
+    let rows = row_groups.iter().map(|group| group.rows).sum();
+    let block = block_duration(&plan.schema, rows, usual_times(&row_groups));
+    let mut cutter = FileCutter::new(&plan.schema);
+    let mut pending = Pending::new();
+    for group in &row_groups {
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
+        let started = reading.clock.elapsed();
+        // What lies before this row group lies before all that follow.
+        let later = pending.split_off(&BlockPlace::of(group.time.min, &plan.cuts, block));
+        flush(std::mem::replace(&mut pending, later), &mut cutter, &mut emit)?;
+
+        let batch = reading.io.block_on(read(reading, &plan.files[group.place], group.number))?;
+        let failed = |error| Error::with_source(ErrorKind::Internal, "rows of a file don't fit their table", error);
+        let batch = conform(&batch, plan.schema.arrow()).map_err(failed)?;
+        for (place, piece) in cut_into_blocks(&batch, &plan.cuts, block).map_err(failed)? {
+            pending.entry(place).or_default().push((group.place, piece));
+        }
+        pause(reading, started);
+    }
+    flush(pending, &mut cutter, &mut emit)?;
+    cutter.finish()?.into_iter().try_for_each(emit)?;
+    Ok(true)
+}
+
+/// The rows of blocks that are not complete, each with the place of its file.
+type Pending = BTreeMap<BlockPlace, Vec<(usize, RecordBatch)>>;
+
+/// Merges complete blocks, which rise in time.
+fn flush(blocks: Pending, cutter: &mut FileCutter<'_>, emit: &mut impl FnMut(EncodedFile) -> Result<()>) -> Result<()> {
+    for (place, mut pieces) in blocks {
+        // Pieces of one file come from row groups that have no time in common, so their order does not matter.
+        pieces.sort_by_key(|(file, _)| *file);
+        let pieces = pieces.into_iter().map(|(_, piece)| piece).collect();
+        cutter.push(place.slot, pieces)?.into_iter().try_for_each(&mut *emit)?;
+    }
+    Ok(())
+}
+
+/// A row group of one of the files.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    place: usize,
+    number: usize,
+    rows: u64,
+    time: TimeRange,
+}
+
+fn in_order_of_time(files: &[Arc<DataFile>]) -> Vec<Group> {
+    let groups = files.iter().enumerate().flat_map(|(place, file)| {
+        let numbered = file.row_groups.iter().enumerate();
+        numbered.map(move |(number, group)| Group { place, number, rows: group.rows, time: group.time })
+    });
+    let mut groups: Vec<Group> = groups.collect();
+    groups.sort_by_key(|group| (group.time.min, group.place));
+    groups
+}
+
+/// The times between which all but about the first and the last hundredth of the rows lie.
+fn usual_times(groups: &[Group]) -> TimeRange {
+    let rows: u64 = groups.iter().map(|group| group.rows).sum();
+    let odd = rows / 100;
+    let mut before = 0;
+    let usual = groups.iter().filter(|group| {
+        let middle = before + group.rows / 2;
+        before += group.rows;
+        middle >= odd && middle <= rows - odd
+    });
+    usual.map(|group| group.time).reduce(|a, b| a.union(&b)).unwrap_or(TimeRange::ALL)
+}
+
+async fn read(reading: &Reading, file: &Arc<DataFile>, number: usize) -> Result<RecordBatch> {
+    let Reading { store, metadata, io, .. } = reading;
+    let reader = CheckedReader::new(store.clone(), Arc::clone(file), metadata.clone(), io.clone());
+    let rows = usize::try_from(file.row_groups[number].rows).unwrap_or(usize::MAX);
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| failed(file, error))?;
+    let schema = Arc::clone(builder.schema());
+    let stream = builder.with_row_groups(vec![number]).with_batch_size(rows).build();
+    let batches: Vec<RecordBatch> =
+        stream.map_err(|error| failed(file, error))?.try_collect().await.map_err(|error| failed(file, error))?;
+    concat_batches(&schema, &batches).map_err(|error| failed(file, error.into()))
+}
+
+/// The reader's own errors come through the decoder as they are.
+fn failed(file: &DataFile, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(error) => match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(error) => Error::internal(format!("could not decode \"{}\": {error}", file.path)),
+        },
+        error => Error::with_source(ErrorKind::Internal, format!("could not decode \"{}\"", file.path), error),
+    }
+}
+
+/// Leaves the processor to others for its share of the time since `started`.
+fn pause(reading: &Reading, started: Duration) {
+    let percent = reading.cpu_percent.clamp(1, 100);
+    let worked = reading.clock.elapsed().saturating_sub(started);
+    std::thread::sleep(worked * (100 - percent) / percent);
+}

@@ -1,0 +1,85 @@
+//! Encoded rows become objects that the catalog may name. Persist and compaction alike.
+//!
+//! Always true:
+//! - a number is given to one file only, on any node, so that a path that exists already holds our own bytes;
+//! - an object is durable before the catalog hears of it.
+//!
+//! Not here: the commit, and objects that no catalog names any more (`garbage`).
+
+use std::sync::Arc;
+
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::catalog::Catalog;
+use super::store::parquet::EncodedFile;
+use super::store::{Store, paths};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{DataFile, SequenceRange, TableId};
+
+/// Stores data files.
+#[derive(Debug, Clone)]
+pub struct DataFiles {
+    store: Store,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+}
+
+impl DataFiles {
+    /// Files in `store`, numbered by `catalog`.
+    pub fn new(store: Store, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, catalog, clock }
+    }
+
+    /// Stores files of one table, each with the writes that its rows come from; `None` if the table is gone.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store or the catalog doesn't answer. What was stored by then is refered to by nothing.
+    pub async fn put(
+        &self,
+        table: TableId,
+        encoded: Vec<(SequenceRange, EncodedFile)>,
+    ) -> Result<Option<Vec<DataFile>>> {
+        let mut files = Vec::with_capacity(encoded.len());
+        for (sequences, file) in encoded {
+            let state = self.catalog.state();
+            let Some(entry) = state.table(table) else { return Ok(None) };
+            let Some(database) = state.database(entry.database) else { return Ok(None) };
+            let id = self.catalog.next_file_id().await?;
+            let path = paths::data_file(database.id, &database.name, table, &entry.name, id, file.time.min);
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match self.store.objects().put_opts(&path, PutPayload::from_bytes(file.bytes.clone()), options).await {
+                // Exists already: numbers are never given out twice, so this is our own put, whose answer was lost.
+                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => {
+                    let message = format!("could not store \"{path}\"");
+                    return Err(Error::with_source(ErrorKind::Unavailable, message, error));
+                }
+            }
+            files.push(DataFile {
+                id,
+                table,
+                path: path.to_string(),
+                bytes: file.bytes.len() as u64,
+                data_bytes: file.data_bytes,
+                tail_crc32c: file.tail_crc32c,
+                rows: file.rows,
+                time: file.time,
+                sequences,
+                created: self.clock.now(),
+                row_groups: file.row_groups,
+                columns: file.columns,
+            });
+        }
+        Ok(Some(files))
+    }
+
+    /// Removes files that the catalog did not take. What can't be removed now is found as an orphan later.
+    pub async fn drop_unused(&self, files: &[DataFile]) {
+        for file in files {
+            if let Err(error) = self.store.objects().delete(&file.path.as_str().into()).await {
+                tracing::warn!(path = file.path, %error, "could not remove a file that nothing refers to");
+            }
+        }
+    }
+}

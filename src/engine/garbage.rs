@@ -1,0 +1,172 @@
+//! Objects that no table refers to any more are removed, after a while.
+//!
+//! Files whose rows have all expired are dropped from their tables here, too.
+//!
+//! Two kinds. *Garbage* is in the catalog's list: files of deleted tables, and files that compaction replaced. *Orphans* are in no
+//! list: what a crash left between the store and the catalog.
+//!
+//! Always true:
+//! - nothing that the catalog names is removed; it is asked after the store was listed, so that a file that was
+//!   committed meanwhile counts;
+//! - garbage stays for the grace period, so that a query that began before can end, on this node or another, and a
+//!   deletion can be mended by hand;
+//! - an orphan is older than [`ORPHAN_AGE_MIN`] by the store's own clock, so that a file that is on its way into the catalog stays.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
+use parking_lot::Mutex;
+
+use super::catalog::{Catalog, CatalogChange, CatalogState};
+use super::store::{Store, paths};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::DataFile;
+
+/// Far longer than it takes to store a file and name it in the catalog.
+const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
+
+/// Objects that are removed at one time.
+const REMOVALS_AT_ONCE: usize = 16;
+
+/// Objects whose removal is one record of the catalog.
+const PATHS_PER_RECORD: usize = 1000;
+
+/// Removes what nothing refers to.
+#[derive(Debug)]
+pub(super) struct GarbageCollector {
+    store: Store,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    grace: Duration,
+    removed: AtomicU64,
+    /// Files that queries of this process may still read, by path.
+    watched: Mutex<HashMap<String, Weak<DataFile>>>,
+}
+
+impl GarbageCollector {
+    pub(super) fn new(store: Store, catalog: Arc<Catalog>, clock: Arc<dyn Clock>, grace: Duration) -> Self {
+        Self { store, catalog, clock, grace, removed: AtomicU64::new(0), watched: Mutex::default() }
+    }
+
+    /// Objects that were removed since the start.
+    pub(super) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// How long garbage is kept at least.
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// Keeps files that are about to become garbage until nobody in this process reads them, however long that takes.
+    pub(super) fn watch(&self, files: &[Arc<DataFile>]) {
+        let files = files.iter().map(|file| (file.path.clone(), Arc::downgrade(file)));
+        self.watched.lock().extend(files);
+    }
+
+    fn is_read(&self, path: &str) -> bool {
+        self.watched.lock().get(path).is_some_and(|file| file.strong_count() > 0)
+    }
+
+    /// Removes garbage whose grace period is over. Returns how many objects went.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store or the catalog doesn't answer; what is left is tried again.
+    pub(super) async fn collect(&self) -> Result<usize> {
+        let before = self.clock.now().before(self.grace);
+        let state = self.catalog.state();
+        let due = state.garbage().iter().filter(|file| file.deleted_at <= before && !self.is_read(&file.path));
+        let due: Vec<String> = due.map(|file| file.path.clone()).collect();
+        for paths in due.chunks(PATHS_PER_RECORD) {
+            let objects: Vec<Path> = paths.iter().map(|path| path.as_str().into()).collect();
+            self.remove(objects).await?;
+            let collected = CatalogChange::CollectGarbage { paths: paths.to_vec() };
+            self.catalog.commit(|_| Ok(vec![collected.clone()])).await?;
+        }
+        self.watched.lock().retain(|_, file| file.strong_count() > 0);
+        Ok(due.len())
+    }
+
+    /// Finds and removes data files that the catalog does not know. Lists all of them. Returns how many went.
+    ///
+    /// # Errors
+    /// As `collect`.
+    pub(super) async fn collect_orphans(&self) -> Result<usize> {
+        let before = self.clock.now().before(self.grace.max(ORPHAN_AGE_MIN));
+        let is_old =
+            |object: &ObjectMeta| object.last_modified.timestamp_nanos_opt().is_some_and(|at| at <= before.as_nanos());
+        let listed = self.store.objects().list(Some(&paths::data_files()));
+        let old = listed.try_filter(|object| std::future::ready(is_old(object))).map_ok(|object| object.location);
+        let old: Vec<Path> =
+            old.try_collect().await.map_err(|error| unavailable("could not list data files", error))?;
+        let state = self.catalog.refresh().await?;
+        let orphans = orphans(&state, old);
+        let count = orphans.len();
+        for path in &orphans {
+            tracing::info!(%path, "removing a data file that the catalog doesn't know");
+        }
+        self.remove(orphans).await?;
+        Ok(count)
+    }
+
+    /// Drops files of which every row has expired; they become garbage. Returns how many.
+    ///
+    /// # Errors
+    /// `Unavailable` if the catalog can't be written; it is tried again.
+    pub(super) async fn expire(&self) -> Result<usize> {
+        let dropped = AtomicUsize::new(0);
+        let now = self.clock.now();
+        let expire = |state: &CatalogState| {
+            let mut changes = Vec::new();
+            let mut count = 0;
+            for table in state.tables() {
+                let Some(from) = state.retention(table).map(|period| now.before(period)) else { continue };
+                let expired: Vec<Arc<DataFile>> =
+                    table.files.iter().filter(|file| file.time.max < from).cloned().collect();
+                if expired.is_empty() {
+                    continue;
+                }
+                self.watch(&expired);
+                count += expired.len();
+                let removed = expired.iter().map(|file| file.id).collect();
+                changes.push(CatalogChange::ReplaceFiles { table: table.id, removed, added: Vec::new() });
+            }
+            dropped.store(count, Ordering::Relaxed);
+            Ok(changes)
+        };
+        self.catalog.commit(expire).await?;
+        Ok(dropped.into_inner())
+    }
+
+    async fn remove(&self, paths: Vec<Path>) -> Result<()> {
+        let removals = paths.into_iter().map(|path| async move {
+            match self.store.objects().delete(&path).await {
+                // Gone already: another node, or an earlier try.
+                Ok(()) | Err(StoreError::NotFound { .. }) => {
+                    self.removed.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+                Err(error) => Err(unavailable("could not remove a data file", error)),
+            }
+        });
+        stream::iter(removals).buffer_unordered(REMOVALS_AT_ONCE).try_collect().await
+    }
+}
+
+/// Those of the paths that are data files of this catalog's making and that it does not name.
+fn orphans(state: &CatalogState, paths: Vec<Path>) -> Vec<Path> {
+    let files = state.tables().flat_map(|table| table.files.iter()).map(|file| file.path.as_str());
+    let known: HashSet<&str> = files.chain(state.garbage().iter().map(|file| file.path.as_str())).collect();
+    let is_ours = |path: &Path| paths::data_file_id(path).is_some_and(|id| id < state.next_file_id());
+    paths.into_iter().filter(|path| is_ours(path) && !known.contains(path.as_ref())).collect()
+}
+
+fn unavailable(what: &'static str, error: StoreError) -> Error {
+    Error::with_source(ErrorKind::Unavailable, what, error)
+}
