@@ -7,6 +7,7 @@
 
 mod admin;
 mod client;
+mod debug;
 mod demo;
 mod input;
 mod query;
@@ -30,7 +31,7 @@ use self::query::Query;
 use self::write::Write;
 use crate::clock::{Clock, SystemClock};
 use crate::config::client::{ClientSettings, HostKind};
-use crate::config::{Config, Environment, Machine, process_environment, settings, with_settings};
+use crate::config::{Config, Environment, Machine, StoreConfig, process_environment, settings, with_settings};
 use crate::error::Error;
 
 /// Wider lines are hard to read, however wide the terminal.
@@ -60,6 +61,8 @@ pub enum Invocation {
     Serve(Config),
     /// Do something with a server that runs.
     Client(ClientCommand),
+    /// Try out an object store.
+    CheckStore(StoreConfig),
 }
 
 /// A command for a server that runs; see [`run_client`].
@@ -111,6 +114,7 @@ pub fn command() -> Command {
         .subcommand(admin::update_command())
         .subcommand(admin::delete_command())
         .subcommand(admin::show_command())
+        .subcommand(debug::command())
 }
 
 /// The program: arguments (its name first) to the exit code of the process.
@@ -122,18 +126,32 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed("Serve", &error),
         },
-        // One thread is enough to keep many requests under way; compression has threads of its own.
-        Ok(Invocation::Client(command)) => match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run_client(&command, &SystemClock::new())),
-            Err(error) => {
-                let message = "could not set up the network";
-                failed("Client", &Error::with_source(crate::error::ErrorKind::Internal, message, error))
-            }
-        },
+        Ok(Invocation::Client(command)) => on_one_thread("Client", run_client(&command, &SystemClock::new())),
+        Ok(Invocation::CheckStore(config)) => {
+            let clock = SystemClock::new();
+            let check = debug::check_store(&config, &clock);
+            on_one_thread("Check", async {
+                match check.await {
+                    Ok(exit) => ExitCode::from(exit as u8),
+                    Err(error) => failed("Check", &error),
+                }
+            })
+        }
         Err(error) => {
             // Where even this cannot be printed, the exit code still tells.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+        }
+    }
+}
+
+/// One thread is enough to keep many requests under way; compression has threads of its own.
+fn on_one_thread(command: &str, work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            let message = "could not set up the network";
+            failed(command, &Error::with_source(crate::error::ErrorKind::Internal, message, error))
         }
     }
 }
@@ -156,6 +174,7 @@ fn parse_with<T: Into<OsString> + Clone>(
     match root.subcommand() {
         None => serve(&mut command, &[&root], environment, machine),
         Some(("serve", flags)) => serve(&mut command, &[flags, &root], environment, machine),
+        Some(("debug", flags)) => check_store(&mut command, flags, environment, machine),
         Some((verb, flags)) => client(&mut command, verb, flags, environment).map(Invocation::Client),
     }
 }
@@ -169,6 +188,19 @@ fn serve(
     match Config::from_flags(flags, environment, machine) {
         Ok(config) => Ok(Invocation::Serve(config)),
         Err(error) => Err(subcommand(command, &["serve"]).error(ErrorKind::ValueValidation, error)),
+    }
+}
+
+fn check_store(
+    command: &mut Command,
+    flags: &ArgMatches,
+    environment: Environment<'_>,
+    machine: &Machine,
+) -> Result<Invocation, clap::Error> {
+    let (noun, flags) = flags.subcommand().unwrap_or(("", flags));
+    match StoreConfig::from_flags(&[flags], environment, machine) {
+        Ok(config) => Ok(Invocation::CheckStore(config)),
+        Err(error) => Err(subcommand(command, &["debug", noun]).error(ErrorKind::ValueValidation, error)),
     }
 }
 

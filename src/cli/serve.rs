@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::demo;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, StoreConfig};
 use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
+use crate::engine::store::Writers;
 use crate::engine::wal::WalSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QuerySettings;
@@ -58,11 +59,14 @@ async fn serve_until_told(config: &Config) -> Result<()> {
 
 /// The settings of each part from the settings of the whole.
 fn server_settings(config: &Config) -> ServerSettings {
+    let StoreConfig { store, connections, single_writer } = config.store.clone();
     ServerSettings {
+        node_id: config.node_id.clone(),
         bind: config.http_bind,
         data_directory: config.data_dir.clone(),
-        store: config.store.clone(),
-        connection: config.connections.clone(),
+        store,
+        connection: connections,
+        writers: if single_writer { Writers::Single } else { Writers::Several },
         engine: EngineSettings {
             buffer: BufferSettings {
                 bytes_max: config.buffer_bytes,

@@ -17,7 +17,7 @@ fn parsed(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, 
 fn client_command(arguments: &[&str], variables: &[(&str, &str)]) -> ClientCommand {
     match parsed(arguments, variables).unwrap() {
         Invocation::Client(command) => command,
-        Invocation::Serve(_) => panic!("{arguments:?} is a client command"),
+        other => panic!("{arguments:?} is a client command, not {other:?}"),
     }
 }
 
@@ -49,6 +49,20 @@ fn without_a_command_a_server_is_started() {
     let arguments = ["--num-io-threads", "5", "serve", "--num-io-threads", "7"];
     let Invocation::Serve(config) = parsed(&arguments, &[]).unwrap() else { panic!() };
     assert_eq!(config.num_io_threads, 7);
+}
+
+#[test]
+fn a_store_is_checked_with_the_settings_of_the_server() {
+    let flags = ["debug", "object-store-check", "--object-store", "s3", "--object-store-single-writer"];
+    let Invocation::CheckStore(config) =
+        parsed(&flags, &[("AWS_ACCESS_KEY_ID", "k"), ("FLIGHTLINE_BUCKET", "b")]).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(format!("{:?}", config.store), "s3://b");
+    assert!(config.single_writer);
+    let error = parsed(&flags, &[]).unwrap_err();
+    assert!(error.exit_code() == 2 && error.to_string().contains("--bucket is not set"), "{error}");
 }
 
 #[test]

@@ -22,6 +22,11 @@ pub fn with_settings(command: Command) -> Command {
     )
 }
 
+/// Adds the settings that are about the object store, as `serve` has them, to a command that needs no others.
+pub fn with_store_settings(command: Command) -> Command {
+    command.args(SETTINGS.iter().filter(|setting| setting.is_of_store()).map(argument))
+}
+
 /// The flag of one setting.
 pub fn argument(setting: &Setting) -> Arg {
     let argument = Arg::new(setting.name)

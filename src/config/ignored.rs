@@ -105,11 +105,6 @@ pub(crate) static REFUSED: &[Foreign] = &[
     value("tls-minimum-version", &["INFLUXDB3_TLS_MINIMUM_VERSION"], TLS),
     value("admin-token-file", &["INFLUXDB3_ADMIN_TOKEN_FILE"], "authentication does not exist yet"),
     value(
-        "aws-credentials-file",
-        &["AWS_CREDENTIALS_FILE"],
-        "give --aws-access-key-id and --aws-secret-access-key, or leave both to the instance's credentials",
-    ),
-    value(
         "object-store-tls-ca",
         &["INFLUXDB3_OBJECT_STORE_TLS_CA"],
         "the certificates that the system trusts are used: add the store's authority there",

@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub use self::command::{argument, settings_table, with_settings};
+pub use self::command::{argument, settings_table, with_settings, with_store_settings};
 pub use self::machine::Machine;
 pub use self::sources::{ConfigError, Environment, Origin, process_environment};
+pub use self::store::StoreConfig;
 
 use self::ignored::{IGNORED, REFUSED};
 use self::sources::Sources;
-use crate::engine::store::{ConnectionSettings, StoreSettings};
 
 const PERSIST_BYTES_MAX: usize = 256 << 20;
 
@@ -49,8 +49,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     pub without_auth: bool,
     pub demo: bool,
-    pub store: StoreSettings,
-    pub connections: ConnectionSettings,
+    pub store: StoreConfig,
     pub data_dir: PathBuf,
     pub buffer_bytes: usize,
     pub exec_mem_pool_bytes: usize,
@@ -106,8 +105,7 @@ impl Config {
             shutdown_timeout: sources.duration("shutdown-timeout")?,
             without_auth: sources.switch("without-auth")?,
             demo: sources.switch("demo")?,
-            store: store::store(&sources, &data_dir)?,
-            connections: store::connections(&sources)?,
+            store: StoreConfig::from_sources(&sources)?,
             data_dir,
             buffer_bytes,
             exec_mem_pool_bytes: sources.number("exec-mem-pool-bytes")?,

@@ -35,6 +35,13 @@ pub enum Preset {
     Computed(&'static str),
 }
 
+impl Setting {
+    /// Whether it says which object store there is or how it is spoken to.
+    pub(crate) fn is_of_store(&self) -> bool {
+        [STORAGE, AWS, CLOUD].contains(&self.section)
+    }
+}
+
 impl Preset {
     /// For help texts; empty if there is nothing to show.
     pub fn text(self) -> &'static str {
@@ -201,6 +208,15 @@ pub static SETTINGS: &[Setting] = &[
         sentence: "After how long a failed request to the object store is not tried again.",
     },
     Setting {
+        section: STORAGE,
+        name: "object-store-single-writer",
+        kind: Kind::Switch,
+        preset: Preset::Text("false"),
+        env: &["FLIGHTLINE_OBJECT_STORE_SINGLE_WRITER"],
+        aliases: &[],
+        sentence: "For a store that cannot put \"only if new\": one server, which holds a lock in the store.",
+    },
+    Setting {
         section: AWS,
         name: "aws-access-key-id",
         kind: Kind::Text,
@@ -229,6 +245,15 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: AWS,
+        name: "aws-credentials-file",
+        kind: Kind::Path,
+        preset: Preset::Nothing,
+        env: &["FLIGHTLINE_AWS_CREDENTIALS_FILE", "AWS_CREDENTIALS_FILE"],
+        aliases: &[],
+        sentence: "JSON file with aws_access_key_id, aws_secret_access_key and perhaps aws_session_token; goes before the flags above and is read again when it changes.",
+    },
+    Setting {
+        section: AWS,
         name: "aws-default-region",
         kind: Kind::Text,
         preset: Preset::Text("us-east-1"),
@@ -241,7 +266,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "aws-endpoint",
         kind: Kind::Text,
         preset: Preset::Nothing,
-        env: &["FLIGHTLINE_AWS_ENDPOINT", "AWS_ENDPOINT"],
+        env: &["FLIGHTLINE_AWS_ENDPOINT", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
         aliases: &[],
         sentence: "URL of an S3-compatible store that is not Amazon's.",
     },
@@ -270,14 +295,41 @@ pub static SETTINGS: &[Setting] = &[
         preset: Preset::Nothing,
         env: &["FLIGHTLINE_GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT"],
         aliases: &[],
-        sentence: "JSON file of the Google service account; without one the instance's own credentials are used.",
+        sentence: "JSON file of the Google service account; without one GOOGLE_APPLICATION_CREDENTIALS or the instance's own credentials are used.",
+    },
+    Setting {
+        section: CLOUD,
+        name: "google-endpoint",
+        kind: Kind::Text,
+        preset: Preset::Nothing,
+        env: &["FLIGHTLINE_GOOGLE_ENDPOINT", "GOOGLE_BASE_URL"],
+        aliases: &[],
+        sentence: "URL of a store that speaks Google's XML protocol.",
+    },
+    Setting {
+        section: CLOUD,
+        name: "google-allow-http",
+        kind: Kind::Switch,
+        preset: Preset::Text("false"),
+        env: &["FLIGHTLINE_GOOGLE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP"],
+        aliases: &[],
+        sentence: "Talk to the Google endpoint without TLS.",
+    },
+    Setting {
+        section: CLOUD,
+        name: "google-skip-signature",
+        kind: Kind::Switch,
+        preset: Preset::Text("false"),
+        env: &["FLIGHTLINE_GOOGLE_SKIP_SIGNATURE", "GOOGLE_SKIP_SIGNATURE"],
+        aliases: &[],
+        sentence: "Send requests to Google without a token.",
     },
     Setting {
         section: CLOUD,
         name: "azure-storage-account",
         kind: Kind::Text,
         preset: Preset::Nothing,
-        env: &["FLIGHTLINE_AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT"],
+        env: &["FLIGHTLINE_AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"],
         aliases: &[],
         sentence: "Name of the Azure storage account.",
     },
@@ -286,18 +338,23 @@ pub static SETTINGS: &[Setting] = &[
         name: "azure-storage-access-key",
         kind: Kind::Text,
         preset: Preset::Nothing,
-        env: &["FLIGHTLINE_AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_ACCESS_KEY"],
+        env: &[
+            "FLIGHTLINE_AZURE_STORAGE_ACCESS_KEY",
+            "AZURE_STORAGE_ACCESS_KEY",
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            "AZURE_STORAGE_KEY",
+        ],
         aliases: &["azure-access-key"],
-        sentence: "Key of the Azure storage account; without one the workload's or instance's identity is used.",
+        sentence: "Key of the Azure storage account; without one AZURE_STORAGE_SAS_TOKEN or the workload's or instance's identity is used.",
     },
     Setting {
         section: CLOUD,
         name: "azure-endpoint",
         kind: Kind::Text,
         preset: Preset::Nothing,
-        env: &["FLIGHTLINE_AZURE_ENDPOINT", "AZURE_ENDPOINT"],
+        env: &["FLIGHTLINE_AZURE_ENDPOINT", "AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"],
         aliases: &[],
-        sentence: "URL of an Azure-compatible store.",
+        sentence: "URL of an Azure-compatible store, which for an emulator ends with the account: http://127.0.0.1:10000/devstoreaccount1.",
     },
     Setting {
         section: CLOUD,

@@ -1,14 +1,50 @@
 //! Which object store, with what credentials, and how it is spoken to.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::sources::{ConfigError, Sources};
+use clap::ArgMatches;
+
+use super::sources::{ConfigError, Environment, Sources};
+use super::{Machine, path};
 use crate::engine::store::{ConnectionSettings, StoreSettings};
 
 /// The directory under the data directory where the file store keeps its objects.
 const OBJECTS_DIRECTORY: &str = "objects";
 
-pub(crate) fn store(sources: &Sources<'_>, data_dir: &Path) -> Result<StoreSettings, ConfigError> {
+/// What a command needs to know of an object store: the settings of `serve` that are about it, checked.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Which store.
+    pub store: StoreSettings,
+    /// How patiently it is spoken to.
+    pub connections: ConnectionSettings,
+    /// Whether one server alone writes to it, and says so by a lock.
+    pub single_writer: bool,
+}
+
+impl StoreConfig {
+    /// Puts together what the flags and the environment say.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn from_flags(
+        flags: &[&ArgMatches],
+        environment: Environment<'_>,
+        machine: &Machine,
+    ) -> Result<Self, ConfigError> {
+        Self::from_sources(&Sources { flags, environment, memory_bytes: machine.memory_bytes })
+    }
+
+    pub(crate) fn from_sources(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            store: store(sources)?,
+            connections: connections(sources)?,
+            single_writer: sources.switch("object-store-single-writer")?,
+        })
+    }
+}
+
+fn store(sources: &Sources<'_>) -> Result<StoreSettings, ConfigError> {
     Ok(match sources.required_text("object-store")?.as_str() {
         "memory" => StoreSettings::Memory,
         "s3" => StoreSettings::S3 {
@@ -18,12 +54,17 @@ pub(crate) fn store(sources: &Sources<'_>, data_dir: &Path) -> Result<StoreSetti
             access_key_id: sources.text("aws-access-key-id")?,
             secret_access_key: sources.text("aws-secret-access-key")?,
             session_token: sources.text("aws-session-token")?,
+            credentials_file: file(sources, "aws-credentials-file")?,
             allow_http: sources.switch("aws-allow-http")?,
             skip_signature: sources.switch("aws-skip-signature")?,
         },
-        "google" => {
-            StoreSettings::Google { bucket: bucket(sources)?, service_account: sources.text("google-service-account")? }
-        }
+        "google" => StoreSettings::Google {
+            bucket: bucket(sources)?,
+            service_account: file(sources, "google-service-account")?,
+            endpoint: sources.text("google-endpoint")?,
+            allow_http: sources.switch("google-allow-http")?,
+            skip_signature: sources.switch("google-skip-signature")?,
+        },
         "azure" => StoreSettings::Azure {
             container: bucket(sources)?,
             account: sources.text("azure-storage-account")?.ok_or(ConfigError::Missing {
@@ -35,17 +76,24 @@ pub(crate) fn store(sources: &Sources<'_>, data_dir: &Path) -> Result<StoreSetti
             allow_http: sources.switch("azure-allow-http")?,
         },
         // The list of settings knows no other word than "file" here.
-        _ => StoreSettings::File { root: data_dir.join(OBJECTS_DIRECTORY) },
+        _ => {
+            let data_dir = path(&sources.required_text("data-dir")?, sources.environment)?;
+            StoreSettings::File { root: data_dir.join(OBJECTS_DIRECTORY) }
+        }
     })
 }
 
-pub(crate) fn connections(sources: &Sources<'_>) -> Result<ConnectionSettings, ConfigError> {
+fn connections(sources: &Sources<'_>) -> Result<ConnectionSettings, ConfigError> {
     Ok(ConnectionSettings {
         request_timeout: sources.duration("object-store-request-timeout")?,
         retry_timeout: sources.duration("object-store-retry-timeout")?,
         retries_max: sources.number("object-store-max-retries")?,
         connections_max: sources.number("object-store-connection-limit")?,
     })
+}
+
+fn file(sources: &Sources<'_>, setting: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    sources.text(setting)?.map(|text| path(&text, sources.environment)).transpose()
 }
 
 fn bucket(sources: &Sources<'_>) -> Result<String, ConfigError> {

@@ -5,6 +5,7 @@ use clap::Command;
 use super::client::CLIENT_SETTINGS;
 use super::settings::SETTINGS;
 use super::*;
+use crate::engine::store::{ConnectionSettings, StoreSettings};
 
 fn machine() -> Machine {
     Machine { memory_bytes: 8 << 30, processors: 6, host: Some("Räck 7.example".into()) }
@@ -28,8 +29,9 @@ fn a_server_starts_without_any_setting() {
     assert_eq!(config.node_id, "R-ck-7.example-node");
     assert_eq!(config.http_bind, "127.0.0.1:8181".parse().unwrap());
     assert_eq!(config.data_dir, PathBuf::from("/home/ann/.flightline"));
-    assert_eq!(config.store, StoreSettings::File { root: "/home/ann/.flightline/objects".into() });
-    assert_eq!(config.connections, ConnectionSettings::default());
+    assert_eq!(config.store.store, StoreSettings::File { root: "/home/ann/.flightline/objects".into() });
+    assert_eq!(config.store.connections, ConnectionSettings::default());
+    assert!(!config.store.single_writer);
     assert_eq!(config.max_http_request_size, 10_485_760);
     assert_eq!(config.buffer_bytes, 2 << 30);
     assert_eq!(config.exec_mem_pool_bytes, 2 << 30);
@@ -189,8 +191,12 @@ fn a_small_buffer_makes_tables_go_to_files_earlier() {
 
 #[test]
 fn the_stores_take_their_own_variables() {
-    let variables =
-        [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_ENDPOINT", "http://s3:9000")];
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_ENDPOINT_URL_S3", "http://s3:9000"),
+        ("AWS_CREDENTIALS_FILE", "~/keys.json"),
+    ];
     let config = config(&["--object-store=s3", "--bucket=metrics", "--aws-allow-http"], &variables).unwrap();
     let expected = StoreSettings::S3 {
         bucket: "metrics".into(),
@@ -199,11 +205,36 @@ fn the_stores_take_their_own_variables() {
         access_key_id: Some("key".into()),
         secret_access_key: Some("secret".into()),
         session_token: None,
+        credentials_file: Some("/home/ann/keys.json".into()),
         allow_http: true,
         skip_signature: false,
     };
-    assert_eq!(config.store, expected);
+    assert_eq!(config.store.store, expected);
     assert!(!format!("{config:?}").contains("secret\""), "{config:?}");
+}
+
+#[test]
+fn the_clouds_take_their_own_variables_too() {
+    let variables = [("GOOGLE_SERVICE_ACCOUNT", "~/key.json"), ("GOOGLE_BASE_URL", "http://gcs:4443")];
+    let google = config(&["--object-store=google", "--bucket=b", "--google-allow-http"], &variables).unwrap();
+    let expected = StoreSettings::Google {
+        bucket: "b".into(),
+        service_account: Some("/home/ann/key.json".into()),
+        endpoint: Some("http://gcs:4443".into()),
+        allow_http: true,
+        skip_signature: false,
+    };
+    assert_eq!(google.store.store, expected);
+    let variables = [("AZURE_STORAGE_ACCOUNT", "weather"), ("AZURE_STORAGE_KEY", "key")];
+    let azure = config(&["--object-store=azure", "--bucket=b"], &variables).unwrap();
+    let expected = StoreSettings::Azure {
+        container: "b".into(),
+        account: "weather".into(),
+        access_key: Some("key".into()),
+        endpoint: None,
+        allow_http: false,
+    };
+    assert_eq!(azure.store.store, expected);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Encoded rows become objects that the catalog may name. Persist and compaction alike.
 //!
 //! Always true:
-//! - a number is given to one file only, on any node, so that a path that exists already holds our own bytes;
+//! - a number is given to one file only, on any node; a path that exists already is taken for ours if it holds our bytes;
 //! - an object is durable before the catalog hears of it.
 //!
 //! Not here: the commit, and objects that no catalog names any more (`garbage`).
 
 use std::sync::Arc;
 
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::ObjectStoreExt;
 
 use super::catalog::Catalog;
 use super::store::parquet::EncodedFile;
@@ -47,15 +47,9 @@ impl DataFiles {
             let Some(database) = state.database(entry.database) else { return Ok(None) };
             let id = self.catalog.next_file_id().await?;
             let path = paths::data_file(database.id, &database.name, table, &entry.name, id, file.time.min);
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            match self.store.objects().put_opts(&path, PutPayload::from_bytes(file.bytes.clone()), options).await {
-                // Exists already: numbers are never given out twice, so this is our own put, whose answer was lost.
-                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
-                Err(error) => {
-                    let message = format!("could not store \"{path}\"");
-                    return Err(Error::with_source(ErrorKind::Unavailable, message, error));
-                }
-            }
+            self.store.create(&path, &file.bytes).await.map_err(|error| {
+                Error::with_source(ErrorKind::Unavailable, format!("could not store \"{path}\""), error)
+            })?;
             files.push(DataFile {
                 id,
                 table,

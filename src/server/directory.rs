@@ -1,8 +1,10 @@
 //! The data directory and the lock that lets one process have it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,6 +47,29 @@ impl DataDirectory {
         Ok(Self { root: root.to_owned(), _lock: file })
     }
 
+    /// What tells this directory from every other; made with the first call and the same from then on.
+    ///
+    /// # Errors
+    /// `Unavailable` if it can't be read or written; `Corrupt` if its file holds something else.
+    pub(super) fn id(&self, clock: &dyn Clock) -> Result<Uuid> {
+        let path = self.root.join("flightline.id");
+        let failed =
+            |error| Error::with_source(ErrorKind::Unavailable, format!("could not keep \"{}\"", path.display()), error);
+        match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|error: uuid::Error| {
+                Error::with_source(ErrorKind::Corrupt, format!("no identifier is in \"{}\"", path.display()), error)
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let id = clock.unique_id();
+                // By a rename, so that it is never half there.
+                let new = self.root.join("flightline.id.new");
+                fs::write(&new, id.to_string()).and_then(|()| fs::rename(&new, &path)).map_err(failed)?;
+                Ok(id)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// A directory inside, made if need be.
     ///
     /// # Errors
@@ -83,6 +108,7 @@ mod tests {
         let error = DataDirectory::take(root.path(), &clock).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        assert_eq!(first.id(&clock).unwrap(), first.id(&clock).unwrap());
         drop(first);
         DataDirectory::take(root.path(), &clock).unwrap();
     }

@@ -16,6 +16,7 @@ pub mod pretty;
 #[allow(missing_docs, reason = "generated; the wire is specified in proto/")]
 pub mod proto;
 pub(crate) mod status;
+mod writers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,7 +30,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::engine::store::{ConnectionSettings, StoreSettings};
+use crate::engine::store::single_writer::SingleWriter;
+use crate::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use crate::engine::wal::{Disk, MemoryDisk, RealDisk};
 use crate::engine::{Engine, EngineSettings, store};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,6 +47,8 @@ const QUERY_STACK_BYTES: usize = 32 << 20;
 /// Everything a server needs to know.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
+    /// The node's name, for whoever finds it in its way.
+    pub node_id: String,
     /// Where to listen. Port 0 takes a free one.
     pub bind: SocketAddr,
     /// Where the log, the scratch space and, with a file store, the data are.
@@ -53,6 +57,8 @@ pub struct ServerSettings {
     pub store: StoreSettings,
     /// How the store is spoken to.
     pub connection: ConnectionSettings,
+    /// Who else may write to the store.
+    pub writers: Writers,
     /// Buffer, log and limits of tables.
     pub engine: EngineSettings,
     /// Memory and threads of queries.
@@ -90,6 +96,7 @@ pub struct Server {
     services: Arc<Services>,
     listener: Listener,
     query_runtime: Option<Runtime>,
+    writer: Option<SingleWriter>,
     _directory: DataDirectory,
 }
 
@@ -97,13 +104,15 @@ impl Server {
     /// Recovers what is stored, then listens. When this returns, requests are answered.
     ///
     /// # Errors
-    /// `Conflict` if another process has the data directory or the port; `Corrupt` if stored bytes are damaged;
+    /// `Conflict` if another process has the data directory, the port or a lock in the store; `Unsupported` if several
+    /// writers would destroy each other's objects in the store; `Corrupt` if stored bytes are damaged;
     /// `Unavailable` if store or disk don't answer.
     pub async fn start(settings: ServerSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let directory = DataDirectory::take(&settings.data_directory, clock.as_ref())?;
         let listener = Listener::bind(settings.bind).await?; // before the recovery: a port in use is told at once
         let store = store::open(&settings.store, &settings.connection)?;
         tracing::info!(store = store.description(), data = %settings.data_directory.display(), "opening");
+        let (store, writer) = writers::secure(store, &settings, &directory, &clock).await?;
         let disk: Arc<dyn Disk> = match &settings.store {
             StoreSettings::Memory => Arc::new(MemoryDisk::default()),
             _ => {
@@ -132,7 +141,7 @@ impl Server {
         });
         let listener = listener.serve(routes(&services), services.settings.connections_max);
         tracing::info!(address = %listener.address(), "ready");
-        Ok(Self { services, listener, query_runtime: Some(query_runtime), _directory: directory })
+        Ok(Self { services, listener, query_runtime: Some(query_runtime), writer, _directory: directory })
     }
 
     /// Where it listens.
@@ -155,11 +164,15 @@ impl Server {
             tracing::warn!(?patience, "requests were still open after the shutdown timeout and are cut off");
         }
         let closed = self.services.engine.close().await;
+        let released = match &self.writer {
+            Some(writer) => writer.release().await.map_err(Error::from),
+            None => Ok(()),
+        };
         if let Some(runtime) = self.query_runtime.take() {
             runtime.shutdown_background();
         }
         tracing::info!("stopped");
-        closed
+        closed.and(released)
     }
 }
 

@@ -314,21 +314,23 @@ impl Log {
     }
 
     async fn checkpoints(&self) -> Result<Vec<u64>> {
-        self.list(paths::catalog_checkpoints(), paths::catalog_checkpoint(0)).await
+        self.list(paths::catalog_checkpoints(), paths::catalog_checkpoint(0), 0).await
     }
 
     async fn records_after(&self, sequence: u64) -> Result<Vec<u64>> {
-        self.list(paths::catalog_log(), paths::catalog_record(sequence)).await
+        self.list(paths::catalog_log(), paths::catalog_record(sequence), sequence).await
     }
 
-    /// The numbers in a directory after those of `offset`, rising.
-    async fn list(&self, directory: Path, offset: Path) -> Result<Vec<u64>> {
+    /// The numbers in a directory after `after`, which is that of `offset`, rising.
+    async fn list(&self, directory: Path, offset: Path, after: u64) -> Result<Vec<u64>> {
         let fetch = || async {
             let listed = self.objects.list_with_offset(Some(&directory), &offset);
             let numbers = listed.try_filter_map(|meta| async move { Ok(paths::catalog_sequence(&meta.location)) });
             numbers.try_collect::<Vec<u64>>().await
         };
         let mut sequences = self.patiently("list", &directory, fetch).await?;
+        // Not every store that takes an offset honours it, and what is listed here may be removed.
+        sequences.retain(|sequence| *sequence > after);
         sequences.sort_unstable();
         Ok(sequences)
     }

@@ -16,16 +16,13 @@ use super::format::{decode_checkpoint, decode_record, encode_checkpoint, encode_
 use super::state::{RecordMark, TicketKey};
 use super::*;
 use crate::clock::ManualClock;
+use crate::engine::store::fault_store::{Aftermath, FaultRates, FaultStore, Moment};
 use crate::engine::store::file::DurableFileStore;
 use crate::error::{ErrorKind, Result};
 use crate::model::{
     Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName, FieldType, RowGroup, Scalar,
     Sequence, SequenceRange, TableId, TableName, TableSchema, TimeRange, Timestamp,
 };
-
-#[path = "../../../tests/it/harness/store.rs"]
-mod fault_store;
-use fault_store::{Aftermath, FaultRates, FaultStore, Moment};
 
 const NOW: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
 
@@ -830,6 +827,21 @@ async fn a_late_listing_hides_nothing() {
         let late: Arc<dyn ObjectStore> = Arc::<FaultStore>::clone(&faults);
         assert_eq!(open(&late).await.state(), catalog.state(), "{omits}");
     }
+}
+
+#[tokio::test]
+async fn a_listing_that_ignores_its_offset_removes_nothing_that_is_needed() {
+    let (_, objects) = objects(Kind::Memory);
+    let faults = FaultStore::new(Arc::clone(&objects), 0);
+    faults.ignore_offset();
+    let careless: Arc<dyn ObjectStore> = faults;
+    let catalog = open_with(&careless, frugal()).await.unwrap();
+    let (_, error) = run_script(&catalog, 0).await;
+    assert!(error.is_none(), "{error:?}");
+    catalog.close().await.unwrap();
+    assert_eq!(listed(&objects, paths::catalog_log()).await.first(), Some(&1), "the first record is never removed");
+    let reopened = open_with(&careless, frugal()).await.unwrap();
+    assert_eq!(contents(&reopened.state()), expected_contents()[expected_contents().len() - 1]);
 }
 
 #[tokio::test]

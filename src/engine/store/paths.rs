@@ -4,6 +4,8 @@
 //! catalog/log/{sequence:020}                  one record of the catalog's log
 //! catalog/checkpoint/{sequence:020}           the whole catalog as of that record
 //! catalog/trimmed                             says that the log has lost its beginning
+//! catalog/writer                              who may write, where the store can't decide it
+//! check/{id}/{name}                           scratch of a check of the store; gone when the check ends
 //! dbs/{database}-{name}/{table}-{name}/{day}/{file:010}.parquet
 //! ```
 //!
@@ -13,6 +15,7 @@
 
 use chrono::DateTime;
 use object_store::path::Path;
+use uuid::Uuid;
 
 use crate::model::{DatabaseId, DatabaseName, FileId, TableId, TableName, Timestamp};
 
@@ -43,6 +46,16 @@ pub fn catalog_checkpoint(sequence: u64) -> Path {
 /// Exists once records were removed from the beginning of the catalog's log.
 pub fn catalog_trimmed() -> Path {
     Path::from_iter(["catalog", "trimmed"])
+}
+
+/// Names the one process that may write, in a store where that has to be agreed on.
+pub fn writer_lock() -> Path {
+    Path::from_iter(["catalog", "writer"])
+}
+
+/// The directory that holds the scratch objects of one check of the store.
+pub fn check(id: Uuid) -> Path {
+    Path::from_iter(["check".to_owned(), id.simple().to_string()])
 }
 
 /// The number of a log record or checkpoint; `None` if the object is neither.

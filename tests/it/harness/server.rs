@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flightline::clock::SystemClock;
 use flightline::engine::EngineSettings;
-use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use flightline::query::QuerySettings;
 use flightline::server::{Server, ServerSettings};
 use tempfile::TempDir;
@@ -29,10 +29,12 @@ impl TestServer {
     pub async fn start_with(change: impl FnOnce(&mut ServerSettings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = ServerSettings {
+            node_id: "test".to_owned(),
             bind: "127.0.0.1:0".parse().unwrap(),
             data_directory: directory.path().to_owned(),
             store: StoreSettings::File { root: directory.path().join("data") },
             connection: ConnectionSettings::default(),
+            writers: Writers::Several,
             engine: EngineSettings::default(),
             query: QuerySettings { threads: 2, ..QuerySettings::default() },
             request_bytes_max: 10 << 20,

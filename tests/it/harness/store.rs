@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 
@@ -86,6 +86,8 @@ struct Plan {
     /// The put with this number, counted from 0, fails.
     failing_put: Option<(u64, Moment, Aftermath)>,
     is_down: bool,
+    ignores_create: bool,
+    ignores_offset: bool,
     denied: HashSet<Path>,
     requests: Requests,
 }
@@ -105,6 +107,8 @@ impl FaultStore {
             rates: FaultRates::default(),
             failing_put: None,
             is_down: false,
+            ignores_create: false,
+            ignores_offset: false,
             denied: HashSet::new(),
             requests: Requests::default(),
         };
@@ -120,6 +124,16 @@ impl FaultStore {
     pub fn fail_put(&self, skip: u64, moment: Moment, aftermath: Aftermath) {
         let mut plan = self.plan.lock();
         plan.failing_put = Some((plan.requests.puts + skip, moment, aftermath));
+    }
+
+    /// From now on, and healed or not, a put that must create overwrites what is there, as some stores do.
+    pub fn ignore_create(&self) {
+        self.plan.lock().ignores_create = true;
+    }
+
+    /// From now on, and healed or not, a listing from an offset begins at the beginning.
+    pub fn ignore_offset(&self) {
+        self.plan.lock().ignores_offset = true;
     }
 
     /// Every request fails until the store is healed.
@@ -210,8 +224,14 @@ impl fmt::Display for FaultStore {
 
 #[async_trait]
 impl ObjectStore for FaultStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let fate = self.plan.lock().fate_of_put();
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        let fate = {
+            let mut plan = self.plan.lock();
+            if plan.ignores_create {
+                opts.mode = PutMode::Overwrite;
+            }
+            plan.fate_of_put()
+        };
         wait(fate.delay).await;
         match fate.fails {
             Some(Moment::Before) => Err(fault("before a put")),
@@ -291,6 +311,10 @@ impl ObjectStore for FaultStore {
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        let ignores_offset = self.plan.lock().ignores_offset;
+        if ignores_offset {
+            return self.list(prefix);
+        }
         self.listing(self.objects.list_with_offset(prefix, offset))
     }
 
