@@ -44,12 +44,18 @@ struct Sent {
 #[test]
 fn every_acknowledged_row_survives_kill_9() {
     let rounds: u64 = std::env::var("FLIGHTLINE_CRASH_ROUNDS").map_or(10, |text| text.parse().expect("a number"));
+    survive(&[], rounds);
+}
+
+/// Kills the program `rounds` times under load, with `arguments` that say where its objects are.
+pub fn survive(arguments: &[String], rounds: u64) {
     let data = tempfile::tempdir().unwrap();
+    let arguments: Vec<&str> = SMALL.iter().copied().chain(arguments.iter().map(String::as_str)).collect();
     let sent = Arc::new(Mutex::new(Sent::default()));
     let next = Arc::new(AtomicU64::new(0));
     let mut random = Random(0x5eed);
     for round in 0..rounds {
-        let server = ServerProcess::start(data.path(), SMALL);
+        let server = ServerProcess::start(data.path(), &arguments);
         check(&server, &sent.lock().unwrap(), round);
         let stop = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..WRITERS)
@@ -66,12 +72,12 @@ fn every_acknowledged_row_survives_kill_9() {
             writer.join().unwrap();
         }
     }
-    let server = ServerProcess::start(data.path(), SMALL);
+    let server = ServerProcess::start(data.path(), &arguments);
     let sent = sent.lock().unwrap();
     check(&server, &sent, rounds);
     assert!(sent.acknowledged.len() as u64 > rounds * LINES_PER_WRITE, "the writers got somewhere");
     assert_eq!(server.terminate(), 0, "a polite stop ends with 0");
-    let server = ServerProcess::start(data.path(), SMALL);
+    let server = ServerProcess::start(data.path(), &arguments);
     check(&server, &sent, rounds + 1);
 }
 

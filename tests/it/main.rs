@@ -35,3 +35,12 @@ mod power_loss;
 
 /// A full disk refuses writes and heals by itself.
 mod disk_full;
+
+/// The same promises on real object stores: S3, Azure, Google's protocol.
+mod object_stores;
+
+/// Real stores whose answers get lost on the way back.
+mod lost_acknowledgements;
+
+/// A store that fails, answers late and forgets, under random work.
+mod faulty_store;

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use flightline::clock::{Clock, SystemClock};
 use flightline::engine::compaction::CompactionSettings;
-use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::engine::store::{ConnectionSettings, Store, StoreSettings};
 use flightline::engine::wal::RealDisk;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::error::{Error, Result};
@@ -24,6 +24,8 @@ pub const DATABASE: &str = "db";
 /// A database that can be restarted.
 pub struct TestDatabase {
     directory: TempDir,
+    /// What every start uses; without one, each start opens the directory anew.
+    store: Option<Store>,
     queries_runtime: Option<Runtime>,
     open: Option<Open>,
 }
@@ -42,46 +44,70 @@ impl Schemas for Known {
 }
 
 impl TestDatabase {
-    /// An empty database.
+    /// An empty database in a directory of its own.
     pub async fn new() -> Self {
+        let mut database = Self::unopened(None);
+        database.start().await.unwrap();
+        database
+    }
+
+    /// A database on what a store holds, with an empty log.
+    pub async fn on(store: Store) -> Result<Self> {
+        let mut database = Self::unopened(Some(store));
+        database.start().await?;
+        Ok(database)
+    }
+
+    fn unopened(store: Option<Store>) -> Self {
         let queries_runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_stack_size(32 << 20)
             .enable_all()
             .build()
             .unwrap();
-        let mut database =
-            Self { directory: tempfile::tempdir().unwrap(), queries_runtime: Some(queries_runtime), open: None };
-        database.start().await;
-        database
+        Self { directory: tempfile::tempdir().unwrap(), store, queries_runtime: Some(queries_runtime), open: None }
     }
 
-    async fn start(&mut self) {
+    /// Opens what was closed, dropped or could not be opened before.
+    pub async fn start(&mut self) -> Result<()> {
         let root = self.directory.path();
         std::fs::create_dir_all(root.join("wal")).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let settings = StoreSettings::File { root: root.join("data") };
-        let store = store::open(&settings, &ConnectionSettings::default()).unwrap();
+        let store = match &self.store {
+            Some(store) => store.clone(),
+            None => store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default())?,
+        };
         let disk = Arc::new(take_disk(&root.join("wal")).await);
         // Compaction happens when a test asks for it, and then of everything.
         let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
         let settings = EngineSettings { compaction, ..EngineSettings::default() };
-        let engine = Engine::open(settings, store, disk, clock).await.unwrap();
+        let engine = Engine::open(settings, store, disk, clock).await?;
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
         let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
         self.open = Some(Open { engine, queries });
+        Ok(())
     }
 
     /// Ends politely and starts again: everything comes from Parquet.
     pub async fn restart(&mut self) {
-        self.open.take().unwrap().engine.close().await.unwrap();
-        self.start().await;
+        self.close().await.unwrap();
+        self.start().await.unwrap();
+    }
+
+    /// Ends politely; the next thing to do is to start.
+    pub async fn close(&mut self) -> Result<()> {
+        self.open.take().unwrap().engine.close().await
     }
 
     /// Forgets everything in memory and starts again: what was not persisted comes from the log.
     pub async fn crash(&mut self) {
+        self.stop_at_once();
+        self.start().await.unwrap();
+    }
+
+    /// Forgets everything in memory; the next thing to do is to start.
+    pub fn stop_at_once(&mut self) {
         drop(self.open.take());
-        self.start().await;
     }
 
     pub fn engine(&self) -> &Engine {
@@ -90,6 +116,11 @@ impl TestDatabase {
 
     /// Writes lines with times in nanoseconds; every line must be good.
     pub async fn write(&self, lines: &str) {
+        self.try_write(lines).await.unwrap();
+    }
+
+    /// Writes good lines with times in nanoseconds. After an error they may be stored or not.
+    pub async fn try_write(&self, lines: &str) -> Result<()> {
         let database = DatabaseName::new(DATABASE).unwrap();
         let options = Options {
             precision: Precision::Nanosecond,
@@ -100,7 +131,7 @@ impl TestDatabase {
         };
         let parsed = parse(lines.as_bytes(), &Known(self.engine().schemas(&database)), &options);
         assert!(parsed.refused.is_empty(), "{:?}", parsed.refused);
-        self.engine().write(&database, parsed.rows, Durability::Synced).await.unwrap();
+        self.engine().write(&database, parsed.rows, Durability::Synced).await.map(drop)
     }
 
     /// The batches of a query.

@@ -1,6 +1,8 @@
 //! What the tests stand on.
 
 pub mod database;
+pub mod object_server;
 pub mod process;
+pub mod proxy;
 pub mod server;
 pub mod store;
