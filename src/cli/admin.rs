@@ -1,5 +1,6 @@
 //! `create`, `update`, `delete` and `show`: databases and tables.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -13,6 +14,7 @@ use crate::config::client::{ClientSettings, HostKind, with_client_settings};
 
 const DATABASE_PATH: &str = "/api/v3/configure/database";
 const TABLE_PATH: &str = "/api/v3/configure/table";
+const DELETE_PATH: &str = "/api/v3/delete";
 
 /// The tables that users made; servers also list their own.
 const USER_TABLES: &str =
@@ -31,9 +33,21 @@ pub(crate) enum Admin {
     UpdateTable { database: String, name: String, retention: String },
     DeleteDatabase { name: String, confirmation: Confirmation },
     DeleteTable { database: String, name: String, confirmation: Confirmation },
+    DeleteRows(DeleteRows),
     ShowDatabases { output: Output },
     ShowTables { database: String, output: Output },
     ShowRetention { database: String, output: Output },
+}
+
+/// Rows of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeleteRows {
+    pub database: String,
+    pub table: String,
+    pub start: Option<String>,
+    pub stop: Option<String>,
+    pub tags: Vec<(String, String)>,
+    pub confirmation: Confirmation,
 }
 
 /// A field of a new table.
@@ -112,12 +126,29 @@ pub(crate) fn delete_command() -> Command {
         .arg(name("NAME", "Name of the table"))
         .arg(yes())
         .after_help("Example:\n  flightline delete table cpu -d nyc");
+    let time = |name: &'static str, help: &'static str| Arg::new(name).long(name).value_name("TIME").help(help);
+    let rows = Command::new("rows")
+        .about("Delete rows of a table by time and tags")
+        .arg(Arg::new("table").short('t').long("table").value_name("TABLE").required(true).help("Name of the table"))
+        .arg(time("start", "The first time, such as 2024-01-31T00:00:00Z; without it from the beginning"))
+        .arg(time("stop", "The last time; without it to the end"))
+        .arg(
+            Arg::new("tag")
+                .long("tag")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .value_parser(tag)
+                .help("Only rows with this tag; several must all be there"),
+        )
+        .arg(yes())
+        .after_help("Example:\n  flightline delete rows -d nyc -t cpu --stop 2023-12-31T23:59:59Z --tag host=a --yes");
     Command::new("delete")
-        .about("Delete a database or a table")
+        .about("Delete a database, a table or rows")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(without_database(database))
         .subcommand(with_client_settings(table, HostKind::Any))
+        .subcommand(with_client_settings(rows, HostKind::Any))
 }
 
 pub(crate) fn show_command() -> Command {
@@ -164,6 +195,14 @@ fn field(text: &str) -> Result<Field, String> {
     Ok(Field { name: name.to_owned(), kind: kind.to_owned() })
 }
 
+/// `host=a`
+fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
 impl Admin {
     /// `verb` and `noun` are the two subcommands; `None` if a database was needed and not named.
     pub(crate) fn from_flags(verb: &str, noun: &str, flags: &ArgMatches, database: Option<String>) -> Option<Self> {
@@ -182,6 +221,14 @@ impl Admin {
                 retention: retention(),
             },
             ("delete", "database") => Self::DeleteDatabase { name: name(), confirmation: confirmation() },
+            ("delete", "rows") => Self::DeleteRows(DeleteRows {
+                database: database?,
+                table: flags.get_one::<String>("table").cloned()?,
+                start: flags.get_one::<String>("start").cloned(),
+                stop: flags.get_one::<String>("stop").cloned(),
+                tags: flags.get_many("tag").unwrap_or_default().cloned().collect(),
+                confirmation: confirmation(),
+            }),
             ("delete", _) => Self::DeleteTable { database: database?, name: name(), confirmation: confirmation() },
             (_, "databases") => Self::ShowDatabases { output: Output::from_flags(flags) },
             (_, "retention") => Self::ShowRetention { database: database?, output: Output::from_flags(flags) },
@@ -227,6 +274,14 @@ impl Admin {
                 let request = connection.request(Method::DELETE, TABLE_PATH);
                 connection.success(request.query(&[("db", database), ("table", name)])).await?;
                 println!("Table {database:?}.{name:?} deleted successfully");
+            }
+            Self::DeleteRows(rows) => {
+                let DeleteRows { database, table, start, stop, tags, confirmation } = rows;
+                confirmation.ask(&format!("rows of table {database:?}.{table:?}"))?;
+                let tags: BTreeMap<_, _> = tags.iter().cloned().collect();
+                let body = json!({ "db": database, "table": table, "start": start, "stop": stop, "tags": tags });
+                connection.success(connection.request(Method::POST, DELETE_PATH).json(&body)).await?;
+                println!("Rows of table {database:?}.{table:?} deleted successfully");
             }
             Self::ShowDatabases { output } => {
                 output.check()?;

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::admin::{Admin, Confirmation, Field};
+use super::admin::{Admin, Confirmation, DeleteRows, Field};
 use super::input::Source;
 use super::*;
 
@@ -193,6 +193,19 @@ fn databases_and_tables_are_created_and_deleted_by_name() {
     assert_eq!(
         admin(&["delete", "table", "cpu", "-d", "nyc", "-y"]),
         Admin::DeleteTable { database: "nyc".into(), name: "cpu".into(), confirmation: Confirmation::Given }
+    );
+    let rows =
+        ["delete", "rows", "-d", "nyc", "-t", "cpu", "--stop", "2024-01-01T00:00:00Z", "--tag", "host=a=b", "-y"];
+    assert_eq!(
+        admin(&rows),
+        Admin::DeleteRows(DeleteRows {
+            database: "nyc".into(),
+            table: "cpu".into(),
+            start: None,
+            stop: Some("2024-01-01T00:00:00Z".into()),
+            tags: vec![("host".into(), "a=b".into())],
+            confirmation: Confirmation::Given,
+        })
     );
     assert_eq!(
         admin(&["delete", "database", "nyc"]),

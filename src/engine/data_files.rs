@@ -17,6 +17,17 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DataFile, SequenceRange, TableId};
 
+/// A file that is to be stored.
+#[derive(Debug)]
+pub struct NewFile {
+    /// Its bytes.
+    pub file: EncodedFile,
+    /// The writes that its rows come from.
+    pub sequences: SequenceRange,
+    /// The number of the last deletion whose rows were left out.
+    pub deletions_applied: u64,
+}
+
 /// Stores data files.
 #[derive(Debug, Clone)]
 pub struct DataFiles {
@@ -31,17 +42,13 @@ impl DataFiles {
         Self { store, catalog, clock }
     }
 
-    /// Stores files of one table, each with the writes that its rows come from; `None` if the table is gone.
+    /// Stores files of one table; `None` if the table is gone.
     ///
     /// # Errors
     /// `Unavailable` if the store or the catalog doesn't answer. What was stored by then is refered to by nothing.
-    pub async fn put(
-        &self,
-        table: TableId,
-        encoded: Vec<(SequenceRange, EncodedFile)>,
-    ) -> Result<Option<Vec<DataFile>>> {
+    pub async fn put(&self, table: TableId, encoded: Vec<NewFile>) -> Result<Option<Vec<DataFile>>> {
         let mut files = Vec::with_capacity(encoded.len());
-        for (sequences, file) in encoded {
+        for NewFile { file, sequences, deletions_applied } in encoded {
             let state = self.catalog.state();
             let Some(entry) = state.table(table) else { return Ok(None) };
             let Some(database) = state.database(entry.database) else { return Ok(None) };
@@ -60,6 +67,7 @@ impl DataFiles {
                 rows: file.rows,
                 time: file.time,
                 sequences,
+                deletions_applied,
                 created: self.clock.now(),
                 row_groups: file.row_groups,
                 columns: file.columns,

@@ -126,6 +126,11 @@ impl Maintenance {
         (self.compactor.running(), self.compactor.metrics())
     }
 
+    /// Wakes compaction: files have changed.
+    pub(super) fn look_for_compaction(&self) {
+        self.files_added.notify_one();
+    }
+
     /// Keeps the files of a table that is about to be deleted while queries read them.
     pub(super) fn watch_files(&self, files: &[Arc<DataFile>]) {
         self.garbage.watch(files);
@@ -180,7 +185,7 @@ impl Maintenance {
         due.into_iter().map(|(_, table)| table).collect()
     }
 
-    async fn persist(&self, table: &Arc<TableBuffer>) -> Result<()> {
+    pub(super) async fn persist(&self, table: &Arc<TableBuffer>) -> Result<()> {
         let _alone = self.persisting.lock().await;
         match self.persister.persist(table).await {
             Ok(Some(Persisted { rows, files, bytes })) => {

@@ -40,7 +40,7 @@ use wal::{Wal, WalMetrics, WalSettings};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DataFile, DatabaseName, TableId, TableName, TableSchema, Timestamp};
+use crate::model::{ColumnKind, DataFile, DatabaseName, RowSelection, TableId, TableName, TableSchema, Timestamp};
 use crate::tasks::Tasks;
 
 pub use snapshot::TableSnapshot;
@@ -212,11 +212,7 @@ impl Engine {
         let contents = match self.buffer.table(entry.id) {
             Some(table) => table.contents(),
             // Created a moment ago and not written to yet.
-            None => Arc::new(TableContents::stored(
-                Arc::clone(&entry.schema),
-                Arc::clone(&entry.files),
-                entry.persisted_through,
-            )),
+            None => Arc::new(TableContents::stored(entry)),
         };
         // An empty table may have been widened in the catalog only.
         let schema =
@@ -229,6 +225,7 @@ impl Engine {
             schema: Arc::clone(schema),
             runs: contents.runs.clone(),
             files: Arc::clone(&contents.files),
+            deletions: Arc::clone(&contents.deletions),
         }))
     }
 
@@ -377,6 +374,39 @@ impl Engine {
         retentions
     }
 
+    /// Deletes rows of a table: those that were acknowledged before this call. Holds for every query that starts after it,
+    /// and after every restart. Later writes of the same points are seen.
+    ///
+    /// What is buffered goes to files first, because a deletion is of rows in files; those are rewritten later.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such database or table; `Invalid` if a tag of the selection is a field;
+    /// `Unavailable` if rows or catalog can't be written: then the rows may be deleted or not, and deleting again is safe.
+    pub async fn delete_rows(&self, database: &DatabaseName, name: &TableName, rows: RowSelection) -> Result<()> {
+        self.check_open()?;
+        let state = self.catalog.state();
+        let table = |state: &CatalogState| {
+            let id = state.database_by_name(database).ok_or_else(|| database_not_found(database))?.id;
+            Ok::<_, Error>(Arc::clone(state.table_by_name(id, name.as_str()).ok_or_else(|| table_not_found(name))?))
+        };
+        let entry = table(&state)?;
+        let Some(rows) = rows_with_known_tags(&entry.schema, rows)? else { return Ok(()) };
+        if let Some(table) = self.buffer.table(entry.id) {
+            self.maintenance.persist(&table).await?;
+        }
+        let delete = |state: &CatalogState| {
+            let entry = table(state)?;
+            self.maintenance.watch_files(&entry.files);
+            Ok(vec![CatalogChange::DeleteRows { table: entry.id, rows: rows.clone() }])
+        };
+        self.catalog.commit(delete).await?;
+        if let Some(table) = self.buffer.table(entry.id) {
+            table.follow(&self.catalog);
+        }
+        self.maintenance.look_for_compaction();
+        Ok(())
+    }
+
     fn forget(&self, table: TableId) {
         self.buffer.remove(table);
         self.wal.forget(table);
@@ -494,6 +524,22 @@ impl Engine {
 
 fn database_not_found(name: &DatabaseName) -> Error {
     Error::not_found(format!("database not found: {name}"))
+}
+
+/// The selection without tags that no row has; `None` if it asks for a value of such a tag, so that no row is meant.
+fn rows_with_known_tags(schema: &TableSchema, mut rows: RowSelection) -> Result<Option<RowSelection>> {
+    for (name, value) in &rows.tags {
+        match schema.kind(name.as_str()) {
+            Some(ColumnKind::Tag) => {}
+            Some(ColumnKind::Field(_)) => {
+                return Err(Error::invalid(format!("rows are deleted by time and tags; '{name}' is a field")));
+            }
+            None if value.is_some() => return Ok(None),
+            None => {}
+        }
+    }
+    rows.tags.retain(|(name, _)| schema.kind(name.as_str()).is_some());
+    Ok(Some(rows))
 }
 
 fn table_not_found(name: &TableName) -> Error {

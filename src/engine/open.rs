@@ -40,9 +40,7 @@ impl Engine {
 
         let buffer = Arc::new(Buffer::new(settings.buffer.bytes_max, Arc::clone(&clock)));
         for table in state.tables() {
-            buffer.table_or_insert(table.id, || {
-                TableContents::stored(Arc::clone(&table.schema), Arc::clone(&table.files), table.persisted_through)
-            });
+            buffer.table_or_insert(table.id, || TableContents::stored(table));
         }
 
         let written = Arc::new(WrittenTables::default());

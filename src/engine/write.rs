@@ -114,9 +114,7 @@ impl Engine {
 
     /// Lets the buffer know of a new table or column before a row that uses it is logged.
     pub(super) fn take_schema(&self, table: &TableEntry) {
-        let contents =
-            || TableContents::stored(Arc::clone(&table.schema), Arc::clone(&table.files), table.persisted_through);
-        self.buffer.table_or_insert(table.id, contents).widen(&table.schema);
+        self.buffer.table_or_insert(table.id, || TableContents::stored(table)).widen(&table.schema);
     }
 
     pub(super) fn check_column_count(&self, schema: &TableSchema) -> Result<()> {

@@ -29,6 +29,8 @@ pub struct DataFile {
     pub time: TimeRange,
     /// The writes that the rows come from.
     pub sequences: SequenceRange,
+    /// The number of the last [`Deletion`](super::Deletion) of the table whose rows were left out when the file was made.
+    pub deletions_applied: u64,
     /// When the file was made, by the clock of the node that made it.
     pub created: Timestamp,
     /// The row groups in file order.

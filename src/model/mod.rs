@@ -4,6 +4,7 @@
 //! that border (`engine::catalog::format`, `engine::wal::segment`, `server::flight::tickets`).
 
 mod data_file;
+mod deletion;
 mod ids;
 pub mod last_write_wins;
 mod names;
@@ -13,6 +14,7 @@ mod schema;
 mod time;
 
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
+pub use deletion::{Deletion, RowSelection};
 pub use ids::{DatabaseId, FileId, Sequence, SequenceRange, TableId};
 pub use names::{ColumnName, DatabaseName, NameError, TIME_COLUMN, TableName};
 pub use overlap::{Covers, components};

@@ -1,11 +1,12 @@
 //! Promise 3 for every plan shape: random writes with late, double and partial points, new columns and new tags,
-//! with random persists, compactions, restarts and crashes in between, must always give what a slow model gives.
+//! with random deletions, persists, compactions, restarts and crashes in between, must always give what a slow model gives.
 
 use std::collections::BTreeMap;
 
+use flightline::model::{ColumnName, DatabaseName, RowSelection, TableName, TimeRange};
 use proptest::prelude::*;
 
-use crate::harness::database::TestDatabase;
+use crate::harness::database::{DATABASE, TestDatabase};
 
 /// A point as a user would write it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,12 @@ enum Step {
     Write(Vec<Point>),
     Persist,
     Compact,
+    /// Rows of a table between two times, both included, and perhaps of one host only.
+    Delete {
+        table: &'static str,
+        times: (i64, i64),
+        host: Option<&'static str>,
+    },
     Restart,
     Crash,
 }
@@ -85,10 +92,28 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => prop::collection::vec(point(), 1..12).prop_map(Step::Write),
         2 => Just(Step::Persist),
         1 => Just(Step::Compact),
+        1 => deletion(),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
     ];
     prop::collection::vec(step, 1..14)
+}
+
+fn deletion() -> impl Strategy<Value = Step> {
+    let table = prop::sample::select(vec!["cpu", "disk"]);
+    let host = prop::option::of(prop::sample::select(vec!["a", "b", "c"]));
+    (table, -1..6_i64, 0..6_i64, host).prop_map(|(table, first, length, host)| Step::Delete {
+        table,
+        times: (first, first + length),
+        host,
+    })
+}
+
+async fn delete(database: &TestDatabase, table: &str, (first, last): (i64, i64), host: Option<&str>) {
+    let tags = host.map(|host| (ColumnName::new("host").unwrap(), Some(host.to_owned())));
+    let rows = RowSelection { time: TimeRange::from_nanos(first, last), tags: tags.into_iter().collect() };
+    let (name, table) = (DatabaseName::new(DATABASE).unwrap(), TableName::new(table).unwrap());
+    database.engine().delete_rows(&name, &table, rows).await.unwrap();
 }
 
 /// Columns that the table has, whatever was written: the queries below name them.
@@ -250,6 +275,13 @@ async fn run(steps: &[Step]) {
             }
             Step::Persist => database.engine().persist_all().await.unwrap(),
             Step::Compact => database.engine().compact_all().await.unwrap(),
+            Step::Delete { table, times, host } => {
+                let (first, last) = *times;
+                model.get_mut(table).unwrap().retain(|(tags, time), _| {
+                    !(first..=last).contains(time) || host.is_some_and(|host| tags.get("host") != Some(&host))
+                });
+                delete(&database, table, *times, *host).await;
+            }
             Step::Restart => database.restart().await,
             Step::Crash => database.crash().await,
         }

@@ -24,6 +24,9 @@ mod http_api;
 /// Flight SQL and tickets as clients send them.
 mod flight_sql;
 
+/// Retention and deletion as users ask for them.
+mod forgetting;
+
 /// The command line as a script uses it.
 mod command_line;
 

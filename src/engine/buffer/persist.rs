@@ -12,7 +12,7 @@ use arrow::datatypes::TimestampNanosecondType;
 
 use super::table::{Frozen, TableBuffer};
 use crate::engine::catalog::{Catalog, CatalogChange, CatalogError};
-use crate::engine::data_files::DataFiles;
+use crate::engine::data_files::{DataFiles, NewFile};
 use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks, file_rows, is_large};
 use crate::engine::store::parquet::EncodedFile;
 use crate::engine::wal::Wal;
@@ -69,7 +69,8 @@ impl Persister {
         let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen)).await.map_err(|error| {
             Error::with_source(ErrorKind::Internal, "encoding of buffered rows was cut off", error)
         })??;
-        let encoded = encoded.into_iter().map(|file| (sequences, file)).collect();
+        // Deletions are of rows that were in files before; these rows are not.
+        let encoded = encoded.into_iter().map(|file| NewFile { file, sequences, deletions_applied: 0 }).collect();
         let Some(files) = self.files.put(table.id(), encoded).await? else { return Ok(None) };
 
         let persisted = CatalogChange::Persisted { table: table.id(), files: files.clone(), through };

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use super::budget::MemoryBudget;
 use super::run::{BufferedRun, Origin};
 use crate::clock::Clock;
-use crate::engine::catalog::Catalog;
+use crate::engine::catalog::{Catalog, TableEntry};
 use crate::error::Result;
-use crate::model::{DataFile, Sequence, SequenceRange, TableId, TableSchema};
+use crate::model::{DataFile, Deletion, Sequence, SequenceRange, TableId, TableSchema};
 
 /// A table at one instant: what [`TableBuffer`] swaps as a whole.
 #[derive(Debug, Clone)]
@@ -24,14 +24,22 @@ pub struct TableContents {
     pub runs: Vec<Arc<BufferedRun>>,
     /// What is in the object store, oldest first.
     pub files: Arc<Vec<Arc<DataFile>>>,
+    /// Rows of `files` that are deleted and still in them.
+    pub deletions: Arc<Vec<Deletion>>,
     /// Every write up to here is in `files` or is being persisted: its runs are not touched any more.
     frozen_through: Sequence,
 }
 
 impl TableContents {
     /// A table of which all is in Parquet.
-    pub fn stored(schema: Arc<TableSchema>, files: Arc<Vec<Arc<DataFile>>>, through: Sequence) -> Self {
-        Self { schema, runs: Vec::new(), files, frozen_through: through }
+    pub fn stored(table: &TableEntry) -> Self {
+        Self {
+            schema: Arc::clone(&table.schema),
+            runs: Vec::new(),
+            files: Arc::clone(&table.files),
+            deletions: Arc::clone(&table.deletions),
+            frozen_through: table.persisted_through,
+        }
     }
 
     /// The runs that tidying may replace: those that no persist has taken.
@@ -168,16 +176,17 @@ impl TableBuffer {
         // Read under the lock: a persist and a compaction may both be here, and files must not step back.
         let state = catalog.state();
         let entry = state.table(self.id)?;
-        self.take_files(entry.persisted_through, &entry.files);
+        self.take_stored(TableContents::stored(entry));
         Some(entry.persisted_through)
     }
 
-    /// `files` hold every write up to `through`. Only for who holds the lock, or is alone.
-    pub(super) fn take_files(&self, through: Sequence, files: &Arc<Vec<Arc<DataFile>>>) {
+    /// Takes what is in files; the runs whose writes they hold go. Only for who holds the lock, or is alone.
+    pub(super) fn take_stored(&self, stored: TableContents) {
+        let through = stored.frozen_through;
         let contents = self.contents.load_full();
         let mut next = TableContents::clone(&contents);
         next.runs.retain(|run| run.sequences().last > through);
-        next.files = Arc::clone(files);
+        (next.files, next.deletions) = (stored.files, stored.deletions);
         next.frozen_through = next.frozen_through.max(through);
         self.contents.store(Arc::new(next));
     }

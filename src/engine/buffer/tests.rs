@@ -7,7 +7,10 @@ use arrow::datatypes::Float64Type;
 
 use super::{Buffer, TableBuffer, TableContents, tidy};
 use crate::clock::ManualClock;
-use crate::model::{Column, ColumnKind, ColumnName, FieldType, Sequence, TableId, TableSchema, Timestamp};
+use crate::engine::catalog::TableEntry;
+use crate::model::{
+    Column, ColumnKind, ColumnName, DatabaseId, FieldType, Sequence, TableId, TableName, TableSchema, Timestamp,
+};
 
 fn schema() -> TableSchema {
     TableSchema::new([Column { name: ColumnName::new("usage").unwrap(), kind: ColumnKind::Field(FieldType::Float) }])
@@ -19,10 +22,24 @@ fn batch(points: &[(i64, f64)]) -> RecordBatch {
     RecordBatch::try_new(Arc::clone(schema().arrow()), vec![times, usages]).unwrap()
 }
 
+/// A table without files that has all writes up to `through` in Parquet.
+fn stored(through: Sequence) -> TableContents {
+    TableContents::stored(&TableEntry {
+        id: TableId::new(1),
+        database: DatabaseId::new(1),
+        name: TableName::new("cpu").unwrap(),
+        schema: Arc::new(schema()),
+        files: Arc::default(),
+        persisted_through: through,
+        retention: None,
+        deletions: Arc::default(),
+        last_deletion: 0,
+    })
+}
+
 fn table() -> (Buffer, Arc<TableBuffer>) {
     let buffer = Buffer::new(1 << 20, Arc::new(ManualClock::new(Timestamp::from_nanos(0))));
-    let stored = || TableContents::stored(Arc::new(schema()), Arc::default(), Sequence::ZERO);
-    let table = buffer.table_or_insert(TableId::new(1), stored);
+    let table = buffer.table_or_insert(TableId::new(1), || stored(Sequence::ZERO));
     (buffer, table)
 }
 
@@ -41,7 +58,7 @@ fn a_snapshot_does_not_change_when_the_table_does() {
     insert(&table, 1, &[(1, 1.0)]);
     let before = table.contents();
     insert(&table, 2, &[(1, 2.0)]);
-    table.take_files(Sequence::new(2), &Arc::default());
+    table.take_stored(stored(Sequence::new(2)));
     assert_eq!((before.runs.len(), table.contents().runs.len()), (1, 0));
 }
 
@@ -70,7 +87,7 @@ fn runs_that_a_persist_has_taken_are_left_alone() {
     assert_eq!((frozen.runs.len(), frozen.through), (16, Sequence::new(16)));
     assert!(!tidy::tidy_once(&table).unwrap());
     insert(&table, 17, &[(17, 1.0)]);
-    table.take_files(frozen.through, &Arc::default());
+    table.take_stored(stored(frozen.through));
     assert_eq!(table.contents().runs.len(), 1, "what came after the persist began stays");
 }
 
@@ -81,7 +98,7 @@ fn memory_is_given_back_when_the_last_reader_lets_go() {
     let snapshot = table.contents();
     let charged = buffer.budget().used();
     assert!(charged > 0);
-    table.take_files(Sequence::new(1), &Arc::default());
+    table.take_stored(stored(Sequence::new(1)));
     assert_eq!(buffer.budget().used(), charged, "a query still reads the run");
     drop(snapshot);
     assert_eq!(buffer.budget().used(), 0);
@@ -90,12 +107,11 @@ fn memory_is_given_back_when_the_last_reader_lets_go() {
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_has_room_as_soon_as_something_is_freed() {
     let buffer = Buffer::new(1, Arc::new(ManualClock::new(Timestamp::from_nanos(0))));
-    let stored = || TableContents::stored(Arc::new(schema()), Arc::default(), Sequence::ZERO);
-    let table = buffer.table_or_insert(TableId::new(1), stored);
+    let table = buffer.table_or_insert(TableId::new(1), || stored(Sequence::ZERO));
     insert(&table, 1, &[(1, 1.0)]);
     let patience = std::time::Duration::from_secs(5);
     assert!(!buffer.budget().has_room(patience).await);
     let (room, ()) =
-        tokio::join!(buffer.budget().has_room(patience), async { table.take_files(Sequence::new(1), &Arc::default()) });
+        tokio::join!(buffer.budget().has_room(patience), async { table.take_stored(stored(Sequence::new(1))) });
     assert!(room);
 }

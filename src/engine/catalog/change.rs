@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, TableId, TableName, TableSchema};
+use crate::model::{
+    Column, DataFile, DatabaseId, DatabaseName, FileId, RowSelection, Sequence, TableId, TableName, TableSchema,
+};
 
 /// One step from a state to the next. Steps of one commit happen together or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +75,13 @@ pub enum CatalogChange {
         removed: Vec<FileId>,
         /// New files with writes of the removed ones, and of no others. May be empty.
         added: Vec<DataFile>,
+    },
+    /// Rows of the table that are in its files now are gone. Files of which nothing is left become garbage at once.
+    DeleteRows {
+        /// The table.
+        table: TableId,
+        /// Which rows.
+        rows: RowSelection,
     },
     /// The next numbers of files belong to whoever made this change, used or not.
     ReserveFileIds {

@@ -38,6 +38,8 @@ pub(super) struct DataFileMessage {
     columns: Vec<StatisticsMessage>,
     #[prost(sint64, tag = "14")]
     created: i64,
+    #[prost(uint64, tag = "15")]
+    deletions_applied: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -100,6 +102,7 @@ impl From<&DataFile> for DataFileMessage {
             row_groups: file.row_groups.iter().map(RowGroupMessage::from).collect(),
             columns: file.columns.iter().map(StatisticsMessage::from).collect(),
             created: file.created.as_nanos(),
+            deletions_applied: file.deletions_applied,
         }
     }
 }
@@ -121,13 +124,14 @@ impl TryFrom<DataFileMessage> for DataFile {
             time: time_range(message.time_min, message.time_max)?,
             sequences,
             created: Timestamp::from_nanos(message.created),
+            deletions_applied: message.deletions_applied,
             row_groups: message.row_groups.into_iter().map(RowGroup::try_from).collect::<Decoded<_>>()?,
             columns: message.columns.into_iter().map(ColumnStatistics::try_from).collect::<Decoded<_>>()?,
         })
     }
 }
 
-fn time_range(min: i64, max: i64) -> Decoded<TimeRange> {
+pub(super) fn time_range(min: i64, max: i64) -> Decoded<TimeRange> {
     if min > max {
         return Err(FormatError::field("time_max", format!("{max} is before {min}")));
     }

@@ -10,11 +10,12 @@ use prost::{Message, Oneof};
 use uuid::Uuid;
 
 use super::change::CatalogChange;
+use super::deletion_messages::{DeleteRowsMessage, DeletionMessage};
 use super::file_messages::DataFileMessage;
 use super::format::{FormatError, RecordContent};
 use super::state::{CatalogState, DatabaseFacts, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry, TicketKey};
 use crate::model::{
-    Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, FieldType, FileId, Sequence, TableId,
+    Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, Deletion, FieldType, FileId, Sequence, TableId,
     TableName, TableSchema, Timestamp,
 };
 
@@ -31,7 +32,7 @@ pub(super) struct RecordMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct ChangeMessage {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     change: Option<Change>,
 }
 
@@ -60,6 +61,8 @@ enum Change {
     SetDatabaseRetention(RetentionMessage),
     #[prost(message, tag = "11")]
     SetTableRetention(RetentionMessage),
+    #[prost(message, tag = "12")]
+    DeleteRows(DeleteRowsMessage),
 }
 
 /// Body of a checkpoint.
@@ -113,6 +116,11 @@ struct TableMessage {
     persisted_through: u64,
     #[prost(uint64, optional, tag = "7")]
     retention: Option<u64>,
+    /// By number.
+    #[prost(message, repeated, tag = "8")]
+    deletions: Vec<DeletionMessage>,
+    #[prost(uint64, tag = "9")]
+    last_deletion: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -228,6 +236,8 @@ impl From<&CatalogChange> for Change {
                 files: Vec::new(),
                 persisted_through: 0,
                 retention: None,
+                deletions: Vec::new(),
+                last_deletion: 0,
             }),
             CatalogChange::AddColumns { table, columns } => {
                 let columns = columns.iter().map(ColumnMessage::from).collect();
@@ -247,6 +257,9 @@ impl From<&CatalogChange> for Change {
             }
             CatalogChange::SetTableRetention { id, period } => {
                 Self::SetTableRetention(RetentionMessage { id: id.get(), period: period.map(nanoseconds) })
+            }
+            CatalogChange::DeleteRows { table, rows } => {
+                Self::DeleteRows(DeleteRowsMessage { table: table.get(), rows: Some(rows.into()) })
             }
             CatalogChange::ReplaceFiles { table, removed, added } => Self::ReplaceFiles(ReplaceFilesMessage {
                 table: table.get(),
@@ -288,6 +301,10 @@ impl TryFrom<Change> for CatalogChange {
             }
             Change::SetTableRetention(RetentionMessage { id, period }) => {
                 Self::SetTableRetention { id: TableId::new(id), period: period.map(Duration::from_nanos) }
+            }
+            Change::DeleteRows(DeleteRowsMessage { table, rows }) => {
+                let rows = rows.ok_or_else(|| FormatError::field("rows", "they are missing"))?;
+                Self::DeleteRows { table: TableId::new(table), rows: rows.try_into()? }
             }
             Change::ReplaceFiles(message) => Self::ReplaceFiles {
                 table: TableId::new(message.table),
@@ -367,6 +384,8 @@ impl From<&TableEntry> for TableMessage {
             files: table.files.iter().map(|file| DataFileMessage::from(file.as_ref())).collect(),
             persisted_through: table.persisted_through.get(),
             retention: table.retention.map(nanoseconds),
+            deletions: table.deletions.iter().map(DeletionMessage::from).collect(),
+            last_deletion: table.last_deletion,
         }
     }
 }
@@ -383,6 +402,8 @@ impl TableMessage {
             files: Arc::new(files.collect::<Decoded<_>>()?),
             persisted_through: Sequence::new(self.persisted_through),
             retention: self.retention.map(Duration::from_nanos),
+            deletions: Arc::new(self.deletions.into_iter().map(Deletion::try_from).collect::<Decoded<_>>()?),
+            last_deletion: self.last_deletion,
         })
     }
 }

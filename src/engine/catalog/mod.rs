@@ -19,11 +19,12 @@
 //! | `state` | the catalog at one moment, and the pure step to the next |
 //! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
-//! | `format`, `messages`, `file_messages` | their bytes |
+//! | `format`, `messages`, `file_messages`, `deletion_messages` | their bytes |
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
 
 mod change;
+mod deletion_messages;
 mod error;
 mod file_messages;
 mod format;

@@ -19,8 +19,8 @@ use super::change::CatalogChange;
 use super::error::ChangeError;
 use super::shared_map::SharedMap;
 use crate::model::{
-    Column, DataFile, DatabaseId, DatabaseName, FileId, Sequence, SequenceRange, TableId, TableName, TableSchema,
-    Timestamp,
+    Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, RowSelection, Sequence, SequenceRange, TableId,
+    TableName, TableSchema, Timestamp,
 };
 
 /// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
@@ -73,6 +73,10 @@ pub struct TableEntry {
     pub persisted_through: Sequence,
     /// How long after its time a row is seen; `None`: as long as the database says.
     pub retention: Option<Duration>,
+    /// Deletions whose rows are still in some file, by number.
+    pub deletions: Arc<Vec<Deletion>>,
+    /// The number of the last deletion, whether its rows are still somewhere or not.
+    pub last_deletion: u64,
 }
 
 /// An object that no table refers to any more.
@@ -299,6 +303,7 @@ impl CatalogState {
             }
             CatalogChange::Persisted { table, files, through } => self.persisted(*table, files, *through),
             CatalogChange::ReplaceFiles { table, removed, added } => self.replace_files(*table, removed, added, at),
+            CatalogChange::DeleteRows { table, rows } => self.delete_rows(*table, rows, at),
             CatalogChange::ReserveFileIds { count } => self.reserve_file_ids(*count),
             CatalogChange::CollectGarbage { paths } => {
                 self.collect(paths);
@@ -343,6 +348,8 @@ impl CatalogState {
             files: Arc::default(),
             persisted_through: Sequence::ZERO,
             retention: None,
+            deletions: Arc::default(),
+            last_deletion: 0,
         })?;
         self.next_table_id = TableId::new(next);
         Ok(())
@@ -443,6 +450,22 @@ impl CatalogState {
         let mut files: Vec<_> = kept().cloned().chain(added.iter().cloned().map(Arc::new)).collect();
         sort_by_writes(&mut files);
         entry.files = Arc::new(files);
+        entry.forget_deletions();
+        self.discard(gone.iter(), at);
+        Ok(())
+    }
+
+    fn delete_rows(&mut self, table: TableId, rows: &RowSelection, at: Timestamp) -> Result<(), ChangeError> {
+        let entry = self.table_mut(table)?;
+        let number = entry.last_deletion.checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "deletion" })?;
+        let deletion = Deletion { number, rows: rows.clone(), through: entry.persisted_through };
+        entry.last_deletion = number;
+        let (gone, kept): (Vec<_>, Vec<_>) = entry.files.iter().cloned().partition(|file| deletion.covers(file));
+        if !gone.is_empty() {
+            entry.files = Arc::new(kept);
+        }
+        Arc::make_mut(&mut entry.deletions).push(deletion);
+        entry.forget_deletions();
         self.discard(gone.iter(), at);
         Ok(())
     }
@@ -472,6 +495,16 @@ impl CatalogState {
     /// Numbers are given out in order, so a smaller one without a table had one once.
     fn no_table(&self, table: TableId) -> ChangeError {
         if table < self.next_table_id { ChangeError::TableDeleted { table } } else { ChangeError::NoTable { table } }
+    }
+}
+
+impl TableEntry {
+    /// Drops deletions of which no file holds rows any more.
+    fn forget_deletions(&mut self) {
+        let is_needed = |deletion: &Deletion| self.files.iter().any(|file| deletion.applies_to(file));
+        if !self.deletions.iter().all(is_needed) {
+            self.deletions = Arc::new(self.deletions.iter().filter(|deletion| is_needed(deletion)).cloned().collect());
+        }
     }
 }
 

@@ -89,6 +89,7 @@ fn data_file(id: u64, table: u32, first: u64, last: u64) -> DataFile {
         rows: 7,
         time: TimeRange::from_nanos(-5, 5),
         sequences: SequenceRange { first: Sequence::new(first), last: Sequence::new(last) },
+        deletions_applied: 0,
         created: NOW,
         row_groups: vec![RowGroup { rows: 7, time: TimeRange::from_nanos(-5, 5) }],
         columns: vec![ColumnStatistics {
@@ -293,6 +294,7 @@ fn file_strategy() -> impl Strategy<Value = DataFile> {
                 tail_crc32c,
                 rows,
                 time,
+                deletions_applied: rows / 2,
                 created: time.max,
                 row_groups,
                 columns,

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffer::TableBuffer;
 use super::catalog::{Catalog, CatalogChange, CatalogError, TableEntry};
-use super::data_files::DataFiles;
+use super::data_files::{DataFiles, NewFile};
 use super::garbage::GarbageCollector;
 use super::layout::file_rows;
 use super::store::Store;
@@ -143,11 +143,14 @@ impl Compactor {
     }
 
     fn next_job(&self, entry: &TableEntry) -> Option<Job> {
-        if entry.files.len() < 2 {
+        if entry.files.len() < 2 && entry.deletions.is_empty() {
             return None;
         }
         let policy = Policy { file_rows: file_rows(&entry.schema), settle: self.settings.settle };
-        let candidates = entry.files.iter().enumerate().map(|(place, file)| Candidate::new(place, file));
+        let candidates = entry.files.iter().enumerate().map(|(place, file)| {
+            let has_deleted_rows = entry.deletions.iter().any(|deletion| deletion.applies_to(file));
+            Candidate::new(place, file, has_deleted_rows)
+        });
         choose(candidates.collect(), self.reading.clock.now(), &policy)
     }
 
@@ -160,9 +163,14 @@ impl Compactor {
         stop: &CancellationToken,
     ) -> Result<Option<Compacted>> {
         let old: Vec<Arc<DataFile>> = job.places.iter().map(|place| Arc::clone(&entry.files[*place])).collect();
-        let plan = Plan { schema: Arc::clone(&entry.schema), files: old.clone(), cuts: job.cuts };
+        let plan = Plan {
+            schema: Arc::clone(&entry.schema),
+            files: old.clone(),
+            cuts: job.cuts,
+            deletions: Arc::clone(&entry.deletions),
+        };
         let new = Arc::new(Mutex::new(Vec::new()));
-        let finished = self.rewrite(plan, Arc::clone(&new), stop.clone()).await;
+        let finished = self.rewrite(plan, entry.last_deletion, Arc::clone(&new), stop.clone()).await;
         let new = std::mem::take(&mut *new.lock());
         if !matches!(finished, Ok(true)) {
             self.files.drop_unused(&new).await;
@@ -192,7 +200,13 @@ impl Compactor {
     }
 
     /// Fills `new` with files that are stored and not yet in the catalog; false if it was stopped.
-    async fn rewrite(&self, plan: Plan, new: Arc<Mutex<Vec<DataFile>>>, stop: CancellationToken) -> Result<bool> {
+    async fn rewrite(
+        &self,
+        plan: Plan,
+        deletions_applied: u64,
+        new: Arc<Mutex<Vec<DataFile>>>,
+        stop: CancellationToken,
+    ) -> Result<bool> {
         let (reading, files) = (self.reading.clone(), self.files.clone());
         let table = plan.files.first().map(|file| file.table);
         let sequences = plan.files.iter().map(|file| file.sequences).reduce(SequenceRange::union);
@@ -200,7 +214,7 @@ impl Compactor {
         let work = move || {
             let io = reading.io.clone();
             let emit = |file: EncodedFile| {
-                let stored = io.block_on(files.put(table, vec![(sequences, file)]))?;
+                let stored = io.block_on(files.put(table, vec![NewFile { file, sequences, deletions_applied }]))?;
                 let stored = stored.ok_or_else(|| Error::new(ErrorKind::NotFound, "the table was deleted"))?;
                 new.lock().extend(stored);
                 Ok(())

@@ -6,7 +6,8 @@
 //! 1. **tier**: many small files of one component that were written one after the other become one;
 //! 2. **split**: a small file that lies across large ones is cut at their borders, so that each part meets one of them;
 //! 3. **merge**: a component becomes files that don't overlap, or a part of it if it is too deep;
-//! 4. **join**: small files that follow each other in time become one.
+//! 4. **join**: small files that follow each other in time become one;
+//! 5. **purge**: a file with deleted rows is rewritten without them.
 //!
 //! Tiers and joins go by size classes, each [`FILES_PER_STEP`] times the one before, so that a row is rewritten once a
 //! class. Splits and merges rewrite large files for a few late rows; they wait until nothing new has come for a while.
@@ -57,11 +58,14 @@ pub(super) struct Candidate {
     pub(super) time: TimeRange,
     pub(super) sequences: SequenceRange,
     pub(super) created: Timestamp,
+    /// Rows of it are deleted and still in it.
+    pub(super) has_deleted_rows: bool,
 }
 
 impl Candidate {
-    pub(super) fn new(place: usize, file: &DataFile) -> Self {
-        Self { place, rows: file.rows, time: file.time, sequences: file.sequences, created: file.created }
+    pub(super) fn new(place: usize, file: &DataFile, has_deleted_rows: bool) -> Self {
+        let (rows, time, sequences, created) = (file.rows, file.time, file.sequences, file.created);
+        Self { place, rows, time, sequences, created, has_deleted_rows }
     }
 }
 
@@ -91,7 +95,8 @@ pub(super) fn choose(files: Vec<Candidate>, now: Timestamp, policy: &Policy) -> 
     let tier = || overlapping().find_map(|component| tier(component, policy));
     let split = || settled().find_map(|component| split(component, policy));
     let merge = || settled().find_map(|component| merge(component));
-    tier().or_else(split).or_else(merge).or_else(|| join(&components, policy))
+    let purge = || purge(&components, policy, now);
+    tier().or_else(split).or_else(merge).or_else(|| join(&components, policy)).or_else(purge)
 }
 
 /// Small files of one component that were written one after the other and meet the same large files.
@@ -195,6 +200,13 @@ fn join(components: &[Vec<Candidate>], policy: &Policy) -> Option<Job> {
         let files: Vec<Candidate> = stretch.iter().filter(|component| is_small(component)).flatten().copied().collect();
         Some(Job { places: places(step(&files, policy)?), cuts: Vec::new() })
     })
+}
+
+/// A file with deleted rows that nothing else will rewrite.
+fn purge(components: &[Vec<Candidate>], policy: &Policy, now: Timestamp) -> Option<Job> {
+    let mut files = components.iter().flatten();
+    let file = files.find(|file| file.has_deleted_rows && policy.has_settled(std::slice::from_ref(*file), now))?;
+    Some(Job { places: vec![file.place], cuts: Vec::new() })
 }
 
 /// Neighbours in `files` of which enough are of one size class and none is larger, smallest class first.

@@ -4,14 +4,18 @@
 //! as no later row group can reach it. So memory holds the row groups that overlap the sweep and one new file, however
 //! large the files are.
 //!
-//! Always true: the new files together hold each point of the old ones once, with the values of its last writes.
+//! Always true: the new files together hold each point of the old ones that is not deleted once, with the values of its
+//! last writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::array::{RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::compute::kernels::cmp::{gt_eq, lt_eq, not_distinct};
+use arrow::compute::{and, cast, concat_batches, filter_record_batch, is_null, not};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use futures::TryStreamExt;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
@@ -25,7 +29,7 @@ use crate::engine::store::checked::{CheckedReader, MetadataCache};
 use crate::engine::store::parquet::EncodedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::conform;
-use crate::model::{DataFile, TableSchema, TimeRange, Timestamp};
+use crate::model::{DataFile, Deletion, RowSelection, TIME_COLUMN, TableSchema, TimeRange, Timestamp};
 
 /// What to rewrite.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(super) struct Plan {
     pub(super) files: Vec<Arc<DataFile>>,
     /// No new file reaches across one of these instants, which belong to the later side. Rising.
     pub(super) cuts: Vec<Timestamp>,
+    /// Deletions of the table whose rows may be in the files.
+    pub(super) deletions: Arc<Vec<Deletion>>,
 }
 
 /// How files are read, and how much of a processor may be used.
@@ -73,9 +79,12 @@ pub(super) fn rewrite(
         let later = pending.split_off(&BlockPlace::of(group.time.min, &plan.cuts, block));
         flush(std::mem::replace(&mut pending, later), &mut cutter, &mut emit)?;
 
-        let batch = reading.io.block_on(read(reading, &plan.files[group.place], group.number))?;
+        let file = &plan.files[group.place];
+        let batch = reading.io.block_on(read(reading, file, group.number))?;
         let failed = |error| Error::with_source(ErrorKind::Internal, "rows of a file don't fit their table", error);
         let batch = conform(&batch, plan.schema.arrow()).map_err(failed)?;
+        let mut deletions = plan.deletions.iter().filter(|deletion| deletion.applies_to(file));
+        let batch = deletions.try_fold(batch, |batch, deletion| without(&batch, &deletion.rows)).map_err(failed)?;
         for (place, piece) in cut_into_blocks(&batch, &plan.cuts, block).map_err(failed)? {
             pending.entry(place).or_default().push((group.place, piece));
         }
@@ -142,6 +151,27 @@ async fn read(reading: &Reading, file: &Arc<DataFile>, number: usize) -> Result<
     let batches: Vec<RecordBatch> =
         stream.map_err(|error| failed(file, error))?.try_collect().await.map_err(|error| failed(file, error))?;
     concat_batches(&schema, &batches).map_err(|error| failed(file, error.into()))
+}
+
+/// The rows that are not selected.
+fn without(batch: &RecordBatch, rows: &RowSelection) -> Result<RecordBatch, ArrowError> {
+    let column = |name: &str| {
+        let missing = || ArrowError::SchemaError(format!("rows have no column \"{name}\""));
+        batch.column_by_name(name).ok_or_else(missing)
+    };
+    let time = |at: Timestamp| TimestampNanosecondArray::new_scalar(at.as_nanos());
+    let times = column(TIME_COLUMN)?;
+    let mut selected = and(&gt_eq(times, &time(rows.time.min))?, &lt_eq(times, &time(rows.time.max))?)?;
+    for (tag, value) in &rows.tags {
+        let tags = column(tag.as_str())?;
+        let has_value = match value {
+            None => is_null(tags)?,
+            // Not `eq`: a row without the tag would be neither kept nor deleted.
+            Some(value) => not_distinct(&cast(tags, &DataType::Utf8)?, &StringArray::new_scalar(value))?,
+        };
+        selected = and(&selected, &has_value)?;
+    }
+    filter_record_batch(batch, &not(&selected)?)
 }
 
 /// The reader's own errors come through the decoder as they are.

@@ -48,6 +48,7 @@ impl Table {
             time: file.time(),
             sequences: SequenceRange { first: Sequence::new(file.writes.0), last: Sequence::new(file.writes.1) },
             created: Timestamp::from_nanos(0),
+            has_deleted_rows: false,
         };
         self.files.iter().enumerate().map(candidate).collect()
     }

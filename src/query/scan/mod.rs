@@ -14,12 +14,13 @@
 //!    statistics and orderings go all the way down.
 //! 3. Units that overlap go through [`DeduplicateExec`]. Only filters on the key go below it: a filter on
 //!    a field would hide the write that replaces a value.
-//! 4. Units before the instant from which the table can be seen are left out; one that reaches across it takes the
-//!    third way, with a filter on time.
+//! 4. Units whose rows have all expired are left out; one of which some are hidden takes the third way, with a filter
+//!    ([`hidden`]).
 //!
-//! Always true: each point of the snapshot that has not expired comes out once, with the values of its last writes.
+//! Always true: each point of the snapshot that is not hidden comes out once, with the values of its last writes.
 
 mod buffered;
+mod hidden;
 mod parquet;
 mod prune;
 mod units;
@@ -29,10 +30,10 @@ use std::sync::Arc;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
-use datafusion::logical_expr::{Expr, Operator};
-use datafusion::physical_expr::expressions::{Column, Literal, binary};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -45,7 +46,8 @@ pub(super) use parquet::{FileAccess, STORE_URL};
 use super::deduplicate::DeduplicateExec;
 use crate::engine::TableSnapshot;
 use crate::engine::buffer::BufferedRun;
-use crate::model::{Covers, DataFile, TIME_COLUMN, TableSchema, TimeRange, Timestamp, components};
+use crate::model::{Covers, DataFile, TableSchema, TimeRange, components};
+use hidden::Hidden;
 use prune::Filters;
 use units::Slots;
 
@@ -78,15 +80,15 @@ pub(super) fn plan(
     output: &SchemaRef,
     filters: &[Expr],
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let scan = Scan { state, access, table: &snapshot.schema, output, visible_from: snapshot.visible_from };
+    let scan = Scan { state, access, table: &snapshot.schema, output, hidden: Hidden::new(snapshot) };
     let filters = Filters::new(state, &snapshot.schema, filters)?;
     let mut units = cut_into_units(snapshot, &filters)?;
-    units.retain(|unit| snapshot.visible_from.is_none_or(|from| unit.time().max >= from));
+    units.retain(|unit| !scan.hidden.hides_all(unit));
 
     let (mut alone, mut overlapping) = (Vec::new(), Vec::new());
     for mut component in components(units) {
         match component.pop() {
-            Some(unit) if component.is_empty() && !scan.has_expired_rows(&unit) => alone.push(unit),
+            Some(unit) if component.is_empty() && !scan.hidden.hides_some(&unit) => alone.push(unit),
             Some(unit) => {
                 component.push(unit);
                 overlapping.push(component);
@@ -138,16 +140,12 @@ struct Scan<'a> {
     access: &'a Arc<FileAccess>,
     table: &'a TableSchema,
     output: &'a SchemaRef,
-    visible_from: Option<Timestamp>,
+    hidden: Hidden<'a>,
 }
 
 impl Scan<'_> {
     fn partitions(&self) -> usize {
         self.state.config().target_partitions().max(1)
-    }
-
-    fn has_expired_rows(&self, unit: &Unit) -> bool {
-        self.visible_from.is_some_and(|from| unit.time().min < from)
     }
 
     /// Units that share no point with any other.
@@ -198,13 +196,13 @@ impl Scan<'_> {
         unit: Unit,
         predicate: Option<&Arc<dyn PhysicalExpr>>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let expired = self.has_expired_rows(&unit);
+        let seen = self.hidden.filter(self.state, &unit, columns)?;
         let (mut plan, predicate) = match unit {
             Unit::RowGroup { file, number } => (parquet::scan(self, columns, vec![(file, number)], 1)?, None),
             Unit::Rows { run, rows, .. } => (buffered::scan(self, columns, vec![(run, rows)], 1)?, predicate.cloned()),
         };
-        if let Some(from) = self.visible_from.filter(|_| expired) {
-            plan = Arc::new(FilterExec::try_new(not_before(columns, from)?, plan)?);
+        if let Some(seen) = seen {
+            plan = Arc::new(FilterExec::try_new(seen, plan)?);
         }
         match predicate {
             Some(predicate) => Ok(Arc::new(FilterExec::try_new(predicate, plan)?)),
@@ -231,13 +229,6 @@ impl Scan<'_> {
         }
         Ok(Arc::new(ProjectionExec::try_new(columns, plan)?))
     }
-}
-
-/// The filter that hides expired rows. On the key, so that it may stand below a merge.
-fn not_before(columns: &SchemaRef, from: Timestamp) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
-    let time: Arc<dyn PhysicalExpr> = Arc::new(Column::new_with_schema(TIME_COLUMN, columns)?);
-    let from = ScalarValue::TimestampNanosecond(Some(from.as_nanos()), None);
-    binary(time, Operator::GtEq, Arc::new(Literal::new(from)), columns)
 }
 
 /// Deals items to at most `partitions` partitions, neighbours together.

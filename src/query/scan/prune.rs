@@ -87,7 +87,8 @@ fn looks_at_key_only(table: &TableSchema, filter: &Expr) -> bool {
     !columns.is_empty() && columns.iter().all(|column| table.sort_key().any(|key| key == column.name))
 }
 
-fn physical(
+/// The filters as one expression over `columns`; `None` if there are none.
+pub(super) fn physical(
     state: &dyn Session,
     columns: &Schema,
     filters: Vec<Expr>,
@@ -252,6 +253,7 @@ mod tests {
             rows: 20,
             time: TimeRange::from_nanos(0, 19),
             sequences: SequenceRange::single(Sequence::new(1)),
+            deletions_applied: 0,
             created: Timestamp::from_nanos(0),
             row_groups: vec![row_group(0, 9), row_group(10, 19)],
             columns: vec![

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
+use crate::model::{RowSelection, TimeRange};
 
 /// Half an hour, so that times share row groups and gaps remain.
 const TICK: i64 = 1_800_000_000_000;
@@ -26,6 +27,30 @@ enum Step {
     Write(Vec<Point>),
     Persist,
     Compact,
+    Delete(Deleted),
+}
+
+/// Rows between two ticks, both included, and perhaps of one host only, or of none.
+#[derive(Debug, Clone)]
+struct Deleted {
+    ticks: (i64, i64),
+    host: Option<Option<u8>>,
+}
+
+impl Deleted {
+    fn rows(&self) -> RowSelection {
+        let host = self.host.map(|host| (ColumnName::new("host").unwrap(), host.map(|host| format!("h{host}"))));
+        let (first, last) = self.ticks;
+        RowSelection { time: TimeRange::from_nanos(first * TICK, last * TICK), tags: host.into_iter().collect() }
+    }
+
+    fn apply(&self, model: &mut BTreeMap<Key, Fields>) {
+        let host = self.host.map(|host| host.map(|host| format!("h{host}")));
+        let (first, last) = self.ticks;
+        model.retain(|(of, _, time), _| {
+            !(first * TICK..=last * TICK).contains(time) || host.as_ref().is_some_and(|host| host != of)
+        });
+    }
 }
 
 type Key = (Option<String>, Option<String>, i64);
@@ -47,7 +72,13 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop::collection::vec(point(), 1..12).prop_map(Step::Write),
         2 => Just(Step::Persist),
         1 => Just(Step::Compact),
+        1 => deleted().prop_map(Step::Delete),
     ]
+}
+
+fn deleted() -> impl Strategy<Value = Deleted> {
+    let host = prop::option::of(prop::option::weighted(0.8, 0_u8..3));
+    (0_i64..24, 0_i64..24, host).prop_map(|(a, b, host)| Deleted { ticks: (a.min(b), a.max(b)), host })
 }
 
 fn line(point: &Point) -> String {
@@ -98,6 +129,11 @@ async fn check_step(steps: &[Step]) {
         match step {
             Step::Persist => fixture.persist().await,
             Step::Compact => fixture.engine.compact_all().await.unwrap(),
+            Step::Delete(deleted) => {
+                let table = TableName::new("m").unwrap();
+                fixture.engine.delete_rows(&nyc(), &table, deleted.rows()).await.unwrap();
+                deleted.apply(&mut model);
+            }
             Step::Write(points) => {
                 fixture.write(&points.iter().map(line).collect::<Vec<_>>().join("\n")).await;
                 points.iter().for_each(|point| apply(&mut model, point));

@@ -5,6 +5,7 @@
 
 mod admin;
 mod body;
+mod delete;
 mod encode;
 mod health;
 mod parameters;
@@ -29,6 +30,8 @@ pub(super) fn router(services: Arc<Services>) -> Router {
         .route("/api/v3/write_lp", post(write::v3))
         .route("/api/v2/write", post(write::v2))
         .route("/write", post(write::v1))
+        .route("/api/v3/delete", post(delete::v3))
+        .route("/api/v2/delete", post(delete::v2))
         .route("/api/v3/query_sql", get(query::sql_get).post(query::sql_post))
         .route("/api/v3/query_influxql", get(query::influxql_get).post(query::influxql_post))
         .route(

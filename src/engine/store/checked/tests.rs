@@ -102,6 +102,7 @@ fn data_file(file: &EncodedFile) -> Arc<DataFile> {
         rows: file.rows,
         time: file.time,
         sequences: SequenceRange::single(Sequence::new(1)),
+        deletions_applied: 0,
         created: Timestamp::from_nanos(0),
         row_groups: file.row_groups.clone(),
         columns: file.columns.clone(),
