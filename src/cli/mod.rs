@@ -6,6 +6,7 @@
 //! Not here: what a setting takes and where it comes from (see [`crate::config`]).
 
 mod admin;
+mod check;
 mod client;
 mod debug;
 mod demo;
@@ -21,6 +22,7 @@ mod write;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -63,6 +65,8 @@ pub enum Invocation {
     Client(ClientCommand),
     /// Try out an object store.
     CheckStore(StoreConfig),
+    /// Compare what is stored with the catalog.
+    Check(StoreConfig),
 }
 
 /// A command for a server that runs; see [`run_client`].
@@ -114,6 +118,7 @@ pub fn command() -> Command {
         .subcommand(admin::update_command())
         .subcommand(admin::delete_command())
         .subcommand(admin::show_command())
+        .subcommand(check::command())
         .subcommand(debug::command())
 }
 
@@ -129,19 +134,23 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         Ok(Invocation::Client(command)) => on_one_thread("Client", run_client(&command, &SystemClock::new())),
         Ok(Invocation::CheckStore(config)) => {
             let clock = SystemClock::new();
-            let check = debug::check_store(&config, &clock);
-            on_one_thread("Check", async {
-                match check.await {
-                    Ok(exit) => ExitCode::from(exit as u8),
-                    Err(error) => failed("Check", &error),
-                }
-            })
+            on_one_thread("Check", checked(debug::check_store(&config, &clock)))
+        }
+        Ok(Invocation::Check(config)) => {
+            on_one_thread("Check", checked(check::check(&config, Arc::new(SystemClock::new()))))
         }
         Err(error) => {
             // Where even this cannot be printed, the exit code still tells.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
         }
+    }
+}
+
+async fn checked(check: impl Future<Output = Result<Exit, Error>>) -> ExitCode {
+    match check.await {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => failed("Check", &error),
     }
 }
 
@@ -174,6 +183,7 @@ fn parse_with<T: Into<OsString> + Clone>(
     match root.subcommand() {
         None => serve(&mut command, &[&root], environment, machine),
         Some(("serve", flags)) => serve(&mut command, &[flags, &root], environment, machine),
+        Some(("check", flags)) => check(&mut command, flags, environment, machine),
         Some(("debug", flags)) => check_store(&mut command, flags, environment, machine),
         Some((verb, flags)) => client(&mut command, verb, flags, environment).map(Invocation::Client),
     }
@@ -188,6 +198,18 @@ fn serve(
     match Config::from_flags(flags, environment, machine) {
         Ok(config) => Ok(Invocation::Serve(config)),
         Err(error) => Err(subcommand(command, &["serve"]).error(ErrorKind::ValueValidation, error)),
+    }
+}
+
+fn check(
+    command: &mut Command,
+    flags: &ArgMatches,
+    environment: Environment<'_>,
+    machine: &Machine,
+) -> Result<Invocation, clap::Error> {
+    match StoreConfig::from_flags(&[flags], environment, machine) {
+        Ok(config) => Ok(Invocation::Check(config)),
+        Err(error) => Err(subcommand(command, &["check"]).error(ErrorKind::ValueValidation, error)),
     }
 }
 

@@ -24,6 +24,7 @@ mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 pub mod wal;
 mod write;
 

@@ -8,7 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::wal::MemoryDisk;
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock};
-use crate::model::{Column, ColumnKind, ColumnName, FieldType, Rows, TableRows};
+use crate::model::{Column, ColumnName, FieldType, Rows, Scalar, SequenceRange, TableRows, TimeRange};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -32,15 +32,7 @@ impl Fixture {
 
     /// Writes points of one series and persists them.
     async fn persist(&self, times: &[i64]) {
-        let schema = TableSchema::new([Column {
-            name: ColumnName::new("v").unwrap(),
-            kind: ColumnKind::Field(FieldType::Float),
-        }]);
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(TimestampNanosecondArray::from(times.to_vec())),
-            Arc::new(Float64Array::from(vec![1.0; times.len()])),
-        ];
-        let batch = RecordBatch::try_new(Arc::clone(schema.arrow()), columns).unwrap();
+        let (schema, batch) = rows(times);
         let rows = Rows { tables: vec![TableRows { table: table(), schema, batch }] };
         self.engine.write(&database(), rows, Durability::Synced).await.unwrap();
         self.engine.persist_all().await.unwrap();
@@ -54,6 +46,18 @@ impl Fixture {
         let objects = self.store.objects().list(Some(&store::paths::data_files()));
         objects.map_ok(|object| object.location).try_collect().await.unwrap()
     }
+}
+
+/// Points of one series.
+fn rows(times: &[i64]) -> (TableSchema, RecordBatch) {
+    let schema =
+        TableSchema::new([Column { name: ColumnName::new("v").unwrap(), kind: ColumnKind::Field(FieldType::Float) }]);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(TimestampNanosecondArray::from(times.to_vec())),
+        Arc::new(Float64Array::from(vec![1.0; times.len()])),
+    ];
+    let batch = RecordBatch::try_new(Arc::clone(schema.arrow()), columns).unwrap();
+    (schema, batch)
 }
 
 fn database() -> DatabaseName {
@@ -115,4 +119,84 @@ async fn only_old_data_files_that_no_one_names_are_orphans() {
     let mut expected: Vec<Path> = foreign.into_iter().chain([named]).collect();
     expected.sort();
     assert_eq!(left, expected);
+}
+
+/// The problems that are found in the fixture's store.
+async fn problems(fixture: &Fixture) -> Vec<String> {
+    let mut found = Vec::new();
+    let clock = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+    let verified = verify::verify(&fixture.store, clock, &mut |problem| found.push(problem.to_string())).await.unwrap();
+    assert_eq!(verified.unwrap().problems, found.len());
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_store_has_no_problems_and_an_empty_one_no_catalog() {
+    let fixture = Fixture::new().await;
+    for start in 0..3 {
+        fixture.persist(&[start, 10 + start]).await;
+    }
+    assert_eq!(problems(&fixture).await, [""; 0]);
+    fixture.engine.compact_all().await.unwrap();
+    assert_eq!(problems(&fixture).await, [""; 0]);
+    let clock = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+    assert_eq!(verify::verify(&Store::in_memory(), clock, &mut |_| {}).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_shortened_or_changed_file_is_named() {
+    let fixture = Fixture::new().await;
+    fixture.persist(&[1, 2, 3]).await;
+    let path = Path::from(fixture.files().files[0].path.as_str());
+    let objects = fixture.store.objects();
+    let whole = objects.get(&path).await.unwrap().bytes().await.unwrap();
+    for place in (0..whole.len()).step_by(whole.len() / 20) {
+        let mut changed = whole.to_vec();
+        changed[place] ^= 0x10;
+        objects.put(&path, changed.into()).await.unwrap();
+        let found = problems(&fixture).await;
+        assert!(found.len() == 1 && found[0].contains(path.as_ref()) && found[0].contains("checksum"), "{found:?}");
+    }
+    objects.put(&path, whole.slice(..whole.len() - 1).into()).await.unwrap();
+    let found = problems(&fixture).await;
+    assert!(found.len() == 1 && found[0].contains("bytes and should have"), "{found:?}");
+    objects.delete(&path).await.unwrap();
+    let found = problems(&fixture).await;
+    assert!(found.len() == 1 && found[0].contains("missing"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_checksums_fit_but_whose_rows_do_not_is_named() {
+    type Spoil = fn(&mut DataFile);
+    let cases: [(&[i64], Spoil, &str); 6] = [
+        (&[5, 4], |_| {}, "row 1 does not lie behind"),
+        (&[5, 5], |_| {}, "row 1 does not lie behind"),
+        (&[5, 6], |file| file.rows = 3, "it has 2 rows and should have 3"),
+        (&[5, 6], |file| file.row_groups[0].time = TimeRange::from_nanos(5, 7), "its times are"),
+        (&[5, 6], |file| file.columns[0].nulls = 1, "is null in 0 rows and should be in 1"),
+        (
+            &[5, 6],
+            |file| file.columns[0].bounds = Some((Scalar::Float(2.0), Scalar::Float(3.0))),
+            "outside the file's bounds",
+        ),
+    ];
+    for (times, spoil, expected) in cases {
+        let fixture = Fixture::new().await;
+        fixture.persist(&[1]).await;
+        let (schema, batch) = rows(times);
+        let encoded = store::parquet::encode(&schema, vec![vec![batch]]).unwrap();
+        let catalog = &fixture.engine.catalog;
+        let files =
+            data_files::DataFiles::new(fixture.store.clone(), Arc::clone(catalog), Arc::clone(&fixture.clock) as _);
+        let entry = catalog.state().tables().next().map(Arc::clone).unwrap();
+        let sequence = entry.persisted_through.next();
+        let new =
+            data_files::NewFile { file: encoded, sequences: SequenceRange::single(sequence), deletions_applied: 0 };
+        let mut file = files.put(entry.id, vec![new]).await.unwrap().unwrap().remove(0);
+        spoil(&mut file);
+        let persisted = CatalogChange::Persisted { table: entry.id, files: vec![file], through: sequence };
+        catalog.commit(|_| Ok(vec![persisted.clone()])).await.unwrap();
+        let found = problems(&fixture).await;
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:?}");
+    }
 }

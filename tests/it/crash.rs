@@ -8,11 +8,13 @@
 //! with its value, no row is there twice, and nothing is there that nobody sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::harness::process::ServerProcess;
+use crate::harness::process::{PROGRAM, ServerProcess};
 
 const WRITERS: u64 = 4;
 const LINES_PER_WRITE: u64 = 20;
@@ -47,10 +49,10 @@ fn every_acknowledged_row_survives_kill_9() {
     survive(&[], rounds);
 }
 
-/// Kills the program `rounds` times under load, with `arguments` that say where its objects are.
-pub fn survive(arguments: &[String], rounds: u64) {
+/// Kills the program `rounds` times under load; `store` are the arguments that say where its objects are.
+pub fn survive(store: &[String], rounds: u64) {
     let data = tempfile::tempdir().unwrap();
-    let arguments: Vec<&str> = SMALL.iter().copied().chain(arguments.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> = SMALL.iter().copied().chain(store.iter().map(String::as_str)).collect();
     let sent = Arc::new(Mutex::new(Sent::default()));
     let next = Arc::new(AtomicU64::new(0));
     let mut random = Random(0x5eed);
@@ -71,6 +73,10 @@ pub fn survive(arguments: &[String], rounds: u64) {
         for writer in writers {
             writer.join().unwrap();
         }
+        // Reading everything takes longer the more there is: now and then in a long run.
+        if round % 10 == 9 {
+            check_files(data.path(), store);
+        }
     }
     let server = ServerProcess::start(data.path(), &arguments);
     let sent = sent.lock().unwrap();
@@ -79,6 +85,15 @@ pub fn survive(arguments: &[String], rounds: u64) {
     assert_eq!(server.terminate(), 0, "a polite stop ends with 0");
     let server = ServerProcess::start(data.path(), &arguments);
     check(&server, &sent, rounds + 1);
+    server.kill();
+    check_files(data.path(), store);
+}
+
+/// After all that, every file is what the catalog says.
+fn check_files(data: &Path, store: &[String]) {
+    let output = Command::new(PROGRAM).arg("check").arg("--data-dir").arg(data).args(store).output().unwrap();
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("all is well"), "{text}{error}");
 }
 
 fn write_until(url: &str, stop: &AtomicBool, sent: &Mutex<Sent>, next: &AtomicU64) {

@@ -126,6 +126,15 @@ impl Catalog {
         })
     }
 
+    /// The newest state of the catalog in a store, without opening it for changes; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn read(store: &Store, clock: Arc<dyn Clock>) -> Result<Option<Arc<CatalogState>>, CatalogError> {
+        let log = Log::new(Arc::clone(store.objects()), clock, CatalogSettings::default());
+        Ok(log.load().await?.map(|loaded| Arc::new(loaded.state)))
+    }
+
     /// The state after the last commit of this node, or of another one that this node has heard of.
     pub fn state(&self) -> Arc<CatalogState> {
         self.state.load_full()

@@ -13,12 +13,9 @@ use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::compute::kernels::cmp::{gt_eq, lt_eq, not_distinct};
-use arrow::compute::{and, cast, concat_batches, filter_record_batch, is_null, not};
+use arrow::compute::{and, cast, filter_record_batch, is_null, not};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use futures::TryStreamExt;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use parquet::errors::ParquetError;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +77,9 @@ pub(super) fn rewrite(
         flush(std::mem::replace(&mut pending, later), &mut cutter, &mut emit)?;
 
         let file = &plan.files[group.place];
-        let batch = reading.io.block_on(read(reading, file, group.number))?;
+        let Reading { store, metadata, io, .. } = reading;
+        let reader = CheckedReader::new(store.clone(), Arc::clone(file), metadata.clone(), io.clone());
+        let batch = io.block_on(reader.row_group(group.number))?;
         let failed = |error| Error::with_source(ErrorKind::Internal, "rows of a file don't fit their table", error);
         let batch = conform(&batch, plan.schema.arrow()).map_err(failed)?;
         let mut deletions = plan.deletions.iter().filter(|deletion| deletion.applies_to(file));
@@ -141,18 +140,6 @@ fn usual_times(groups: &[Group]) -> TimeRange {
     usual.map(|group| group.time).reduce(|a, b| a.union(&b)).unwrap_or(TimeRange::ALL)
 }
 
-async fn read(reading: &Reading, file: &Arc<DataFile>, number: usize) -> Result<RecordBatch> {
-    let Reading { store, metadata, io, .. } = reading;
-    let reader = CheckedReader::new(store.clone(), Arc::clone(file), metadata.clone(), io.clone());
-    let rows = usize::try_from(file.row_groups[number].rows).unwrap_or(usize::MAX);
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| failed(file, error))?;
-    let schema = Arc::clone(builder.schema());
-    let stream = builder.with_row_groups(vec![number]).with_batch_size(rows).build();
-    let batches: Vec<RecordBatch> =
-        stream.map_err(|error| failed(file, error))?.try_collect().await.map_err(|error| failed(file, error))?;
-    concat_batches(&schema, &batches).map_err(|error| failed(file, error.into()))
-}
-
 /// The rows that are not selected.
 fn without(batch: &RecordBatch, rows: &RowSelection) -> Result<RecordBatch, ArrowError> {
     let column = |name: &str| {
@@ -172,17 +159,6 @@ fn without(batch: &RecordBatch, rows: &RowSelection) -> Result<RecordBatch, Arro
         selected = and(&selected, &has_value)?;
     }
     filter_record_batch(batch, &not(&selected)?)
-}
-
-/// The reader's own errors come through the decoder as they are.
-fn failed(file: &DataFile, error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(error) => match error.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(error) => Error::internal(format!("could not decode \"{}\": {error}", file.path)),
-        },
-        error => Error::with_source(ErrorKind::Internal, format!("could not decode \"{}\"", file.path), error),
-    }
 }
 
 /// Leaves the processor to others for its share of the time since `started`.

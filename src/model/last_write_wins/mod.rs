@@ -20,9 +20,10 @@ mod stretches;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
@@ -30,6 +31,7 @@ pub use merge::{Merge, Step};
 pub use sort::sort_run;
 
 use super::TableSchema;
+use stretches::{SeriesKeys, stretch_starts, times};
 
 /// `batch` with exactly the columns of `schema`, by name: missing ones null, others left out.
 ///
@@ -74,4 +76,28 @@ pub fn merge_batches(
             },
         }
     }
+}
+
+/// The first row that does not lie behind the row before it, by series key and time; `None` if the batch is sorted and
+/// unique.
+///
+/// # Errors
+/// If a key column is missing or has another type.
+pub fn first_out_of_order(schema: &TableSchema, batch: &RecordBatch) -> Result<Option<usize>, ArrowError> {
+    let mut series = SeriesKeys::new(schema)?;
+    let (tags, times) = (series.tag_columns(batch)?, times(batch)?);
+    let starts = stretch_starts(&tags, batch.num_rows());
+    let keys = series.keys_at(&tags, &UInt32Array::from(starts.clone()))?;
+    let mut stretch = 0;
+    for row in 1..batch.num_rows() {
+        let mut order = Ordering::Equal;
+        if starts.get(stretch + 1).is_some_and(|start| *start as usize == row) {
+            stretch += 1;
+            order = keys.as_ref().map_or(order, |keys| keys.row(stretch - 1).cmp(&keys.row(stretch)));
+        }
+        if order.then(times[row - 1].cmp(&times[row])) != Ordering::Less {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }

@@ -11,7 +11,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use proptest::prelude::*;
 
-use super::{Merge, Step, sort_run};
+use super::{Merge, Step, first_out_of_order, sort_run};
 use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableSchema};
 
 /// One write of one point: host and region may be absent, so may each field.
@@ -186,4 +186,18 @@ fn a_dictionary_that_holds_a_text_twice_is_still_one_series() {
     let time: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1, 1]));
     let batch = RecordBatch::try_new(Arc::clone(schema.arrow()), vec![host, time]).unwrap();
     assert_eq!(sort_run(&schema, &batch).unwrap().num_rows(), 1);
+}
+
+#[test]
+fn the_first_row_that_is_out_of_order_is_found() {
+    let write = |host, time| Write { host, region: None, time, usage: Some(1.0), count: None, note: None };
+    let found = |writes: &[(Option<&'static str>, i64)]| {
+        let writes: Vec<Write> = writes.iter().map(|(host, time)| write(*host, *time)).collect();
+        first_out_of_order(&schema(), &batch(&writes)).unwrap()
+    };
+    assert_eq!(found(&[]), None);
+    assert_eq!(found(&[(Some("a"), 5), (Some("a"), 6), (Some("b"), 1), (None, 0)]), None);
+    assert_eq!(found(&[(Some("a"), 5), (Some("a"), 5)]), Some(1), "one point twice");
+    assert_eq!(found(&[(Some("a"), 5), (Some("b"), 6), (Some("b"), 4)]), Some(2));
+    assert_eq!(found(&[(None, 5), (Some("b"), 6)]), Some(1), "nulls come last");
 }

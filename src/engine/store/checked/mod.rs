@@ -19,15 +19,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use moka::future::Cache;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
 use tokio::runtime::Handle;
@@ -209,6 +211,31 @@ impl CheckedReader {
     pub async fn read(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
         let metadata = self.checked_metadata().await?;
         Ok(self.object.read(ranges, &metadata.checksums).await?)
+    }
+
+    /// The rows of one row group as one batch with the columns that the file has.
+    ///
+    /// # Errors
+    /// As `metadata`; `Corrupt` too if the bytes are those that were written and can't be decoded.
+    pub async fn row_group(self, number: usize) -> Result<RecordBatch, Error> {
+        let path = self.object.path.clone();
+        let rows = self.object.file.row_groups.get(number).map_or(0, |group| group.rows);
+        let read = async {
+            let builder = ParquetRecordBatchStreamBuilder::new(self).await?;
+            let schema = Arc::clone(builder.schema());
+            let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
+            let stream = builder.with_row_groups(vec![number]).with_batch_size(rows).build()?;
+            let batches: Vec<RecordBatch> = stream.try_collect().await?;
+            Ok(concat_batches(&schema, &batches)?)
+        };
+        read.await.map_err(|error| match error {
+            // Our own errors come through the decoder as they are.
+            ParquetError::External(error) => match error.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(error) => Error::internal(format!("could not decode \"{path}\": {error}")),
+            },
+            error => Error::with_source(ErrorKind::Corrupt, format!("could not decode \"{path}\""), error),
+        })
     }
 
     async fn checked_metadata(&mut self) -> Result<Arc<Metadata>, DataFileError> {

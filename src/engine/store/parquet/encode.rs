@@ -89,7 +89,8 @@ fn row_group_facts(row_groups: &[Vec<RecordBatch>]) -> Result<Vec<RowGroup>, Par
     if facts.is_empty() { Err(ParquetFileError::NoRows) } else { Ok(facts) }
 }
 
-fn time_range(batch: &RecordBatch) -> Option<TimeRange> {
+/// Times of the oldest and the newest row.
+pub(super) fn time_range(batch: &RecordBatch) -> Option<TimeRange> {
     let times = batch.column_by_name(TIME_COLUMN)?.as_primitive_opt::<TimestampNanosecondType>()?;
     Some(TimeRange::from_nanos(min(times)?, max(times)?))
 }

@@ -16,6 +16,7 @@
 mod blocks;
 mod checksums;
 mod choose;
+pub mod contradicts;
 mod encode;
 mod pages;
 mod statistics;
