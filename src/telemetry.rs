@@ -180,7 +180,7 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     gauge("flightline_buffer_bytes", "memory of rows that are not in Parquet yet", metrics.buffer_bytes as u64);
     gauge("flightline_buffer_bytes_max", "limit of that memory", metrics.buffer_bytes_max as u64);
     gauge("flightline_garbage_files", "files that wait for their removal", metrics.garbage_files as u64);
-    gauge("flightline_compactions_running", "compactions that are running", metrics.compactions_running);
+    gauge("flightline_compactions_running", "compactions that are running", metrics.compactions_running as u64);
     gauge("flightline_wal_bytes", "size of the write-ahead log", metrics.wal.bytes_on_disk);
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("flightline_persists", "persists that wrote Parquet", metrics.persists);

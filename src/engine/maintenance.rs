@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffer::persist::{Persisted, Persister};
 use super::buffer::{Buffer, BufferSettings, TableBuffer, tidy};
-use super::compaction::{Compacted, CompactionMetrics, Compactor};
+use super::compaction::{Compacted, Compaction, CompactionMetrics, Compactor};
 use super::garbage::GarbageCollector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DataFile, TableId};
@@ -122,8 +122,12 @@ impl Maintenance {
         self.failures.load(Ordering::Relaxed)
     }
 
-    pub(super) fn compaction(&self) -> (u64, CompactionMetrics) {
-        (self.compactor.running(), self.compactor.metrics())
+    pub(super) fn compaction_metrics(&self) -> CompactionMetrics {
+        self.compactor.metrics()
+    }
+
+    pub(super) fn compactions(&self) -> Vec<Compaction> {
+        self.compactor.history()
     }
 
     /// Wakes compaction: files have changed.

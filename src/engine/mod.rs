@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use buffer::{Buffer, BufferSettings, TableContents};
 use catalog::{Catalog, CatalogChange, CatalogState};
-use compaction::{CompactionMetrics, CompactionSettings};
+use compaction::{Compaction, CompactionMetrics, CompactionSettings};
 use maintenance::Maintenance;
 use store::Store;
 use wal::{Wal, WalMetrics, WalSettings};
@@ -154,7 +154,7 @@ pub struct EngineMetrics {
     /// Bytes of the Parquet files that were written from the buffer.
     pub persisted_bytes: u64,
     /// Compactions that are running now.
-    pub compactions_running: u64,
+    pub compactions_running: usize,
     /// What compaction did.
     pub compaction: CompactionMetrics,
     /// Files that nothing refers to any more and that are still there.
@@ -437,6 +437,17 @@ impl Engine {
         live.chain(garbage).collect()
     }
 
+    /// The last compactions of a database's tables, oldest first, each with the name of its table.
+    pub fn compactions(&self, database: &DatabaseName) -> Vec<(TableName, Compaction)> {
+        let state = self.catalog.state();
+        let Some(id) = state.database_by_name(database).map(|database| database.id) else { return Vec::new() };
+        let named = |compaction: Compaction| {
+            let table = state.table(compaction.table).filter(|table| table.database == id)?;
+            Some((table.name.clone(), compaction))
+        };
+        self.maintenance.compactions().into_iter().filter_map(named).collect()
+    }
+
     /// Where files and catalog are.
     pub fn store(&self) -> &Store {
         &self.store
@@ -455,7 +466,7 @@ impl Engine {
     /// Figures at this moment.
     pub fn metrics(&self) -> EngineMetrics {
         let state = self.catalog.state();
-        let (compactions_running, compaction) = self.maintenance.compaction();
+        let running = self.maintenance.compactions().into_iter().filter(|compaction| compaction.ended.is_none());
         let files = || state.tables().flat_map(|table| table.files.iter());
         EngineMetrics {
             databases: state.databases().count(),
@@ -468,8 +479,8 @@ impl Engine {
             persist_failures: self.maintenance.failures(),
             persisted_rows: self.maintenance.persisted_rows(),
             persisted_bytes: self.maintenance.persisted_bytes(),
-            compactions_running,
-            compaction,
+            compactions_running: running.count(),
+            compaction: self.maintenance.compaction_metrics(),
             garbage_files: state.garbage().len(),
             garbage_removed: self.maintenance.garbage_removed(),
             wal: self.wal.metrics(),

@@ -3,6 +3,7 @@
 //! | table | a row is |
 //! |---|---|
 //! | `files` | a Parquet file, live or waiting for its removal |
+//! | `compactions` | one of the last compactions, running or ended |
 //! | `retention` | how long rows are seen after their time |
 //!
 //! A table is made when a query names it, from one state of the catalog; nothing is kept.
@@ -18,13 +19,15 @@ use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
 
 use super::error::QueryError;
+use crate::engine::compaction::{Compaction, CompactionEnd};
 use crate::engine::{Engine, FileState, StoredFile};
 use crate::error::Result;
 use crate::model::{DatabaseName, Timestamp};
 
+const COMPACTIONS: &str = "compactions";
 const FILES: &str = "files";
 const RETENTION: &str = "retention";
-const TABLES: [&str; 2] = [FILES, RETENTION];
+const TABLES: [&str; 3] = [COMPACTIONS, FILES, RETENTION];
 
 /// The tables about one database.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ impl SystemTables {
 
     fn rows(&self, table: &str) -> DataFusionResult<Option<RecordBatch>> {
         match table {
+            COMPACTIONS => self.compactions().map(Some),
             FILES => self.files().map(Some),
             RETENTION => self.retention().map(Some),
             _ => Ok(None),
@@ -64,7 +68,7 @@ impl SystemTables {
             Arc::new(files.iter().map(value).collect::<StringArray>())
         };
         let number = |value: fn(&StoredFile) -> Option<u64>| -> ArrayRef {
-            let numbers = files.iter().map(|file| value(file).map(|number| i64::try_from(number).unwrap_or(i64::MAX)));
+            let numbers = files.iter().map(|file| value(file).map(signed));
             Arc::new(numbers.collect::<Int64Array>())
         };
         let time = |value: fn(&StoredFile) -> Option<Timestamp>| -> ArrayRef {
@@ -94,6 +98,64 @@ impl SystemTables {
         ])
     }
 
+    /// One row per compaction since the start, oldest first.
+    fn compactions(&self) -> DataFusionResult<RecordBatch> {
+        let all = self.engine.compactions(&self.database);
+        let done = |value: fn(&CompactionEnd) -> Option<u64>| -> ArrayRef {
+            let ends = all.iter().map(|(_, compaction)| compaction.ended.as_ref().and_then(|(_, end)| value(end)));
+            Arc::new(ends.map(|number| number.map(signed)).collect::<Int64Array>())
+        };
+        let begun = |value: fn(&Compaction) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|(_, compaction)| signed(value(compaction)))))
+        };
+        let states = all.iter().map(|(_, compaction)| match &compaction.ended {
+            None => "running",
+            Some((_, CompactionEnd::Done { .. })) => "done",
+            Some((_, CompactionEnd::Abandoned)) => "abandoned",
+            Some((_, CompactionEnd::Failed { .. })) => "failed",
+        });
+        let reasons = all.iter().map(|(_, compaction)| match &compaction.ended {
+            Some((_, CompactionEnd::Failed { reason })) => Some(reason.as_str()),
+            _ => None,
+        });
+        let started = all.iter().map(|(_, compaction)| compaction.started.as_nanos());
+        let ended = all.iter().map(|(_, compaction)| compaction.ended.as_ref().map(|(at, _)| at.as_nanos()));
+        batch([
+            (
+                "table_name",
+                Arc::new(StringArray::from_iter_values(all.iter().map(|(table, _)| table.as_str()))) as ArrayRef,
+            ),
+            ("state", Arc::new(StringArray::from_iter_values(states))),
+            ("started_at", Arc::new(TimestampNanosecondArray::from_iter_values(started))),
+            ("ended_at", Arc::new(ended.collect::<TimestampNanosecondArray>())),
+            ("files_removed", begun(|compaction| compaction.files_removed as u64)),
+            ("rows_read", begun(|compaction| compaction.rows_read)),
+            ("bytes_read", begun(|compaction| compaction.bytes_read)),
+            (
+                "files_added",
+                done(|end| match end {
+                    CompactionEnd::Done { files_added, .. } => Some(*files_added as u64),
+                    _ => None,
+                }),
+            ),
+            (
+                "rows_written",
+                done(|end| match end {
+                    CompactionEnd::Done { rows_written, .. } => Some(*rows_written),
+                    _ => None,
+                }),
+            ),
+            (
+                "bytes_written",
+                done(|end| match end {
+                    CompactionEnd::Done { bytes_written, .. } => Some(*bytes_written),
+                    _ => None,
+                }),
+            ),
+            ("error", Arc::new(reasons.collect::<StringArray>())),
+        ])
+    }
+
     /// The database's own period has no table name.
     fn retention(&self) -> DataFusionResult<RecordBatch> {
         let all = self.engine.retentions();
@@ -107,6 +169,10 @@ impl SystemTables {
             ("retention_period_ns", Arc::new(Int64Array::from_iter_values(periods))),
         ])
     }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn state(file: &StoredFile) -> &'static str {

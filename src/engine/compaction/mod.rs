@@ -11,8 +11,8 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ use super::store::checked::MetadataCache;
 use super::store::parquet::EncodedFile;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DataFile, FileId, SequenceRange};
+use crate::model::{DataFile, FileId, SequenceRange, TableId, Timestamp};
 use policy::{Candidate, Job, Policy, choose};
 use rewrite::{Plan, Reading, rewrite};
 
@@ -72,6 +72,47 @@ pub struct CompactionMetrics {
     pub bytes_written: u64,
 }
 
+/// One compaction of the last [`COMPACTIONS_KEPT`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compaction {
+    /// The table.
+    pub table: TableId,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended, and how; `None` while it is running.
+    pub ended: Option<(Timestamp, CompactionEnd)>,
+    /// Files that are to be replaced.
+    pub files_removed: usize,
+    /// Their rows.
+    pub rows_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+}
+
+/// How a compaction ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CompactionEnd {
+    /// The files were replaced.
+    Done {
+        /// By so many.
+        files_added: usize,
+        /// With so many rows.
+        rows_written: u64,
+        /// And so many bytes.
+        bytes_written: u64,
+    },
+    /// It was stopped, or its files were gone; nothing has changed.
+    Abandoned,
+    /// It failed and is tried again; nothing has changed.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Compactions that can be looked back at.
+const COMPACTIONS_KEPT: usize = 1000;
+
 /// Rewrites files of one table at a time.
 #[derive(Debug)]
 pub(super) struct Compactor {
@@ -80,7 +121,8 @@ pub(super) struct Compactor {
     reading: Reading,
     settings: CompactionSettings,
     metrics: Mutex<CompactionMetrics>,
-    running: AtomicU64,
+    /// Oldest first; at most the last one is running.
+    history: Mutex<VecDeque<Compaction>>,
 }
 
 /// What one compaction did.
@@ -105,16 +147,16 @@ impl Compactor {
         let metadata = MetadataCache::new(METADATA_BYTES_MAX);
         let cpu_percent = settings.cpu_percent;
         let reading = Reading { store, metadata, io: Handle::current(), clock, cpu_percent };
-        Self { files, catalog, reading, settings, metrics: Mutex::default(), running: AtomicU64::new(0) }
+        Self { files, catalog, reading, settings, metrics: Mutex::default(), history: Mutex::default() }
     }
 
     pub(super) fn metrics(&self) -> CompactionMetrics {
         *self.metrics.lock()
     }
 
-    /// Compactions that are running now.
-    pub(super) fn running(&self) -> u64 {
-        self.running.load(Ordering::Relaxed)
+    /// The last compactions, oldest first.
+    pub(super) fn history(&self) -> Vec<Compaction> {
+        self.history.lock().iter().cloned().collect()
     }
 
     /// Does the next compaction of a table; `None` if there is none to do, or it was stopped. Answers don't change.
@@ -130,9 +172,9 @@ impl Compactor {
         let state = self.catalog.state();
         let Some(entry) = state.table(table.id()) else { return Ok(None) };
         let Some(job) = self.next_job(entry) else { return Ok(None) };
-        self.running.fetch_add(1, Ordering::Relaxed);
+        self.begin(entry, &job);
         let done = self.run(table, entry, job, garbage, stop).await;
-        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.end(&done);
         let mut metrics = self.metrics.lock();
         match &done {
             Ok(Some(done)) => metrics.add(done),
@@ -140,6 +182,37 @@ impl Compactor {
             Err(_) => metrics.failures += 1,
         }
         done
+    }
+
+    fn begin(&self, entry: &TableEntry, job: &Job) {
+        let files = || job.places.iter().map(|place| &entry.files[*place]);
+        let mut history = self.history.lock();
+        if history.len() == COMPACTIONS_KEPT {
+            history.pop_front();
+        }
+        history.push_back(Compaction {
+            table: entry.id,
+            started: self.reading.clock.now(),
+            ended: None,
+            files_removed: job.places.len(),
+            rows_read: files().map(|file| file.rows).sum(),
+            bytes_read: files().map(|file| file.bytes).sum(),
+        });
+    }
+
+    fn end(&self, result: &Result<Option<Compacted>>) {
+        let end = match result {
+            Ok(Some(done)) => CompactionEnd::Done {
+                files_added: done.files_added,
+                rows_written: done.rows,
+                bytes_written: done.bytes_written,
+            },
+            Ok(None) => CompactionEnd::Abandoned,
+            Err(error) => CompactionEnd::Failed { reason: error.report() },
+        };
+        if let Some(compaction) = self.history.lock().back_mut() {
+            compaction.ended = Some((self.reading.clock.now(), end));
+        }
     }
 
     fn next_job(&self, entry: &TableEntry) -> Option<Job> {

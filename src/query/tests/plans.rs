@@ -63,6 +63,13 @@ async fn compacted_history_needs_no_merge() {
     let plan = fixture.explain("SELECT * FROM cpu").await;
     assert!(!plan.contains("DeduplicateExec") && !plan.contains("UnionExec"), "{plan}");
     assert_eq!(fixture.answer(question).await, before);
+    fixture
+        .check(
+            "SELECT table_name, state, files_removed, files_added, rows_read, rows_written, error FROM system.compactions",
+            "| table_name | state | files_removed | files_added | rows_read | rows_written | error |
+             | cpu | done | 4 | 1 | 14 | 13 |  |",
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,136 @@
+//! What becomes of rows after they were acknowledged: replay of the log, persist, compaction, size. Prints a table.
+//!
+//! `cargo bench --bench storage`. The engine alone, without network, on the local disk; compaction may take a whole
+//! processor. `FLIGHTLINE_BENCH_ROWS` sets the rows.
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
+
+mod points;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flightline::clock::{Clock, SystemClock};
+use flightline::engine::compaction::CompactionSettings;
+use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::engine::wal::RealDisk;
+use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
+use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
+use flightline::syntax::line_protocol::{Options, Schemas, parse};
+use points::Points;
+
+const BATCH_ROWS: usize = 10_000;
+
+/// Files that one compaction makes one of.
+const FILES: usize = 20;
+
+/// Fields of a point.
+const VALUES_PER_ROW: usize = 10;
+
+struct Known(DatabaseSchemas);
+
+impl Schemas for Known {
+    fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
+        self.0.table(name)
+    }
+}
+
+async fn open(root: &Path) -> Arc<Engine> {
+    std::fs::create_dir_all(root.join("wal")).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default()).unwrap();
+    let disk = Arc::new(take_disk(&root.join("wal")).await);
+    let mut settings = EngineSettings {
+        compaction: CompactionSettings { is_on: false, settle: Duration::ZERO, cpu_percent: 100 },
+        ..EngineSettings::default()
+    };
+    settings.buffer.bytes_max = 8 << 30;
+    settings.buffer.persist_rows = usize::MAX;
+    settings.buffer.persist_bytes = usize::MAX;
+    Engine::open(settings, store, disk, clock).await.unwrap()
+}
+
+/// An engine that was dropped a moment ago may still hold the log.
+async fn take_disk(directory: &Path) -> RealDisk {
+    loop {
+        match RealDisk::open(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+async fn write(engine: &Engine, points: &mut Points, rows: usize) {
+    let database = DatabaseName::new("bench").unwrap();
+    let options = Options {
+        precision: Precision::Nanosecond,
+        default_time: Timestamp::from_nanos(0),
+        accept_partial: false,
+        columns_per_table_max: 1000,
+        new_tables_max: 1000,
+    };
+    for _ in 0..rows.div_ceil(BATCH_ROWS) {
+        let lines = points.lines(BATCH_ROWS);
+        let parsed = parse(lines.as_bytes(), &Known(engine.schemas(&database)), &options);
+        engine.write(&database, parsed.rows, Durability::Unsynced).await.unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
+    let start = Instant::now();
+    let done = work.await;
+    (start.elapsed().as_secs_f64(), done)
+}
+
+async fn measure(root: &Path, rows: usize) {
+    println!("| case | seconds | rows/s | MB/s | bytes a value |\n|---|---|---|---|---|");
+    let line = |case: &str, seconds: f64, bytes: u64, size: f64| {
+        let (rate, megabytes) = (rows as f64 / seconds, bytes as f64 / seconds / 1e6);
+        println!("| {case} | {seconds:.2} | {rate:.0} | {megabytes:.0} | {size:.2} |");
+    };
+    let values = (rows * VALUES_PER_ROW) as f64;
+
+    let whole = root.join("whole");
+    let engine = open(&whole).await;
+    write(&engine, &mut Points::new(""), rows).await;
+    let log = engine.metrics().wal.bytes_on_disk;
+    drop(engine);
+    let (seconds, engine) = timed(open(&whole)).await;
+    line("start: the log is replayed", seconds, log, log as f64 / values);
+    let (seconds, persisted) = timed(engine.persist_all()).await;
+    persisted.unwrap();
+    let bytes = engine.metrics().file_bytes;
+    line("persist of all rows", seconds, bytes, bytes as f64 / values);
+    engine.close().await.unwrap();
+    drop(engine);
+    let (seconds, engine) = timed(open(&whole)).await;
+    line("start: all rows are in Parquet", seconds, 0, 0.0);
+    drop(engine);
+
+    let engine = open(&root.join("parts")).await;
+    let mut points = Points::new("");
+    for _ in 0..FILES {
+        write(&engine, &mut points, rows / FILES).await;
+        engine.persist_all().await.unwrap();
+    }
+    assert_eq!(engine.metrics().files, FILES);
+    let (seconds, compacted) = timed(engine.compact_all()).await;
+    compacted.unwrap();
+    let metrics = engine.metrics();
+    let (after, moved) = (metrics.file_bytes, metrics.compaction.rows_written as usize);
+    assert!(metrics.files < FILES && moved == rows, "{metrics:?}");
+    line("compaction of 20 files", seconds, metrics.compaction.bytes_read, after as f64 / values);
+}
+
+fn main() {
+    // Without `--bench` this is a check that it still runs.
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
+    let rows = std::env::var("FLIGHTLINE_BENCH_ROWS").map_or(2_000_000, |text| text.parse().expect("a number"));
+    let rows = if is_bench { rows } else { FILES * BATCH_ROWS };
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(measure(directory.path(), rows));
+}
