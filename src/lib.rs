@@ -28,7 +28,8 @@
 //! 1. [`server::flight`] or [`server::http`]: the command or route, which database.
 //! 2. [`query::Queries::plan`]: limits, DataFusion's planner, names resolved against the catalog.
 //! 3. The table provider takes one [`engine::TableSnapshot`] per table and query, prunes by time and statistics, and merges by
-//!    [`model::last_write_wins`] only where runs can share a point.
+//!    [`model::last_write_wins`] only where runs can share a point. Files are read by [`engine::store::checked`], recent ones from
+//!    memory ([`engine::store::recent`]).
 //! 4. [`query::PlannedQuery::run`]: a stream of batches of exactly the announced schema; dropping it cancels.
 //!
 //! # Rooms

@@ -182,6 +182,9 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     gauge("flightline_garbage_files", "files that wait for their removal", metrics.garbage_files as u64);
     gauge("flightline_compactions_running", "compactions that are running", metrics.compactions_running as u64);
     gauge("flightline_wal_bytes", "size of the write-ahead log", metrics.wal.bytes_on_disk);
+    gauge("flightline_parquet_cache_bytes", "memory of data of recent Parquet files", metrics.recent.bytes);
+    gauge("flightline_parquet_cache_bytes_max", "limit of that memory", metrics.recent.bytes_max);
+    gauge("flightline_parquet_metadata_bytes", "memory of footers and page indexes", metrics.metadata_bytes);
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("flightline_persists", "persists that wrote Parquet", metrics.persists);
     counter("flightline_persist_failures", "persists that failed and are tried again", metrics.persist_failures);
@@ -203,6 +206,9 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     counter("flightline_wal_syncs", "syncs of the write-ahead log", metrics.wal.syncs);
     counter("flightline_wal_records", "writes in the write-ahead log", metrics.wal.records);
     counter("flightline_wal_failures", "groups that could not be logged", metrics.wal.failures);
+    counter("flightline_parquet_cache_hits", "pieces of Parquet files found in memory", metrics.recent.hits);
+    counter("flightline_parquet_cache_misses", "pieces of recent Parquet files waited for", metrics.recent.misses);
+    counter("flightline_parquet_cache_evictions", "pieces that made room for others", metrics.recent.evictions);
     registry.register(
         "process_start_time_seconds",
         "start of the process since 1970",

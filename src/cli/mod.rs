@@ -60,7 +60,7 @@ Examples:
 #[derive(Debug, Clone)]
 pub enum Invocation {
     /// Run a server.
-    Serve(Config),
+    Serve(Box<Config>),
     /// Do something with a server that runs.
     Client(ClientCommand),
     /// Try out an object store.
@@ -196,7 +196,7 @@ fn serve(
     machine: &Machine,
 ) -> Result<Invocation, clap::Error> {
     match Config::from_flags(flags, environment, machine) {
-        Ok(config) => Ok(Invocation::Serve(config)),
+        Ok(config) => Ok(Invocation::Serve(Box::new(config))),
         Err(error) => Err(subcommand(command, &["serve"]).error(ErrorKind::ValueValidation, error)),
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
 use crate::engine::store::Writers;
+use crate::engine::store::recent::RecentSettings;
 use crate::engine::wal::WalSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QuerySettings;
@@ -81,8 +82,13 @@ fn server_settings(config: &Config) -> ServerSettings {
                 cpu_percent: u32::try_from(config.compaction_cpu_percent).unwrap_or(100),
             },
             delete_grace: config.delete_grace_period,
+            recent: RecentSettings {
+                bytes_max: if config.disable_parquet_mem_cache { 0 } else { config.parquet_mem_cache_size },
+                recency: config.parquet_mem_cache_query_path_duration,
+            },
             columns_per_table_max: config.max_columns_per_table,
             tables_max: config.max_tables,
+            ..EngineSettings::default()
         },
         query: QuerySettings {
             memory_bytes: config.exec_mem_pool_bytes,

@@ -27,7 +27,7 @@ pub(crate) enum Shape {
 
 const WAL: &str = "a write is durable and visible as soon as it is answered; there is no flush interval";
 const PERSIST: &str = "tables are persisted by rows, bytes and age: see --persist-rows, --persist-bytes, --persist-age";
-const CACHE: &str = "there is no cache of whole Parquet files";
+const CACHE: &str = "the Parquet cache makes room when it is needed: what was not used for longest goes first";
 const REPLAY: &str = "the log is replayed completely, and damage always stops the start";
 const TABLE_CACHES: &str = "last value and distinct value caches do not exist yet";
 const DELETES: &str = "a deletion is seen at once; its files go after --delete-grace-period";
@@ -61,13 +61,8 @@ pub(crate) static IGNORED: &[Foreign] = &[
         &["INFLUXDB3_MAX_CONCURRENT_QUERIES"],
         "queries are bounded by their memory: see --exec-mem-pool-bytes",
     ),
-    value("parquet-mem-cache-size", &["INFLUXDB3_PARQUET_MEM_CACHE_SIZE"], CACHE),
-    value("file-cache-size", &["INFLUXDB3_FILE_CACHE_SIZE"], CACHE),
     value("parquet-mem-cache-prune-percentage", &["INFLUXDB3_PARQUET_MEM_CACHE_PRUNE_PERCENTAGE"], CACHE),
     value("parquet-mem-cache-prune-interval", &["INFLUXDB3_PARQUET_MEM_CACHE_PRUNE_INTERVAL"], CACHE),
-    value("parquet-mem-cache-query-path-duration", &["INFLUXDB3_PARQUET_MEM_CACHE_QUERY_PATH_DURATION"], CACHE),
-    value("file-cache-recency", &["INFLUXDB3_FILE_CACHE_RECENCY"], CACHE),
-    alone("disable-parquet-mem-cache", &["INFLUXDB3_DISABLE_PARQUET_MEM_CACHE"], CACHE),
     value("table-index-cache-max-entries", &["INFLUXDB3_TABLE_INDEX_CACHE_MAX_ENTRIES"], CACHE),
     value("table-index-cache-concurrency-limit", &["INFLUXDB3_TABLE_INDEX_CACHE_CONCURRENCY_LIMIT"], CACHE),
     value("last-cache-eviction-interval", &["INFLUXDB3_LAST_CACHE_EVICTION_INTERVAL"], TABLE_CACHES),

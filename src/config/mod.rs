@@ -53,6 +53,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub buffer_bytes: usize,
     pub exec_mem_pool_bytes: usize,
+    pub parquet_mem_cache_size: usize,
+    pub parquet_mem_cache_query_path_duration: Duration,
+    pub disable_parquet_mem_cache: bool,
     pub num_datafusion_threads: usize,
     pub num_io_threads: usize,
     pub query_text_bytes: usize,
@@ -109,6 +112,9 @@ impl Config {
             data_dir,
             buffer_bytes,
             exec_mem_pool_bytes: sources.number("exec-mem-pool-bytes")?,
+            parquet_mem_cache_size: sources.number("parquet-mem-cache-size")?,
+            parquet_mem_cache_query_path_duration: sources.duration("parquet-mem-cache-query-path-duration")?,
+            disable_parquet_mem_cache: sources.switch("disable-parquet-mem-cache")?,
             num_datafusion_threads: sources.number_or_nothing("num-datafusion-threads")?.unwrap_or(machine.processors),
             num_io_threads: sources.number_or_nothing("num-io-threads")?.unwrap_or(machine.processors),
             query_text_bytes: sources.number("query-text-bytes")?,
@@ -229,10 +235,12 @@ fn notices(sources: &Sources<'_>) -> Vec<String> {
         }
         None => "authentication does not exist yet: whoever reaches this address may read and write everything".into(),
     });
-    if let Some((text, origin)) = sources.said("exec-mem-pool-bytes")
-        && text.trim().parse().is_ok_and(|number: u64| number <= values::PLAIN_MEGABYTES_MAX)
-    {
-        notices.push(format!("{origin} {} is read as megabytes; write {0}MB to say so", text.trim()));
+    for name in ["exec-mem-pool-bytes", "parquet-mem-cache-size"] {
+        if let Some((text, origin)) = sources.said(name)
+            && text.trim().parse().is_ok_and(|number: u64| (1..=values::PLAIN_MEGABYTES_MAX).contains(&number))
+        {
+            notices.push(format!("{origin} {} is read as megabytes; write {0}MB to say so", text.trim()));
+        }
     }
     notices
 }

@@ -63,6 +63,9 @@ const LOGS: &str = "Logs";
 const HOUR_MS: u64 = 3_600_000;
 const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
 
+/// Time stamps are nanoseconds in 64 bits and reach no further from 1970 than 292 years.
+const CENTURY_MS: u64 = 100 * 365 * 24 * HOUR_MS;
+
 /// More threads than any machine of today has processors.
 const THREADS_MAX: u64 = 1_024;
 
@@ -382,6 +385,37 @@ pub static SETTINGS: &[Setting] = &[
         env: &["FLIGHTLINE_EXEC_MEM_POOL_BYTES", "INFLUXDB3_EXEC_MEM_POOL_BYTES", "INFLUXDB3_EXEC_MEM_POOL_SIZE"],
         aliases: &["exec-mem-pool-size"],
         sentence: "Memory for running queries. At the limit a query spills to disk or fails.",
+    },
+    Setting {
+        section: MEMORY,
+        name: "parquet-mem-cache-size",
+        kind: Kind::MemoryCache,
+        preset: Preset::Text("20%"),
+        env: &["FLIGHTLINE_PARQUET_MEM_CACHE_SIZE", "INFLUXDB3_PARQUET_MEM_CACHE_SIZE", "INFLUXDB3_FILE_CACHE_SIZE"],
+        aliases: &["file-cache-size"],
+        sentence: "Memory for data of recent Parquet files, so that queries need not ask the object store; 0 for none.",
+    },
+    Setting {
+        section: MEMORY,
+        name: "parquet-mem-cache-query-path-duration",
+        kind: Kind::Duration(0, CENTURY_MS),
+        preset: Preset::Text("5h"),
+        env: &[
+            "FLIGHTLINE_PARQUET_MEM_CACHE_QUERY_PATH_DURATION",
+            "INFLUXDB3_PARQUET_MEM_CACHE_QUERY_PATH_DURATION",
+            "INFLUXDB3_FILE_CACHE_RECENCY",
+        ],
+        aliases: &["file-cache-recency"],
+        sentence: "A Parquet file is recent while its newest row is at most this old.",
+    },
+    Setting {
+        section: MEMORY,
+        name: "disable-parquet-mem-cache",
+        kind: Kind::Switch,
+        preset: Preset::Text("false"),
+        env: &["FLIGHTLINE_DISABLE_PARQUET_MEM_CACHE", "INFLUXDB3_DISABLE_PARQUET_MEM_CACHE"],
+        aliases: &[],
+        sentence: "Keep no data of Parquet files in memory, as with --parquet-mem-cache-size 0.",
     },
     Setting {
         section: MEMORY,

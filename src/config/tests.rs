@@ -35,6 +35,9 @@ fn a_server_starts_without_any_setting() {
     assert_eq!(config.max_http_request_size, 10_485_760);
     assert_eq!(config.buffer_bytes, 2 << 30);
     assert_eq!(config.exec_mem_pool_bytes, 2 << 30);
+    assert_eq!(config.parquet_mem_cache_size, 1_717_986_918);
+    assert_eq!(config.parquet_mem_cache_query_path_duration, Duration::from_secs(5 * 3600));
+    assert!(!config.disable_parquet_mem_cache);
     assert_eq!((config.num_datafusion_threads, config.num_io_threads), (6, 6));
     assert_eq!(config.persist_bytes, 256 << 20);
     assert_eq!(config.persist_age, Duration::from_secs(600));
@@ -94,6 +97,7 @@ fn a_start_script_for_influxdb3_starts_this_server() {
     assert_eq!((config.node_id.as_str(), config.http_bind.port()), ("n1", 8086));
     assert!(config.without_auth);
     assert_eq!(config.exec_mem_pool_bytes, 512_000_000);
+    assert_eq!(config.parquet_mem_cache_size, 1_000_000_000);
     assert_eq!((config.num_datafusion_threads, config.num_io_threads), (4, 2));
     assert_eq!(config.log_filter, "debug");
     let notices = config.notices.join("\n");
@@ -104,6 +108,7 @@ fn a_start_script_for_influxdb3_starts_this_server() {
         "--plugin-dir has no effect: there is no processing engine",
         "--disable-telemetry-upload has no effect: this server never uploads telemetry",
         "--without-auth changes nothing",
+        "--parquet-mem-cache-size 1000 is read as megabytes",
     ] {
         assert!(notices.lines().any(|notice| notice.starts_with(start)), "{start} in {notices}");
     }
@@ -242,6 +247,18 @@ fn a_plain_number_of_megabytes_is_pointed_out() {
     let config = config(&["--exec-mem-pool-bytes", "8192"], &[]).unwrap();
     assert_eq!(config.exec_mem_pool_bytes, 8_192_000_000);
     assert!(config.notices.iter().any(|notice| notice.contains("8192 is read as megabytes")), "{:?}", config.notices);
+}
+
+#[test]
+fn the_parquet_cache_goes_by_the_names_of_both_lines_of_influxdb3_and_can_be_off() {
+    let flags = ["--file-cache-size", "10%", "--file-cache-recency", "1d", "--disable-parquet-mem-cache"];
+    let said = config(&flags, &[]).unwrap();
+    assert_eq!((said.parquet_mem_cache_size, said.disable_parquet_mem_cache), (858_993_459, true));
+    assert_eq!(said.parquet_mem_cache_query_path_duration, Duration::from_secs(86_400));
+    let variables = [("INFLUXDB3_FILE_CACHE_SIZE", "0"), ("INFLUXDB3_DISABLE_PARQUET_MEM_CACHE", "true")];
+    let said = config(&[], &variables).unwrap();
+    assert_eq!((said.parquet_mem_cache_size, said.disable_parquet_mem_cache), (0, true));
+    assert_eq!(said.notices.len(), 1, "0 needs no unit: {:?}", said.notices);
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub enum Kind {
     MemoryShare,
     /// As `MemoryShare`, but a plain number of at most [`PLAIN_MEGABYTES_MAX`] counts megabytes.
     MemoryPool,
+    /// As `MemoryPool`; 0 is accepted and means none.
+    MemoryCache,
     /// A whole number within these bounds, both included.
     Count(u64, u64),
     /// A length of time within these bounds in milliseconds, both included.
@@ -60,6 +62,7 @@ impl Kind {
             Self::Bytes(min, max) => bytes(text).filter(|n| (min..=max).contains(n)).map(Value::Number),
             Self::MemoryShare => memory_share(text, memory_bytes).filter(|n| *n > 0).map(Value::Number),
             Self::MemoryPool => memory_pool(text, memory_bytes).filter(|n| *n > 0).map(Value::Number),
+            Self::MemoryCache => memory_pool(text, memory_bytes).map(Value::Number),
             Self::Count(min, max) => text.parse().ok().filter(|n| (min..=max).contains(n)).map(Value::Number),
             Self::Duration(min, max) => {
                 let range = Duration::from_millis(min)..=Duration::from_millis(max);
@@ -80,7 +83,7 @@ impl Kind {
                 format!("a size from {} to {} such as 10485760 or 64MiB", show_bytes(min), show_bytes(max))
             }
             Self::MemoryShare => "a size such as 4GiB, or a share of memory such as 25%".into(),
-            Self::MemoryPool => format!(
+            Self::MemoryPool | Self::MemoryCache => format!(
                 "a size such as 4GiB, a share of memory such as 25%, or a plain number: up to {PLAIN_MEGABYTES_MAX} \
                  it counts megabytes, above it bytes"
             ),
@@ -102,7 +105,7 @@ impl Kind {
             Self::Address => "ADDRESS",
             Self::Switch => "BOOL",
             Self::Bytes(..) => "SIZE",
-            Self::MemoryShare | Self::MemoryPool => "SIZE|%",
+            Self::MemoryShare | Self::MemoryPool | Self::MemoryCache => "SIZE|%",
             Self::Count(..) => "COUNT",
             Self::Duration(..) => "DURATION",
             Self::OneOf(_) => "NAME",
@@ -273,6 +276,9 @@ mod tests {
         assert_eq!(pool("8589934592"), Some(Value::Number(8 * GIB)));
         assert_eq!(pool("512MiB"), Some(Value::Number(GIB / 2)));
         assert_eq!(pool("20%"), Some(Value::Number(1_717_986_918)));
+        assert_eq!(pool("0"), None);
+        assert_eq!(Kind::MemoryCache.parse("0", 8 * GIB), Some(Value::Number(0)));
+        assert_eq!(Kind::MemoryCache.parse("1000", 8 * GIB), Some(Value::Number(1_000_000_000)));
     }
 
     #[test]

@@ -8,9 +8,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object_store::ObjectStoreExt;
 
 use super::catalog::Catalog;
+use super::store::checked::CheckedFiles;
 use super::store::parquet::EncodedFile;
 use super::store::{Store, paths};
 use crate::clock::Clock;
@@ -33,13 +35,14 @@ pub struct NewFile {
 pub struct DataFiles {
     store: Store,
     catalog: Arc<Catalog>,
+    memory: CheckedFiles,
     clock: Arc<dyn Clock>,
 }
 
 impl DataFiles {
-    /// Files in `store`, numbered by `catalog`.
-    pub fn new(store: Store, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, catalog, clock }
+    /// Files in `store`, numbered by `catalog`, kept for queries in `memory`.
+    pub fn new(store: Store, catalog: Arc<Catalog>, memory: CheckedFiles, clock: Arc<dyn Clock>) -> Self {
+        Self { store, catalog, memory, clock }
     }
 
     /// Stores files of one table; `None` if the table is gone.
@@ -74,6 +77,13 @@ impl DataFiles {
             });
         }
         Ok(Some(files))
+    }
+
+    /// Keeps a file in memory that was just stored, if it is recent. Its rows are safe whether or not this works.
+    pub async fn remember(&self, file: &DataFile, bytes: &Bytes) {
+        if let Err(error) = self.memory.remember(file, bytes).await {
+            tracing::error!(path = file.path, error = error.report(), "could not read back a file just written");
+        }
     }
 
     /// Removes files that the catalog did not take. What can't be removed now is found as an orphan later.

@@ -37,6 +37,8 @@ use catalog::{Catalog, CatalogChange, CatalogState};
 use compaction::{Compaction, CompactionMetrics, CompactionSettings};
 use maintenance::Maintenance;
 use store::Store;
+use store::checked::CheckedFiles;
+use store::recent::{RecentMetrics, RecentSettings};
 use wal::{Wal, WalMetrics, WalSettings};
 
 use crate::clock::Clock;
@@ -59,6 +61,10 @@ pub struct EngineSettings {
     pub compaction: CompactionSettings,
     /// How long files that nothing refers to any more are kept.
     pub delete_grace: Duration,
+    /// What is kept in memory of recent Parquet files.
+    pub recent: RecentSettings,
+    /// Memory of cached page indexes and footers of Parquet files, in bytes.
+    pub metadata_bytes_max: usize,
     /// Most tags and fields of one table.
     pub columns_per_table_max: usize,
     /// Most tables of all databases together.
@@ -72,6 +78,8 @@ impl Default for EngineSettings {
             wal: WalSettings::default(),
             compaction: CompactionSettings::default(),
             delete_grace: Duration::from_secs(24 * 3600),
+            recent: RecentSettings::default(),
+            metadata_bytes_max: 64 << 20,
             columns_per_table_max: 10_000,
             tables_max: 100_000,
         }
@@ -83,6 +91,7 @@ impl Default for EngineSettings {
 pub struct Engine {
     settings: EngineSettings,
     store: Store,
+    files: CheckedFiles,
     catalog: Arc<Catalog>,
     wal: Arc<Wal>,
     buffer: Arc<Buffer>,
@@ -161,6 +170,10 @@ pub struct EngineMetrics {
     pub garbage_files: usize,
     /// Files that were removed because nothing refered to them.
     pub garbage_removed: u64,
+    /// Parquet data in memory.
+    pub recent: RecentMetrics,
+    /// Memory of cached page indexes and footers in bytes.
+    pub metadata_bytes: u64,
     /// The log.
     pub wal: WalMetrics,
 }
@@ -453,6 +466,11 @@ impl Engine {
         &self.store
     }
 
+    /// How data files are read, with what is kept of them in memory.
+    pub fn checked_files(&self) -> &CheckedFiles {
+        &self.files
+    }
+
     /// The key that seals tickets; the same for every node of this catalog.
     pub fn ticket_key(&self) -> Vec<u8> {
         self.catalog.state().ticket_key().to_vec()
@@ -483,6 +501,8 @@ impl Engine {
             compaction: self.maintenance.compaction_metrics(),
             garbage_files: state.garbage().len(),
             garbage_removed: self.maintenance.garbage_removed(),
+            recent: self.files.recent_metrics(),
+            metadata_bytes: self.files.metadata_bytes(),
             wal: self.wal.metrics(),
         }
     }

@@ -14,6 +14,7 @@ use super::data_files::DataFiles;
 use super::garbage::GarbageCollector;
 use super::maintenance::{Maintenance, WrittenTables};
 use super::store::Store;
+use super::store::checked::CheckedFiles;
 use super::wal::{Disk, Publish, Wal, WriteRecord};
 use super::{Engine, EngineSettings};
 use crate::clock::Clock;
@@ -45,10 +46,12 @@ impl Engine {
 
         let written = Arc::new(WrittenTables::default());
         let wal = open_log(&settings, wal_disk, &state, &buffer, &written, Arc::clone(&clock)).await?;
-        let files = DataFiles::new(store.clone(), Arc::clone(&catalog), Arc::clone(&clock));
-        let persister = Persister { files: files.clone(), catalog: Arc::clone(&catalog), wal: Arc::clone(&wal) };
+        let (metadata_bytes_max, recent) = (settings.metadata_bytes_max as u64, settings.recent);
+        let files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock));
+        let storing = DataFiles::new(store.clone(), Arc::clone(&catalog), files.clone(), Arc::clone(&clock));
+        let persister = Persister { files: storing.clone(), catalog: Arc::clone(&catalog), wal: Arc::clone(&wal) };
         let compactor =
-            Compactor::new(store.clone(), files, Arc::clone(&catalog), Arc::clone(&clock), settings.compaction);
+            Compactor::new(store.clone(), storing, Arc::clone(&catalog), Arc::clone(&clock), settings.compaction);
         let garbage =
             GarbageCollector::new(store.clone(), Arc::clone(&catalog), Arc::clone(&clock), settings.delete_grace);
         let maintenance = Arc::new(Maintenance::new(
@@ -68,7 +71,7 @@ impl Engine {
             tasks.spawn("compaction", |stop| Arc::clone(&maintenance).compaction_loop(stop));
         }
         let closed = AtomicBool::new(false);
-        Ok(Arc::new(Self { settings, store, catalog, wal, buffer, maintenance, tasks, clock, closed }))
+        Ok(Arc::new(Self { settings, store, files, catalog, wal, buffer, maintenance, tasks, clock, closed }))
     }
 }
 

@@ -186,8 +186,9 @@ async fn a_file_whose_checksums_fit_but_whose_rows_do_not_is_named() {
         let (schema, batch) = rows(times);
         let encoded = store::parquet::encode(&schema, vec![vec![batch]]).unwrap();
         let catalog = &fixture.engine.catalog;
-        let files =
-            data_files::DataFiles::new(fixture.store.clone(), Arc::clone(catalog), Arc::clone(&fixture.clock) as _);
+        let memory = fixture.engine.checked_files().clone();
+        let clock = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+        let files = data_files::DataFiles::new(fixture.store.clone(), Arc::clone(catalog), memory, clock);
         let entry = catalog.state().tables().next().map(Arc::clone).unwrap();
         let sequence = entry.persisted_through.next();
         let new =

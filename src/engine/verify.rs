@@ -16,8 +16,9 @@ use object_store::ObjectStore;
 use tokio::runtime::Handle;
 
 use super::catalog::{Catalog, CatalogState, TableEntry};
-use super::store::checked::{CheckedReader, MetadataCache};
+use super::store::checked::{CheckedFiles, CheckedReader};
 use super::store::parquet::contradicts;
+use super::store::recent::RecentSettings;
 use super::store::{Store, paths};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,7 +72,7 @@ pub async fn verify(
     clock: Arc<dyn Clock>,
     found: &mut (dyn FnMut(&Problem) + Send),
 ) -> Result<Option<Verified>> {
-    let Some(state) = Catalog::read(store, clock).await? else { return Ok(None) };
+    let Some(state) = Catalog::read(store, Arc::clone(&clock)).await? else { return Ok(None) };
     let listed =
         store.objects().list(Some(&paths::data_files())).map_ok(|object| (object.location.to_string(), object.size));
     let sizes: HashMap<String, u64> = listed
@@ -86,7 +87,7 @@ pub async fn verify(
         unknown: unknown(&state, &sizes),
         ..Verified::default()
     };
-    let metadata = MetadataCache::new(0);
+    let files = CheckedFiles::new(store.clone(), 0, RecentSettings::NOTHING, clock);
     for table in state.tables() {
         let mut tell = |file: &DataFile, what: String| {
             verified.problems += 1;
@@ -100,8 +101,7 @@ pub async fn verify(
                     tell(file, format!("it has {size} bytes and should have {}", file.bytes));
                 }
                 Some(_) => {
-                    let reader =
-                        || CheckedReader::new(store.clone(), Arc::clone(file), metadata.clone(), Handle::current());
+                    let reader = || files.reader(Arc::clone(file), Handle::current());
                     contents(table, file, reader, &mut tell).await?;
                 }
             }

@@ -52,7 +52,6 @@ use futures::FutureExt;
 use tokio::runtime::Handle;
 
 use crate::engine::Engine;
-use crate::engine::store::checked::MetadataCache;
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
 use error::QueryError;
@@ -85,8 +84,6 @@ pub struct QuerySettings {
     pub scratch: Option<PathBuf>,
     /// Most bytes that one call of a function which makes text or lists longer may make for one batch.
     pub value_bytes_max: usize,
-    /// Memory of cached metadata of files, in bytes.
-    pub metadata_bytes_max: usize,
 }
 
 impl Default for QuerySettings {
@@ -97,7 +94,6 @@ impl Default for QuerySettings {
             text_bytes_max: 256 << 10,
             scratch: None,
             value_bytes_max: 64 << 20,
-            metadata_bytes_max: 64 << 20,
         }
     }
 }
@@ -196,8 +192,7 @@ impl Queries {
     /// # Errors
     /// `Unavailable` if the scratch directory can't be used.
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Handle, io: Handle) -> Result<Self> {
-        let metadata = MetadataCache::new(settings.metadata_bytes_max as u64);
-        let access = Arc::new(FileAccess::new(engine.store().clone(), metadata, io));
+        let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io));
         let sessions = Sessions::new(Arc::clone(&engine), &settings, access).map_err(QueryError::from)?;
         Ok(Self { engine, sessions: Arc::new(sessions), settings, cpu })
     }

@@ -244,6 +244,9 @@ async fn a_probe_a_browser_and_prometheus_are_answered() {
     );
     let metrics = server.http.get(server.url("/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("influxdb3_write_lines_total{db=\"db\"} 1"), "{metrics}");
+    for cache in ["_bytes 0", "_bytes_max 268435456", "_hits_total 0", "_misses_total 0", "_evictions_total 0"] {
+        assert!(metrics.contains(&format!("\nflightline_parquet_cache{cache}\n")), "{cache} in {metrics}");
+    }
     assert!(metrics.trim_end().ends_with("# EOF") && metrics.matches("# EOF").count() == 1, "{metrics}");
 }
 

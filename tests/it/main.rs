@@ -18,6 +18,9 @@ mod last_write_wins;
 /// SQL by example: one test per file of `tests/sql`.
 mod sql;
 
+/// What queries ask the object store for, and what they find in memory.
+mod recent_files;
+
 /// HTTP as clients send it, good and bad.
 mod http_api;
 

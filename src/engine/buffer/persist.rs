@@ -3,12 +3,15 @@
 //! The order is what makes it safe: file in the store, file in the catalog, runs and file exchanged in
 //! memory, log released. A crash between two steps leaves either an object that nothing refers to
 //! or log records that the catalog knows to be persisted; neither loses nor doubles a row.
+//!
+//! Just before the exchange the bytes of recent files go into memory, so that even the first query finds them there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
+use bytes::Bytes;
 
 use super::table::{Frozen, TableBuffer};
 use crate::engine::catalog::{Catalog, CatalogChange, CatalogError};
@@ -69,13 +72,19 @@ impl Persister {
         let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen)).await.map_err(|error| {
             Error::with_source(ErrorKind::Internal, "encoding of buffered rows was cut off", error)
         })??;
+        let bytes: Vec<Bytes> = encoded.iter().map(|file| file.bytes.clone()).collect();
         // Deletions are of rows that were in files before; these rows are not.
         let encoded = encoded.into_iter().map(|file| NewFile { file, sequences, deletions_applied: 0 }).collect();
         let Some(files) = self.files.put(table.id(), encoded).await? else { return Ok(None) };
 
         let persisted = CatalogChange::Persisted { table: table.id(), files: files.clone(), through };
         let done = match self.catalog.commit(|_| Ok(vec![persisted.clone()])).await {
-            Ok(_) => Some(Persisted::of(&files)),
+            Ok(_) => {
+                for (file, bytes) in files.iter().zip(&bytes) {
+                    self.files.remember(file, bytes).await;
+                }
+                Some(Persisted::of(&files))
+            }
             Err(CatalogError::TableDeleted { .. }) => {
                 self.files.drop_unused(&files).await;
                 return Ok(None);

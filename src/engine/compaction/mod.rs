@@ -25,8 +25,9 @@ use super::data_files::{DataFiles, NewFile};
 use super::garbage::GarbageCollector;
 use super::layout::file_rows;
 use super::store::Store;
-use super::store::checked::MetadataCache;
+use super::store::checked::CheckedFiles;
 use super::store::parquet::EncodedFile;
+use super::store::recent::RecentSettings;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DataFile, FileId, SequenceRange, TableId, Timestamp};
@@ -144,9 +145,10 @@ impl Compactor {
         clock: Arc<dyn Clock>,
         settings: CompactionSettings,
     ) -> Self {
-        let metadata = MetadataCache::new(METADATA_BYTES_MAX);
+        // Of its own and without data: what is read once and then dropped must not push out what queries want.
+        let sources = CheckedFiles::new(store, METADATA_BYTES_MAX, RecentSettings::NOTHING, Arc::clone(&clock));
         let cpu_percent = settings.cpu_percent;
-        let reading = Reading { store, metadata, io: Handle::current(), clock, cpu_percent };
+        let reading = Reading { files: sources, io: Handle::current(), clock, cpu_percent };
         Self { files, catalog, reading, settings, metrics: Mutex::default(), history: Mutex::default() }
     }
 
@@ -287,8 +289,13 @@ impl Compactor {
         let work = move || {
             let io = reading.io.clone();
             let emit = |file: EncodedFile| {
+                let bytes = file.bytes.clone();
                 let stored = io.block_on(files.put(table, vec![NewFile { file, sequences, deletions_applied }]))?;
                 let stored = stored.ok_or_else(|| Error::new(ErrorKind::NotFound, "the table was deleted"))?;
+                // Before the commit, because all the new files together may be too large to hold until then.
+                for file in &stored {
+                    io.block_on(files.remember(file, &bytes));
+                }
                 new.lock().extend(stored);
                 Ok(())
             };

@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks};
-use crate::engine::store::Store;
-use crate::engine::store::checked::{CheckedReader, MetadataCache};
+use crate::engine::store::checked::CheckedFiles;
 use crate::engine::store::parquet::EncodedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::conform;
@@ -44,8 +43,7 @@ pub(super) struct Plan {
 /// How files are read, and how much of a processor may be used.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
-    pub(super) store: Store,
-    pub(super) metadata: MetadataCache,
+    pub(super) files: CheckedFiles,
     pub(super) io: Handle,
     pub(super) clock: Arc<dyn Clock>,
     /// Share of one processor, in percent.
@@ -77,9 +75,8 @@ pub(super) fn rewrite(
         flush(std::mem::replace(&mut pending, later), &mut cutter, &mut emit)?;
 
         let file = &plan.files[group.place];
-        let Reading { store, metadata, io, .. } = reading;
-        let reader = CheckedReader::new(store.clone(), Arc::clone(file), metadata.clone(), io.clone());
-        let batch = io.block_on(reader.row_group(group.number))?;
+        let reader = reading.files.reader(Arc::clone(file), reading.io.clone());
+        let batch = reading.io.block_on(reader.row_group(group.number))?;
         let failed = |error| Error::with_source(ErrorKind::Internal, "rows of a file don't fit their table", error);
         let batch = conform(&batch, plan.schema.arrow()).map_err(failed)?;
         let mut deletions = plan.deletions.iter().filter(|deletion| deletion.applies_to(file));

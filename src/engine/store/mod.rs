@@ -11,6 +11,7 @@
 //! | `credentials` | a file of credentials that somebody else renews |
 //! | [`check`] | what a store can do, found out by trying |
 //! | [`single_writer`] | a lock for stores that can't put "only if new" |
+//! | [`recent`] | what is kept in memory of recent files |
 //!
 //! Always true:
 //! - a put that was answered is durable, whichever store it is (but for `memory`);
@@ -25,6 +26,7 @@ mod credentials;
 pub mod file;
 pub mod parquet;
 pub mod paths;
+pub mod recent;
 mod remote;
 mod settings;
 pub mod single_writer;

@@ -30,24 +30,22 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::{Scan, key_ordering};
-use crate::engine::store::Store;
-use crate::engine::store::checked::{CheckedReader, MetadataCache};
+use crate::engine::store::checked::{CheckedFiles, CheckedReader};
 use crate::model::{DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
 
 /// The one place that plans read from. It is no address: only this room knows what stands behind it.
 pub(in crate::query) const STORE_URL: &str = "flightline://store/";
 
-/// How files are opened: every byte is checked, metadata is cached, waiting is done on the I/O runtime.
+/// How files are opened: every byte is checked, what is recent comes from memory, waiting is done on the I/O runtime.
 #[derive(Debug)]
 pub(in crate::query) struct FileAccess {
-    store: Store,
-    metadata: MetadataCache,
+    files: CheckedFiles,
     io: Handle,
 }
 
 impl FileAccess {
-    pub(in crate::query) fn new(store: Store, metadata: MetadataCache, io: Handle) -> Self {
-        Self { store, metadata, io }
+    pub(in crate::query) fn new(files: CheckedFiles, io: Handle) -> Self {
+        Self { files, io }
     }
 }
 
@@ -62,7 +60,7 @@ impl ParquetFileReaderFactory for FileAccess {
         let known = file
             .extension::<Arc<DataFile>>()
             .ok_or_else(|| internal_datafusion_err!("no facts about file \"{}\"", file.path()))?;
-        let reader = CheckedReader::new(self.store.clone(), Arc::clone(known), self.metadata.clone(), self.io.clone());
+        let reader = self.files.reader(Arc::clone(known), self.io.clone());
         let metrics = ParquetFileMetrics::new(partition, file.path().as_ref(), metrics);
         Ok(Box::new(Measured { reader, metrics }))
     }

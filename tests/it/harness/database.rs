@@ -26,6 +26,8 @@ pub struct TestDatabase {
     directory: TempDir,
     /// What every start uses; without one, each start opens the directory anew.
     store: Option<Store>,
+    settings: EngineSettings,
+    clock: Arc<dyn Clock>,
     queries_runtime: Option<Runtime>,
     open: Option<Open>,
 }
@@ -51,6 +53,14 @@ impl TestDatabase {
         database
     }
 
+    /// A database on what a store holds, with an empty log, these settings and this clock.
+    pub async fn with(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Self {
+        let mut database = Self::unopened(Some(store));
+        (database.settings, database.clock) = (settings, clock);
+        database.start().await.unwrap();
+        database
+    }
+
     /// A database on what a store holds, with an empty log.
     pub async fn on(store: Store) -> Result<Self> {
         let mut database = Self::unopened(Some(store));
@@ -65,23 +75,32 @@ impl TestDatabase {
             .enable_all()
             .build()
             .unwrap();
-        Self { directory: tempfile::tempdir().unwrap(), store, queries_runtime: Some(queries_runtime), open: None }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            store,
+            settings: Self::settings(),
+            clock: Arc::new(SystemClock::new()),
+            queries_runtime: Some(queries_runtime),
+            open: None,
+        }
+    }
+
+    /// The usual settings, but that compaction happens when a test asks for it, and then of everything.
+    pub fn settings() -> EngineSettings {
+        let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
+        EngineSettings { compaction, ..EngineSettings::default() }
     }
 
     /// Opens what was closed, dropped or could not be opened before.
     pub async fn start(&mut self) -> Result<()> {
         let root = self.directory.path();
         std::fs::create_dir_all(root.join("wal")).unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let store = match &self.store {
             Some(store) => store.clone(),
             None => store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default())?,
         };
         let disk = Arc::new(take_disk(&root.join("wal")).await);
-        // Compaction happens when a test asks for it, and then of everything.
-        let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
-        let settings = EngineSettings { compaction, ..EngineSettings::default() };
-        let engine = Engine::open(settings, store, disk, clock).await?;
+        let engine = Engine::open(self.settings.clone(), store, disk, Arc::clone(&self.clock)).await?;
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
         let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
         self.open = Some(Open { engine, queries });
