@@ -200,7 +200,7 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     counter("flightline_compaction_bytes_written", "bytes of files that compaction wrote", compaction.bytes_written);
     counter(
         "flightline_garbage_files_removed",
-        "files removed because nothing refered to them",
+        "files removed because nothing referred to them",
         metrics.garbage_removed,
     );
     counter("flightline_wal_syncs", "syncs of the write-ahead log", metrics.wal.syncs);

@@ -48,7 +48,7 @@ impl DataFiles {
     /// Stores files of one table; `None` if the table is gone.
     ///
     /// # Errors
-    /// `Unavailable` if the store or the catalog doesn't answer. What was stored by then is refered to by nothing.
+    /// `Unavailable` if the store or the catalog doesn't answer. What was stored by then is referred to by nothing.
     pub async fn put(&self, table: TableId, encoded: Vec<NewFile>) -> Result<Option<Vec<DataFile>>> {
         let mut files = Vec::with_capacity(encoded.len());
         for NewFile { file, sequences, deletions_applied } in encoded {

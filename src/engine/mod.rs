@@ -168,7 +168,7 @@ pub struct EngineMetrics {
     pub compaction: CompactionMetrics,
     /// Files that nothing refers to any more and that are still there.
     pub garbage_files: usize,
-    /// Files that were removed because nothing refered to them.
+    /// Files that were removed because nothing referred to them.
     pub garbage_removed: u64,
     /// Parquet data in memory.
     pub recent: RecentMetrics,
