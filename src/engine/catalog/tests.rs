@@ -503,10 +503,11 @@ async fn opening_costs_the_checkpoint_and_the_tail_however_long_the_history(
     // The checkpoint, ten records, twice the one after them, and once more the checkpoint.
     assert_eq!((requests.gets, requests.lists, requests.puts), (14, 2, 0));
 
+    // How far checkpoints lag behind is a matter of speed, except where a catalog was closed: there are two of these now.
+    reopened.close().await.unwrap();
     assert_eq!(listed(&objects, paths::catalog_checkpoints()).await.len(), 2);
     let records = listed(&objects, paths::catalog_log()).await;
-    assert_eq!(records[0], 1);
-    assert!(records.len() < 3 * 256, "{} records were kept", records.len());
+    assert_eq!((records[0], records.len()), (1, 11), "the first record and the ten between the checkpoints");
 }
 
 #[rstest]
