@@ -8,25 +8,24 @@
 //! Always true:
 //! - nothing that the catalog names is removed; it is asked after the store was listed, so that a file that was
 //!   committed meanwhile counts;
-//! - garbage stays for the grace period, so that a query that began before can end, on this node or another, and a
-//!   deletion can be mended by hand;
+//! - garbage stays for the grace period and for as long as a query of this process reads it; a query of another node
+//!   has the grace period to end;
 //! - an orphan is older than [`ORPHAN_AGE_MIN`] by the store's own clock, so that a file that is on its way into the catalog stays.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
-use parking_lot::Mutex;
 
 use super::catalog::{Catalog, CatalogChange, CatalogState};
 use super::store::{Store, paths};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::DataFile;
+use crate::model::FileId;
 
 /// Far longer than it takes to store a file and name it in the catalog.
 const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
@@ -45,13 +44,11 @@ pub(super) struct GarbageCollector {
     clock: Arc<dyn Clock>,
     grace: Duration,
     removed: AtomicU64,
-    /// Files that queries of this process may still read, by path.
-    watched: Mutex<HashMap<String, Weak<DataFile>>>,
 }
 
 impl GarbageCollector {
     pub(super) fn new(store: Store, catalog: Arc<Catalog>, clock: Arc<dyn Clock>, grace: Duration) -> Self {
-        Self { store, catalog, clock, grace, removed: AtomicU64::new(0), watched: Mutex::default() }
+        Self { store, catalog, clock, grace, removed: AtomicU64::new(0) }
     }
 
     /// Objects that were removed since the start.
@@ -64,16 +61,6 @@ impl GarbageCollector {
         self.grace
     }
 
-    /// Keeps files that are about to become garbage until nobody in this process reads them, however long that takes.
-    pub(super) fn watch(&self, files: &[Arc<DataFile>]) {
-        let files = files.iter().map(|file| (file.path.clone(), Arc::downgrade(file)));
-        self.watched.lock().extend(files);
-    }
-
-    fn is_read(&self, path: &str) -> bool {
-        self.watched.lock().get(path).is_some_and(|file| file.strong_count() > 0)
-    }
-
     /// Removes garbage whose grace period is over. Returns how many objects went.
     ///
     /// # Errors
@@ -81,7 +68,7 @@ impl GarbageCollector {
     pub(super) async fn collect(&self) -> Result<usize> {
         let before = self.clock.now().before(self.grace);
         let state = self.catalog.state();
-        let due = state.garbage().iter().filter(|file| file.deleted_at <= before && !self.is_read(&file.path));
+        let due = state.garbage().iter().filter(|file| file.deleted_at <= before && !file.is_read());
         let due: Vec<String> = due.map(|file| file.path.clone()).collect();
         for paths in due.chunks(PATHS_PER_RECORD) {
             let objects: Vec<Path> = paths.iter().map(|path| path.as_str().into()).collect();
@@ -89,7 +76,6 @@ impl GarbageCollector {
             let collected = CatalogChange::CollectGarbage { paths: paths.to_vec() };
             self.catalog.commit(|_| Ok(vec![collected.clone()])).await?;
         }
-        self.watched.lock().retain(|_, file| file.strong_count() > 0);
         Ok(due.len())
     }
 
@@ -127,14 +113,12 @@ impl GarbageCollector {
             let mut count = 0;
             for table in state.tables() {
                 let Some(from) = state.retention(table).map(|period| now.before(period)) else { continue };
-                let expired: Vec<Arc<DataFile>> =
-                    table.files.iter().filter(|file| file.time.max < from).cloned().collect();
-                if expired.is_empty() {
+                let expired = table.files.iter().filter(|file| file.time.max < from);
+                let removed: Vec<FileId> = expired.map(|file| file.id).collect();
+                if removed.is_empty() {
                     continue;
                 }
-                self.watch(&expired);
-                count += expired.len();
-                let removed = expired.iter().map(|file| file.id).collect();
+                count += removed.len();
                 changes.push(CatalogChange::ReplaceFiles { table: table.id, removed, added: Vec::new() });
             }
             dropped.store(count, Ordering::Relaxed);

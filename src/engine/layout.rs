@@ -43,9 +43,9 @@ pub(super) fn file_rows(schema: &TableSchema) -> u64 {
     (FILE_MEMORY / row_bytes).clamp(1, FILE_ROWS_MAX)
 }
 
-/// Whether a file of so many rows is large enough to be left alone.
-pub(super) fn is_large(rows: u64, file_rows: u64) -> bool {
-    rows >= file_rows / 8
+/// From how many rows on a file is large enough to be left alone.
+pub(super) fn large_rows(file_rows: u64) -> u64 {
+    (file_rows / 8).max(1)
 }
 
 /// The duration of a block, in nanoseconds, for rows of which the bulk lies in `usual`.

@@ -32,8 +32,9 @@ const UNCHANGED_CHECK_INTERVAL: Duration = Duration::from_secs(300);
 /// After a failed compaction a table is left alone for this long.
 const COMPACTION_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often garbage is looked at; more often if it is kept for less.
+/// How often garbage is looked at; more often if it is kept for less, but not all the time.
 const GARBAGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+const GARBAGE_CHECK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// How often all objects are listed to find those that the catalog doesn't know; the first time after this much of it.
 const ORPHAN_CHECK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
@@ -130,14 +131,13 @@ impl Maintenance {
         self.compactor.history()
     }
 
+    pub(super) fn compactions_running(&self) -> usize {
+        self.compactor.running()
+    }
+
     /// Wakes compaction: files have changed.
     pub(super) fn look_for_compaction(&self) {
         self.files_added.notify_one();
-    }
-
-    /// Keeps the files of a table that is about to be deleted while queries read them.
-    pub(super) fn watch_files(&self, files: &[Arc<DataFile>]) {
-        self.garbage.watch(files);
     }
 
     pub(super) fn garbage_removed(&self) -> u64 {
@@ -256,7 +256,7 @@ impl Maintenance {
 
     async fn compact_table(&self, table: &TableBuffer, stop: &CancellationToken) -> Result<()> {
         let _alone = self.compacting.lock().await;
-        while let Some(done) = self.compactor.compact(table, &self.garbage, stop).await? {
+        while let Some(done) = self.compactor.compact(table, stop).await? {
             let Compacted { files_removed, files_added, rows, bytes_read, bytes_written } = done;
             let table = table.id().get();
             tracing::info!(table, files_removed, files_added, rows, bytes_read, bytes_written, "compacted");
@@ -293,8 +293,8 @@ impl Maintenance {
 
     /// Removes objects that nothing refers to, until stopped.
     pub(super) async fn garbage_loop(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick =
-            tokio::time::interval(GARBAGE_CHECK_INTERVAL.min(self.garbage.grace()).max(PERSIST_CHECK_INTERVAL));
+        let interval = GARBAGE_CHECK_INTERVAL.min(self.garbage.grace()).max(GARBAGE_CHECK_INTERVAL_MIN);
+        let mut tick = tokio::time::interval(interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next_orphans = self.buffer.elapsed() + FIRST_ORPHAN_CHECK;
         while stop.run_until_cancelled(tick.tick()).await.is_some() {

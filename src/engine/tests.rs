@@ -5,10 +5,13 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::catalog::CatalogChange;
 use super::wal::MemoryDisk;
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock};
-use crate::model::{Column, ColumnName, FieldType, Rows, Scalar, SequenceRange, TableRows, TimeRange};
+use crate::model::{
+    Column, ColumnKind, ColumnName, DataFile, FieldType, Rows, Scalar, SequenceRange, TableRows, TimeRange,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

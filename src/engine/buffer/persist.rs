@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::table::{Frozen, TableBuffer};
 use crate::engine::catalog::{Catalog, CatalogChange, CatalogError};
 use crate::engine::data_files::{DataFiles, NewFile};
-use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks, file_rows, is_large};
+use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks, file_rows, large_rows};
 use crate::engine::store::parquet::EncodedFile;
 use crate::engine::wal::Wal;
 use crate::error::{Error, ErrorKind, Result};
@@ -138,9 +138,8 @@ fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<BlockPlace, Vec<RecordBat
 /// Where the rows that came late end and the new ones begin, if late ones shall have a file of their own: between large
 /// files, so that a few late rows don't make them overlap.
 fn late_rows_end(frozen: &Frozen, rows: u64) -> Option<Timestamp> {
-    let file_rows = file_rows(&frozen.schema);
     let newest = frozen.files.iter().max_by_key(|file| file.time.max)?;
-    let is_worth_it = is_large(rows, file_rows) || is_large(newest.rows, file_rows);
+    let is_worth_it = rows.max(newest.rows) >= large_rows(file_rows(&frozen.schema));
     is_worth_it.then(|| newest.time.max.as_nanos().checked_add(1).map(Timestamp::from_nanos)).flatten()
 }
 

@@ -347,11 +347,8 @@ impl From<&CatalogState> for CheckpointMessage {
 
 impl CheckpointMessage {
     pub(super) fn into_facts(self, catalog: Uuid) -> Decoded<Facts> {
-        let garbage = |file: GarbageMessage| GarbageFile {
-            path: file.path,
-            bytes: file.bytes,
-            deleted_at: Timestamp::from_nanos(file.deleted_at),
-        };
+        let garbage =
+            |file: GarbageMessage| GarbageFile::unread(file.path, file.bytes, Timestamp::from_nanos(file.deleted_at));
         Ok(Facts {
             id: catalog,
             created: Timestamp::from_nanos(self.created),

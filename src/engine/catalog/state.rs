@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -80,14 +80,39 @@ pub struct TableEntry {
 }
 
 /// An object that no table refers to any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct GarbageFile {
     /// Where it is.
     pub path: String,
     /// Its size.
     pub bytes: u64,
-    /// When its table was deleted. A query that started before may still read it.
+    /// When it was dropped.
     pub deleted_at: Timestamp,
+    /// The facts by which queries of this process read it.
+    readers: Weak<DataFile>,
+}
+
+impl GarbageFile {
+    fn of(file: &Arc<DataFile>, deleted_at: Timestamp) -> Self {
+        Self { path: file.path.clone(), bytes: file.bytes, deleted_at, readers: Arc::downgrade(file) }
+    }
+
+    /// Garbage of which nobody in this process knows but by this.
+    pub(super) fn unread(path: String, bytes: u64, deleted_at: Timestamp) -> Self {
+        Self { path, bytes, deleted_at, readers: Weak::new() }
+    }
+
+    /// Whether a query or a compaction of this process, which began before the file was dropped, may still read it.
+    pub fn is_read(&self) -> bool {
+        self.readers.strong_count() > 0
+    }
+}
+
+/// Who reads a file is a matter of one process and no part of the catalog.
+impl PartialEq for GarbageFile {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.bytes, self.deleted_at) == (&other.path, other.bytes, other.deleted_at)
+    }
 }
 
 /// Which record of the log a state ends with. The nonce tells it from any other record of that number.
@@ -398,8 +423,7 @@ impl CatalogState {
     }
 
     fn discard<'a>(&mut self, files: impl Iterator<Item = &'a Arc<DataFile>>, at: Timestamp) {
-        let garbage = |file: &Arc<DataFile>| GarbageFile { path: file.path.clone(), bytes: file.bytes, deleted_at: at };
-        Arc::make_mut(&mut self.garbage).extend(files.map(garbage));
+        Arc::make_mut(&mut self.garbage).extend(files.map(|file| GarbageFile::of(file, at)));
     }
 
     fn persisted(&mut self, table: TableId, files: &[DataFile], through: Sequence) -> Result<(), ChangeError> {
@@ -430,12 +454,12 @@ impl CatalogState {
     ) -> Result<(), ChangeError> {
         let next_file_id = self.next_file_id;
         let entry = self.table_mut(table)?;
-        let mut gone = Vec::with_capacity(removed.len());
-        for id in removed {
-            let file = entry.files.iter().find(|file| file.id == *id);
-            gone.push(file.cloned().ok_or(ChangeError::FileReplaced { file: id.get(), table })?);
-        }
         let removed: HashSet<FileId> = removed.iter().copied().collect();
+        let gone: Vec<_> = entry.files.iter().filter(|file| removed.contains(&file.id)).cloned().collect();
+        if gone.len() < removed.len() {
+            let missing = removed.iter().find(|id| gone.iter().all(|file| file.id != **id));
+            return Err(ChangeError::FileReplaced { file: missing.map_or(0, |id| id.get()), table });
+        }
         let writes = gone.iter().map(|file| file.sequences).reduce(SequenceRange::union);
         let kept = || entry.files.iter().filter(|file| !removed.contains(&file.id));
         for file in added {

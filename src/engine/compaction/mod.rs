@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use super::buffer::TableBuffer;
 use super::catalog::{Catalog, CatalogChange, CatalogError, TableEntry};
 use super::data_files::{DataFiles, NewFile};
-use super::garbage::GarbageCollector;
 use super::layout::file_rows;
 use super::store::Store;
 use super::store::checked::CheckedFiles;
@@ -161,21 +160,21 @@ impl Compactor {
         self.history.lock().iter().cloned().collect()
     }
 
+    /// Compactions that are running now.
+    pub(super) fn running(&self) -> usize {
+        self.history.lock().iter().filter(|compaction| compaction.ended.is_none()).count()
+    }
+
     /// Does the next compaction of a table; `None` if there is none to do, or it was stopped. Answers don't change.
     ///
     /// # Errors
     /// `Corrupt` if a file is damaged, `Unavailable` if the store or the catalog doesn't answer. The table is as before.
-    pub(super) async fn compact(
-        &self,
-        table: &TableBuffer,
-        garbage: &GarbageCollector,
-        stop: &CancellationToken,
-    ) -> Result<Option<Compacted>> {
+    pub(super) async fn compact(&self, table: &TableBuffer, stop: &CancellationToken) -> Result<Option<Compacted>> {
         let state = self.catalog.state();
         let Some(entry) = state.table(table.id()) else { return Ok(None) };
         let Some(job) = self.next_job(entry) else { return Ok(None) };
         self.begin(entry, &job);
-        let done = self.run(table, entry, job, garbage, stop).await;
+        let done = self.run(table, entry, job, stop).await;
         self.end(&done);
         let mut metrics = self.metrics.lock();
         match &done {
@@ -234,7 +233,6 @@ impl Compactor {
         table: &TableBuffer,
         entry: &TableEntry,
         job: Job,
-        garbage: &GarbageCollector,
         stop: &CancellationToken,
     ) -> Result<Option<Compacted>> {
         let old: Vec<Arc<DataFile>> = job.places.iter().map(|place| Arc::clone(&entry.files[*place])).collect();
@@ -245,14 +243,13 @@ impl Compactor {
             deletions: Arc::clone(&entry.deletions),
         };
         let new = Arc::new(Mutex::new(Vec::new()));
-        let finished = self.rewrite(plan, entry.last_deletion, Arc::clone(&new), stop.clone()).await;
+        let finished = self.rewrite(plan, entry.last_deletion, Arc::clone(&new), stop.child_token()).await;
         let new = std::mem::take(&mut *new.lock());
         if !matches!(finished, Ok(true)) {
             self.files.drop_unused(&new).await;
             return finished.map(|_| None);
         }
 
-        garbage.watch(&old);
         let removed: Vec<FileId> = old.iter().map(|file| file.id).collect();
         let replace = CatalogChange::ReplaceFiles { table: entry.id, removed, added: new.clone() };
         match self.catalog.commit(|_| Ok(vec![replace.clone()])).await {
@@ -291,7 +288,10 @@ impl Compactor {
             let emit = |file: EncodedFile| {
                 let bytes = file.bytes.clone();
                 let stored = io.block_on(files.put(table, vec![NewFile { file, sequences, deletions_applied }]))?;
-                let stored = stored.ok_or_else(|| Error::new(ErrorKind::NotFound, "the table was deleted"))?;
+                let Some(stored) = stored else {
+                    stop.cancel(); // the table was deleted
+                    return Ok(());
+                };
                 // Before the commit, because all the new files together may be too large to hold until then.
                 for file in &stored {
                     io.block_on(files.remember(file, &bytes));
@@ -299,10 +299,7 @@ impl Compactor {
                 new.lock().extend(stored);
                 Ok(())
             };
-            match rewrite(&plan, &reading, &stop, emit) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(false), // deleted meanwhile
-                finished => finished,
-            }
+            rewrite(&plan, &reading, &stop, emit)
         };
         let worked = tokio::task::spawn_blocking(work).await;
         worked.map_err(|error| Error::with_source(ErrorKind::Internal, "a compaction was cut off", error))?

@@ -10,7 +10,8 @@
 //! 5. **purge**: a file with deleted rows is rewritten without them.
 //!
 //! Tiers and joins go by size classes, each [`FILES_PER_STEP`] times the one before, so that a row is rewritten once a
-//! class. Splits and merges rewrite large files for a few late rows; they wait until nothing new has come for a while.
+//! class. Splits and merges rewrite large files for a few late rows; they wait until nothing new has come for a while, or
+//! until a query would have to merge many large files.
 //!
 //! Always true: the chosen files are neighbours. Of the files that overlap one of them in time, none holds writes
 //! between theirs, so that the order of writes survives (see [`crate::model::last_write_wins`]).
@@ -18,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::engine::layout::is_large;
+use crate::engine::layout::large_rows;
 use crate::model::{Covers, DataFile, SequenceRange, TimeRange, Timestamp, components};
 
 /// How many files of one size class make one of the next.
@@ -26,6 +27,9 @@ const FILES_PER_STEP: usize = 8;
 
 /// Files that are merged at once where they overlap: a row group of each is in memory.
 const OVERLAP_MAX: usize = 16;
+
+/// Files of one merge, however few of them overlap: a crash costs no more work than this.
+const MERGE_FILES_MAX: usize = 64;
 
 /// What the choice depends on besides the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +43,19 @@ pub(super) struct Policy {
 impl Policy {
     /// A file of so many rows is large enough to be left alone.
     fn is_large(&self, rows: u64) -> bool {
-        is_large(rows, self.file_rows)
+        rows >= large_rows(self.file_rows)
     }
 
     fn has_settled(&self, files: &[Candidate], now: Timestamp) -> bool {
-        let settle = i64::try_from(self.settle.as_nanos()).unwrap_or(i64::MAX);
-        let newest = files.iter().map(|file| file.created.as_nanos()).max();
-        newest.is_some_and(|newest| newest.saturating_add(settle) <= now.as_nanos())
+        let newest = files.iter().map(|file| file.created).max();
+        newest.is_some_and(|newest| newest <= now.before(self.settle))
+    }
+
+    /// Whether a component is to be merged: nothing new comes, or so many large files lie above each other that waiting
+    /// costs queries more.
+    fn is_due(&self, component: &[Candidate], now: Timestamp) -> bool {
+        let large: Vec<Candidate> = component.iter().filter(|file| self.is_large(file.rows)).copied().collect();
+        self.has_settled(component, now) || depth(&large) >= FILES_PER_STEP
     }
 }
 
@@ -91,10 +101,10 @@ pub(super) struct Job {
 pub(super) fn choose(files: Vec<Candidate>, now: Timestamp, policy: &Policy) -> Option<Job> {
     let components = components(files);
     let overlapping = || components.iter().filter(|component| component.len() > 1);
-    let settled = || overlapping().filter(|component| policy.has_settled(component, now));
+    let due = || overlapping().filter(|component| policy.is_due(component, now));
     let tier = || overlapping().find_map(|component| tier(component, policy));
-    let split = || settled().find_map(|component| split(component, policy));
-    let merge = || settled().find_map(|component| merge(component));
+    let split = || due().find_map(|component| split(component, policy));
+    let merge = || due().find_map(|component| merge(component));
     let purge = || purge(&components, policy, now);
     tier().or_else(split).or_else(merge).or_else(|| join(&components, policy)).or_else(purge)
 }
@@ -149,7 +159,7 @@ fn merge(component: &[Candidate]) -> Option<Job> {
         let mut merges = 0;
         for group in &groups[first + 1..] {
             let more: Vec<Candidate> = files.iter().chain(group.iter()).copied().collect();
-            if depth(&more) > OVERLAP_MAX && depth(&files) > 1 {
+            if depth(&files) > 1 && (depth(&more) > OVERLAP_MAX || more.len() > MERGE_FILES_MAX) {
                 break;
             }
             files = more;
@@ -177,7 +187,7 @@ fn by_writes(component: &[Candidate]) -> Vec<&[Candidate]> {
 }
 
 /// How many of the files there are at the instant that most of them share.
-fn depth(files: &[Candidate]) -> usize {
+pub(super) fn depth(files: &[Candidate]) -> usize {
     let mut borders: Vec<(Timestamp, bool)> =
         files.iter().flat_map(|file| [(file.time.min, false), (file.time.max, true)]).collect();
     borders.sort_unstable(); // where one ends in the instant in which another begins, both are there
@@ -211,7 +221,7 @@ fn purge(components: &[Vec<Candidate>], policy: &Policy, now: Timestamp) -> Opti
 
 /// Neighbours in `files` of which enough are of one size class and none is larger, smallest class first.
 fn step<'a>(files: &'a [Candidate], policy: &Policy) -> Option<&'a [Candidate]> {
-    let largest = (policy.file_rows / FILES_PER_STEP as u64).max(1);
+    let largest = large_rows(policy.file_rows);
     let mut class_max = FILES_PER_STEP as u64;
     loop {
         let limit = class_max.min(largest);

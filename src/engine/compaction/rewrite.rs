@@ -84,11 +84,11 @@ pub(super) fn rewrite(
         for (place, piece) in cut_into_blocks(&batch, &plan.cuts, block).map_err(failed)? {
             pending.entry(place).or_default().push((group.place, piece));
         }
-        pause(reading, started);
+        pause(reading, started, stop);
     }
     flush(pending, &mut cutter, &mut emit)?;
     cutter.finish()?.into_iter().try_for_each(emit)?;
-    Ok(true)
+    Ok(!stop.is_cancelled())
 }
 
 /// The rows of blocks that are not complete, each with the place of its file.
@@ -158,9 +158,10 @@ fn without(batch: &RecordBatch, rows: &RowSelection) -> Result<RecordBatch, Arro
     filter_record_batch(batch, &not(&selected)?)
 }
 
-/// Leaves the processor to others for its share of the time since `started`.
-fn pause(reading: &Reading, started: Duration) {
+/// Leaves the processor to others for its share of the time since `started`, or until it is stopped.
+fn pause(reading: &Reading, started: Duration, stop: &CancellationToken) {
     let percent = reading.cpu_percent.clamp(1, 100);
     let worked = reading.clock.elapsed().saturating_sub(started);
-    std::thread::sleep(worked * (100 - percent) / percent);
+    let rest = worked * (100 - percent) / percent;
+    reading.io.block_on(async { stop.run_until_cancelled(tokio::time::sleep(rest)).await });
 }

@@ -160,6 +160,30 @@ fn history_that_was_written_many_times_over_comes_apart() {
     assert!(table.rows_rewritten <= 3 * table.rows_written, "{} of {}", table.rows_rewritten, table.rows_written);
 }
 
+#[test]
+fn history_that_never_settles_does_not_pile_up() {
+    let mut table = Table::default();
+    for round in 0..500 {
+        table.persist((0..100).map(|n| n * 1009 + round).collect());
+        table.compact(Timestamp::from_nanos(1));
+        // A step of large files for each power of eight, as many of each class of small ones.
+        let depth = policy::depth(&table.candidates());
+        assert!(depth < 3 * 8, "{depth} files lie above each other after {round}");
+    }
+    assert!(table.rows_rewritten <= 6 * table.rows_written, "{} of {}", table.rows_rewritten, table.rows_written);
+}
+
+#[test]
+fn a_long_chain_of_large_files_is_merged_in_steps() {
+    let mut table = Table::default();
+    for part in 0..1000 {
+        table.persist((part * 400..part * 400 + 401).collect());
+    }
+    table.compact(SETTLED);
+    assert_eq!(table.overlaps(), 0);
+    assert!(table.rows_rewritten <= 2 * table.rows_written, "{} of {}", table.rows_rewritten, table.rows_written);
+}
+
 fn batch() -> impl Strategy<Value = Vec<i64>> {
     prop_oneof![
         4 => (0_i64..3000, 1_usize..40).prop_map(|(start, rows)| (start..start + rows as i64).collect()),

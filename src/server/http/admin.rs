@@ -4,28 +4,26 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::encode::{self, Format};
-use super::parameters::{Parameters, database_name};
-use super::retention::period;
+use super::json::Json;
+use super::parameters::{Parameters, database_name, retention_period, table_name};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableName, TableSchema};
-use crate::server::{Services, status};
+use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableSchema};
+use crate::server::Services;
 
 #[derive(Deserialize)]
-struct CreateDatabase {
+pub(super) struct CreateDatabase {
     db: String,
     retention_period: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct CreateTable {
+pub(super) struct CreateTable {
     db: String,
     table: String,
     #[serde(default)]
@@ -60,14 +58,9 @@ pub(super) async fn show_databases(
 /// `POST /api/v3/configure/database` with `{"db","retention_period"}`.
 pub(super) async fn create_database(
     State(services): State<Arc<Services>>,
-    headers: HeaderMap,
-    body: Bytes,
+    Json(request): Json<CreateDatabase>,
 ) -> Result<Response> {
-    if let Some(refusal) = refuse_other_than_json(&headers) {
-        return Ok(refusal);
-    }
-    let request: CreateDatabase = json_body(&body)?;
-    let period = request.retention_period.as_deref().map(period).transpose()?;
+    let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     services.engine.create_database(&database_name(&request.db)?, period).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -78,23 +71,18 @@ pub(super) async fn delete_database(
     RawQuery(query): RawQuery,
 ) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
-    services.engine.delete_database(&database_name(required(&parameters, "db")?)?).await?;
+    services.engine.delete_database(&database_name(parameters.required("db")?)?).await?;
     Ok(StatusCode::OK.into_response())
 }
 
 /// `POST /api/v3/configure/table` with `{"db","table","tags","fields":[{"name","type"}],"retention_period"}`.
 pub(super) async fn create_table(
     State(services): State<Arc<Services>>,
-    headers: HeaderMap,
-    body: Bytes,
+    Json(request): Json<CreateTable>,
 ) -> Result<Response> {
-    if let Some(refusal) = refuse_other_than_json(&headers) {
-        return Ok(refusal);
-    }
-    let request: CreateTable = json_body(&body)?;
     let database = database_name(&request.db)?;
     let table = table_name(&request.table)?;
-    let period = request.retention_period.as_deref().map(period).transpose()?;
+    let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     services.engine.create_table(&database, &table, schema_of(&request)?, period).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -102,17 +90,9 @@ pub(super) async fn create_table(
 /// `DELETE /api/v3/configure/table?db=&table=`.
 pub(super) async fn delete_table(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
-    let database = database_name(required(&parameters, "db")?)?;
-    services.engine.delete_table(&database, &table_name(required(&parameters, "table")?)?).await?;
+    let database = database_name(parameters.required("db")?)?;
+    services.engine.delete_table(&database, &table_name(parameters.required("table")?)?).await?;
     Ok(StatusCode::OK.into_response())
-}
-
-pub(super) fn required<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str> {
-    parameters.get(name).ok_or_else(|| Error::invalid(format!("missing query parameter '{name}'")))
-}
-
-pub(super) fn table_name(text: &str) -> Result<TableName> {
-    TableName::new(text).map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// The columns as asked for, each name once.
@@ -144,18 +124,4 @@ fn field_type(text: &str) -> Result<FieldType> {
             Err(Error::invalid(format!("field type '{other}' is unknown; use utf8, int64, uint64, float64 or bool")))
         }
     }
-}
-
-/// The answer to a body that doesn't say it is JSON.
-pub(super) fn refuse_other_than_json(headers: &HeaderMap) -> Option<Response> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if content_type.starts_with("application/json") {
-        return None;
-    }
-    let error = serde_json::json!({ "error": "unacceptable content-type, expected: application/json" });
-    Some(status::response(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error))
-}
-
-pub(super) fn json_body<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("serde json error: {error}")))
 }

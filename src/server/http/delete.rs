@@ -7,17 +7,17 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use chrono::DateTime;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
-use super::admin::{json_body, refuse_other_than_json, required, table_name};
-use super::parameters::{Parameters, database_name};
+use super::json::{self, Json};
+use super::parameters::{Parameters, database_name, table_name};
 use crate::error::{Error, Result};
-use crate::model::{ColumnName, RowSelection, TIME_COLUMN, TableName, TimeRange, Timestamp};
+use crate::model::{ColumnKind, ColumnName, RowSelection, TIME_COLUMN, TableName, TimeRange, Timestamp};
 use crate::server::Services;
 
 #[derive(Deserialize)]
-struct DeleteRows {
+pub(super) struct DeleteRows {
     db: String,
     table: String,
     start: Option<String>,
@@ -35,11 +35,7 @@ struct DeleteV2 {
 
 /// `POST /api/v3/delete` with `{"db","table","start","stop","tags":{"name":"value"}}`: rows of one table from `start` to
 /// `stop`, both included, each without limit if it is missing, that have all the tags; null: that don't have the tag.
-pub(super) async fn v3(State(services): State<Arc<Services>>, headers: HeaderMap, body: Bytes) -> Result<Response> {
-    if let Some(refusal) = refuse_other_than_json(&headers) {
-        return Ok(refusal);
-    }
-    let request: DeleteRows = json_body(&body)?;
+pub(super) async fn v3(State(services): State<Arc<Services>>, Json(request): Json<DeleteRows>) -> Result<Response> {
     let time = time_range(request.start.as_deref(), request.stop.as_deref())?;
     let tags = request.tags.into_iter().map(|(name, value)| Ok((tag_name(&name)?, value)));
     let rows = RowSelection { time, tags: tags.collect::<Result<_>>()? };
@@ -49,24 +45,29 @@ pub(super) async fn v3(State(services): State<Arc<Services>>, headers: HeaderMap
 }
 
 /// `POST /api/v2/delete?bucket=` with `{"start","stop","predicate"}`, both times included. The predicate is a
-/// chain of `tag="value"` and `_measurement="table"`; without a measurement it is about every table.
+/// chain of `tag="value"` and `_measurement="table"`; without a measurement it is about every table. As there, it is no error
+/// if no row fits.
 pub(super) async fn v2(
     State(services): State<Arc<Services>>,
     RawQuery(query): RawQuery,
     body: Bytes,
 ) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
-    let database = database_name(required(&parameters, "bucket")?)?;
-    let request: DeleteV2 = json_body(&body)?;
+    let database = database_name(parameters.required("bucket")?)?;
+    let request: DeleteV2 = json::parse(&body)?; // clients of InfluxDB 2 don't all say that it is JSON
     let time = time_range(Some(&request.start), Some(&request.stop))?;
     let (table, tags) = conditions(request.predicate.as_deref().unwrap_or_default())?;
-    let tables = match table {
-        Some(table) => vec![table],
-        None => services.engine.tables(&database)?,
-    };
+    let mut tables = services.engine.tables(&database)?;
+    tables.retain(|name| table.as_ref().is_none_or(|table| table == name));
     for table in tables {
-        let rows = RowSelection { time, tags: tags.clone() };
-        services.engine.delete_rows(&database, &table, rows).await?;
+        // Where one of the names is that of a field, no row has such a tag.
+        let schema = services.engine.table_schema(&database, table.as_str());
+        let is_tag =
+            |name: &ColumnName| schema.as_ref().and_then(|schema| schema.kind(name.as_str())) == Some(ColumnKind::Tag);
+        if tags.iter().all(|(name, _)| is_tag(name)) {
+            let rows = RowSelection { time, tags: tags.clone() };
+            services.engine.delete_rows(&database, &table, rows).await?;
+        }
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -8,6 +8,7 @@ mod body;
 mod delete;
 mod encode;
 mod health;
+mod json;
 mod parameters;
 mod query;
 mod retention;

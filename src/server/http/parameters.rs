@@ -1,7 +1,10 @@
-//! Query parameters: decoded once, then asked for by name.
+//! Query parameters: decoded once, then asked for by name; and the values that parameters and bodies have in common.
 
+use std::time::Duration;
+
+use crate::config::values;
 use crate::error::{Error, Result};
-use crate::model::{DatabaseName, Precision};
+use crate::model::{DatabaseName, Precision, TableName};
 
 /// The decoded query string of a request.
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -16,6 +19,11 @@ impl Parameters {
     /// The value of a parameter; of several the last, as a later flag overrides an earlier one.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a parameter that must be there.
+    pub(super) fn required(&self, name: &str) -> Result<&str> {
+        self.get(name).ok_or_else(|| Error::invalid(format!("missing query parameter '{name}'")))
     }
 
     /// `true` or `false`.
@@ -51,4 +59,20 @@ impl Parameters {
 /// A database name from a request.
 pub(super) fn database_name(text: &str) -> Result<DatabaseName> {
     DatabaseName::new(text).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// A table name from a request.
+pub(super) fn table_name(text: &str) -> Result<TableName> {
+    TableName::new(text).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// A length of time from a request, such as `7d` or `1h 30m`.
+pub(super) fn retention_period(text: &str) -> Result<Duration> {
+    match values::duration(text) {
+        Some(period) if period > Duration::ZERO => Ok(period),
+        _ => {
+            let message = format!("retention period '{text}' is none; use a length of time such as 7d or 1h 30m");
+            Err(Error::invalid(message))
+        }
+    }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::encode::{self, Format};
+use super::json;
 use super::parameters::{Parameters, database_name};
 use crate::error::{Error, Result};
 use crate::query::{Language, Query};
@@ -38,7 +39,7 @@ pub(super) async fn sql_post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::Sql, from_body(&body)?, &headers).await
+    answer(&services, Language::Sql, json::parse(&body)?, &headers).await
 }
 
 /// `GET /api/v3/query_influxql`.
@@ -56,7 +57,7 @@ pub(super) async fn influxql_post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::InfluxQl, from_body(&body)?, &headers).await
+    answer(&services, Language::InfluxQl, json::parse(&body)?, &headers).await
 }
 
 fn from_url(query: Option<&str>) -> Result<QueryRequest> {
@@ -73,10 +74,6 @@ fn from_url(query: Option<&str>) -> Result<QueryRequest> {
     };
     let owned = |name: &str| parameters.get(name).map(str::to_owned);
     Ok(QueryRequest { db: owned("db"), q: owned("q"), format: owned("format"), params })
-}
-
-fn from_body(body: &[u8]) -> Result<QueryRequest> {
-    serde_json::from_slice(body).map_err(|error| Error::invalid(format!("serde json error: {error}")))
 }
 
 async fn answer(

@@ -1,28 +1,25 @@
 //! How long rows are seen after their time: set and cleared, for a database or a table.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
-use super::admin::{json_body, refuse_other_than_json, required, table_name};
-use super::parameters::{Parameters, database_name};
-use crate::config::values;
-use crate::error::{Error, Result};
+use super::json::Json;
+use super::parameters::{Parameters, database_name, retention_period, table_name};
+use crate::error::Result;
 use crate::server::Services;
 
 #[derive(Deserialize)]
-struct UpdateDatabase {
+pub(super) struct UpdateDatabase {
     db: String,
     retention_period: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct UpdateTable {
+pub(super) struct UpdateTable {
     db: String,
     table: String,
     retention_period: Option<String>,
@@ -31,14 +28,9 @@ struct UpdateTable {
 /// `PUT /api/v3/configure/database` with `{"db","retention_period"}`; null: for ever.
 pub(super) async fn update_database(
     State(services): State<Arc<Services>>,
-    headers: HeaderMap,
-    body: Bytes,
+    Json(request): Json<UpdateDatabase>,
 ) -> Result<Response> {
-    if let Some(refusal) = refuse_other_than_json(&headers) {
-        return Ok(refusal);
-    }
-    let request: UpdateDatabase = json_body(&body)?;
-    let period = request.retention_period.as_deref().map(period).transpose()?;
+    let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     services.engine.set_retention(&database_name(&request.db)?, None, period).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -46,14 +38,9 @@ pub(super) async fn update_database(
 /// `PUT /api/v3/configure/table` with `{"db","table","retention_period"}`; null: as long as the database says.
 pub(super) async fn update_table(
     State(services): State<Arc<Services>>,
-    headers: HeaderMap,
-    body: Bytes,
+    Json(request): Json<UpdateTable>,
 ) -> Result<Response> {
-    if let Some(refusal) = refuse_other_than_json(&headers) {
-        return Ok(refusal);
-    }
-    let request: UpdateTable = json_body(&body)?;
-    let period = request.retention_period.as_deref().map(period).transpose()?;
+    let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     let (database, table) = (database_name(&request.db)?, table_name(&request.table)?);
     services.engine.set_retention(&database, Some(&table), period).await?;
     Ok(StatusCode::OK.into_response())
@@ -62,25 +49,14 @@ pub(super) async fn update_table(
 /// `POST /api/v3/configure/database/retention_period?db=&duration=`.
 pub(super) async fn set(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
-    let period = period(required(&parameters, "duration")?)?;
-    services.engine.set_retention(&database_name(required(&parameters, "db")?)?, None, Some(period)).await?;
+    let period = retention_period(parameters.required("duration")?)?;
+    services.engine.set_retention(&database_name(parameters.required("db")?)?, None, Some(period)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE /api/v3/configure/database/retention_period?db=`.
 pub(super) async fn clear(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
-    services.engine.set_retention(&database_name(required(&parameters, "db")?)?, None, None).await?;
+    services.engine.set_retention(&database_name(parameters.required("db")?)?, None, None).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// Such as `7d` or `1h 30m`.
-pub(super) fn period(text: &str) -> Result<Duration> {
-    match values::duration(text) {
-        Some(period) if period > Duration::ZERO => Ok(period),
-        _ => {
-            let message = format!("retention period '{text}' is none; use a length of time such as 7d or 1h 30m");
-            Err(Error::invalid(message))
-        }
-    }
 }

@@ -30,10 +30,13 @@ pub fn column(
     let name = column.name.clone();
     let missing = || ArrowError::SchemaError(format!("rows have no column \"{name}\""));
     let array = batch.column_by_name(name.as_str()).ok_or_else(missing)?;
-    let found = survey(column, std::iter::once(array))?.statistics;
+    let survey = survey(column, std::iter::once(array))?;
+    let found = survey.statistics;
     let is_outside = match (&statistics.bounds, &found.bounds) {
         (Some((min, max)), Some((found_min, found_max))) => is_less(found_min, min) || is_less(max, found_max),
-        _ => false,
+        // NaN and long texts have no place between bounds: with one of them the file would have none.
+        (Some(_), None) => survey.values > 0,
+        (None, _) => false,
     };
     let wrong = is_outside.then(|| format!("column \"{name}\" has a value outside the file's bounds"));
     Ok((wrong, found.nulls))

@@ -144,9 +144,7 @@ impl RecentCache {
 
     /// Whether pieces of `file` may come in.
     pub(super) fn takes(&self, file: &DataFile) -> bool {
-        let recency = i64::try_from(self.settings.recency.as_nanos()).unwrap_or(i64::MAX);
-        let since = self.clock.now().as_nanos().saturating_sub(recency);
-        self.is_on() && file.time.max.as_nanos() >= since
+        self.is_on() && file.time.max >= self.clock.now().before(self.settings.recency)
     }
 
     /// Those of the pieces that are in memory, and the numbers of the others, rising.

@@ -1,0 +1,177 @@
+//! Databases, tables and rows at a user's word: made, kept for a while, deleted. Each is one commit of the catalog.
+//!
+//! Not here: tables and columns that a write brings along (`write`), and when space comes back (`garbage`, `compaction`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::catalog::{CatalogChange, CatalogState, DatabaseEntry, TableEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ColumnKind, DatabaseName, RowSelection, TableName, TableSchema};
+
+impl Engine {
+    /// Creates a database, whose rows are seen for ever or for a period after their time.
+    ///
+    /// # Errors
+    /// `Conflict` if it exists; `Unavailable` if the catalog can't be written.
+    pub async fn create_database(&self, name: &DatabaseName, retention: Option<Duration>) -> Result<()> {
+        self.check_open()?;
+        let create = |state: &CatalogState| {
+            if state.database_by_name(name).is_some() {
+                return Err(already_exists());
+            }
+            let id = state.next_database_id();
+            let create = CatalogChange::CreateDatabase { id, name: name.clone() };
+            let retain = retention.map(|_| CatalogChange::SetDatabaseRetention { id, period: retention });
+            Ok([create].into_iter().chain(retain).collect())
+        };
+        self.catalog.commit(create).await?;
+        Ok(())
+    }
+
+    /// Creates a table, and its database if that is new. Its rows are seen as long as the database says, or for a period
+    /// of their own.
+    ///
+    /// # Errors
+    /// `Conflict` if the table exists; `Exhausted` if there are too many tables or columns;
+    /// `Unavailable` if the catalog can't be written.
+    pub async fn create_table(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        schema: TableSchema,
+        retention: Option<Duration>,
+    ) -> Result<()> {
+        self.check_open()?;
+        self.check_column_count(&schema)?;
+        let create = |state: &CatalogState| {
+            self.check_table_count(state)?;
+            let (mut changes, mut database_id) = (Vec::new(), state.next_database_id());
+            match state.database_by_name(database) {
+                Some(known) => database_id = known.id,
+                None => changes.push(CatalogChange::CreateDatabase { id: database_id, name: database.clone() }),
+            }
+            if state.table_by_name(database_id, name.as_str()).is_some() {
+                return Err(already_exists());
+            }
+            let id = state.next_table_id();
+            changes.push(CatalogChange::CreateTable {
+                database: database_id,
+                id,
+                name: name.clone(),
+                schema: schema.clone(),
+            });
+            changes.extend(retention.map(|_| CatalogChange::SetTableRetention { id, period: retention }));
+            Ok(changes)
+        };
+        self.catalog.commit(create).await?;
+        Ok(())
+    }
+
+    /// Deletes a database with its tables and rows. Its name is free at once.
+    ///
+    /// # Errors
+    /// `NotFound` if it does not exist; `Unavailable` if the catalog can't be written.
+    pub async fn delete_database(&self, name: &DatabaseName) -> Result<()> {
+        self.delete(|state| Ok(CatalogChange::DeleteDatabase { id: find_database(state, name)?.id })).await
+    }
+
+    /// Deletes a table with its rows. Its name is free at once.
+    ///
+    /// # Errors
+    /// `NotFound` if it does not exist; `Unavailable` if the catalog can't be written.
+    pub async fn delete_table(&self, database: &DatabaseName, name: &TableName) -> Result<()> {
+        self.delete(|state| Ok(CatalogChange::DeleteTable { id: find_table(state, database, name)?.id })).await
+    }
+
+    /// Commits a change that deletes tables; buffer and log need not keep their rows.
+    async fn delete(&self, change: impl Fn(&CatalogState) -> Result<CatalogChange>) -> Result<()> {
+        self.check_open()?;
+        self.catalog.commit(|state| Ok(vec![change(state)?])).await?;
+        // In this order: a table is in the catalog before it is in the buffer, so that what is new is not taken for deleted.
+        let (tables, state) = (self.buffer.tables(), self.catalog.state());
+        for table in tables.into_iter().filter(|table| state.table(table.id()).is_none()) {
+            self.buffer.remove(table.id());
+            self.wal.forget(table.id());
+        }
+        Ok(())
+    }
+
+    /// How long after its time a row is seen, of a database's tables or, if one is named, of that table. `None`: for ever, or
+    /// for a table as long as its database says. Holds for every query that starts from now on.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such database or table; `Unavailable` if the catalog can't be written.
+    pub async fn set_retention(
+        &self,
+        database: &DatabaseName,
+        table: Option<&TableName>,
+        period: Option<Duration>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let set = |state: &CatalogState| {
+            Ok(vec![match table {
+                None => CatalogChange::SetDatabaseRetention { id: find_database(state, database)?.id, period },
+                Some(name) => CatalogChange::SetTableRetention { id: find_table(state, database, name)?.id, period },
+            }])
+        };
+        self.catalog.commit(set).await?;
+        Ok(())
+    }
+
+    /// Deletes rows of a table: those that were acknowledged before this call. Holds for every query that starts after it,
+    /// and after every restart. Later writes of the same points are seen.
+    ///
+    /// What is buffered goes to files first, because a deletion is of rows in files; those are rewritten later.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such database or table; `Invalid` if a tag of the selection is a field;
+    /// `Unavailable` if rows or catalog can't be written: then the rows may be deleted or not, and deleting again is safe.
+    pub async fn delete_rows(&self, database: &DatabaseName, name: &TableName, rows: RowSelection) -> Result<()> {
+        self.check_open()?;
+        let state = self.catalog.state();
+        let entry = find_table(&state, database, name)?;
+        let Some(rows) = rows_with_known_tags(&entry.schema, rows)? else { return Ok(()) };
+        if let Some(table) = self.buffer.table(entry.id) {
+            self.maintenance.persist(&table).await?;
+        }
+        let (table, rows) = (entry.id, &rows);
+        self.catalog.commit(|_| Ok(vec![CatalogChange::DeleteRows { table, rows: rows.clone() }])).await?;
+        if let Some(table) = self.buffer.table(entry.id) {
+            table.follow(&self.catalog);
+        }
+        self.maintenance.look_for_compaction();
+        Ok(())
+    }
+}
+
+/// The selection without tags that no row has; `None` if it asks for a value of such a tag, so that no row is meant.
+fn rows_with_known_tags(schema: &TableSchema, mut rows: RowSelection) -> Result<Option<RowSelection>> {
+    for (name, value) in &rows.tags {
+        match schema.kind(name.as_str()) {
+            Some(ColumnKind::Tag) => {}
+            Some(ColumnKind::Field(_)) => {
+                return Err(Error::invalid(format!("rows are deleted by time and tags; '{name}' is a field")));
+            }
+            None if value.is_some() => return Ok(None),
+            None => {}
+        }
+    }
+    rows.tags.retain(|(name, _)| schema.kind(name.as_str()).is_some());
+    Ok(Some(rows))
+}
+
+pub(super) fn find_database<'a>(state: &'a CatalogState, name: &DatabaseName) -> Result<&'a Arc<DatabaseEntry>> {
+    state.database_by_name(name).ok_or_else(|| Error::not_found(format!("database not found: {name}")))
+}
+
+fn find_table<'a>(state: &'a CatalogState, database: &DatabaseName, name: &TableName) -> Result<&'a Arc<TableEntry>> {
+    let database = find_database(state, database)?.id;
+    let table = state.table_by_name(database, name.as_str());
+    table.ok_or_else(|| Error::not_found(format!("table not found: {name}")))
+}
+
+fn already_exists() -> Error {
+    Error::new(ErrorKind::Conflict, "attempted to create a resource that already exists")
+}

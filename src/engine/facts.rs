@@ -1,0 +1,167 @@
+//! What an engine says of itself: its files, its compactions, its figures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::compaction::{Compaction, CompactionMetrics};
+use super::store::paths;
+use super::store::recent::RecentMetrics;
+use super::wal::WalMetrics;
+use crate::model::{DataFile, DatabaseName, TableName, Timestamp};
+
+/// A Parquet file that the catalog knows.
+#[derive(Debug, Clone)]
+pub struct StoredFile {
+    /// Where it is.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its table, while it has one.
+    pub table: Option<TableName>,
+    /// Whether it is read.
+    pub state: FileState,
+    /// What is known of its rows, while it is read.
+    pub live: Option<Arc<DataFile>>,
+}
+
+/// Whether a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileState {
+    /// It holds rows of a table.
+    Live,
+    /// Nothing refers to it any more, since this moment.
+    Garbage {
+        /// When it was dropped.
+        deleted_at: Timestamp,
+    },
+}
+
+/// How long rows are seen after their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// The database.
+    pub database: DatabaseName,
+    /// The table, if the period is its own.
+    pub table: Option<TableName>,
+    /// The period.
+    pub period: Duration,
+}
+
+/// Figures of an engine at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineMetrics {
+    /// Databases in the catalog.
+    pub databases: usize,
+    /// Tables in the catalog.
+    pub tables: usize,
+    /// Parquet files in the catalog.
+    pub files: usize,
+    /// Their size in bytes.
+    pub file_bytes: u64,
+    /// Memory of buffered rows in bytes.
+    pub buffer_bytes: usize,
+    /// The limit of that memory.
+    pub buffer_bytes_max: usize,
+    /// Persists that wrote files.
+    pub persists: u64,
+    /// Persists that failed and are tried again.
+    pub persist_failures: u64,
+    /// Rows written to Parquet.
+    pub persisted_rows: u64,
+    /// Bytes of the Parquet files that were written from the buffer.
+    pub persisted_bytes: u64,
+    /// Compactions that are running now.
+    pub compactions_running: usize,
+    /// What compaction did.
+    pub compaction: CompactionMetrics,
+    /// Files that nothing refers to any more and that are still there.
+    pub garbage_files: usize,
+    /// Files that were removed because nothing referred to them.
+    pub garbage_removed: u64,
+    /// Parquet data in memory.
+    pub recent: RecentMetrics,
+    /// Memory of cached page indexes and footers in bytes.
+    pub metadata_bytes: u64,
+    /// The log.
+    pub wal: WalMetrics,
+}
+
+impl Engine {
+    /// The Parquet files of a database: those of its tables, and those that wait for their removal.
+    pub fn files(&self, database: &DatabaseName) -> Vec<StoredFile> {
+        let state = self.catalog.state();
+        let Some(entry) = state.database_by_name(database) else { return Vec::new() };
+        let live = state.tables_of(entry.id).flat_map(|table| {
+            table.files.iter().map(|file| StoredFile {
+                path: file.path.clone(),
+                bytes: file.bytes,
+                table: Some(table.name.clone()),
+                state: FileState::Live,
+                live: Some(Arc::clone(file)),
+            })
+        });
+        let own = format!("{}/", paths::database(entry.id, &entry.name));
+        let garbage = state.garbage().iter().filter(|file| file.path.starts_with(&own)).map(|file| StoredFile {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            table: None,
+            state: FileState::Garbage { deleted_at: file.deleted_at },
+            live: None,
+        });
+        live.chain(garbage).collect()
+    }
+
+    /// The last compactions of a database's tables, oldest first, each with the name of its table.
+    pub fn compactions(&self, database: &DatabaseName) -> Vec<(TableName, Compaction)> {
+        let state = self.catalog.state();
+        let Some(id) = state.database_by_name(database).map(|database| database.id) else { return Vec::new() };
+        let named = |compaction: Compaction| {
+            let table = state.table(compaction.table).filter(|table| table.database == id)?;
+            Some((table.name.clone(), compaction))
+        };
+        self.maintenance.compactions().into_iter().filter_map(named).collect()
+    }
+
+    /// The retention periods of databases and tables that have one, by name.
+    pub fn retentions(&self) -> Vec<Retention> {
+        let state = self.catalog.state();
+        let of_database = |database: &DatabaseName, table: Option<TableName>, period: Option<Duration>| {
+            period.map(|period| Retention { database: database.clone(), table, period })
+        };
+        let mut retentions = Vec::new();
+        for database in state.databases() {
+            retentions.extend(of_database(&database.name, None, database.retention));
+            let tables = state.tables_of(database.id);
+            retentions.extend(
+                tables.filter_map(|table| of_database(&database.name, Some(table.name.clone()), table.retention)),
+            );
+        }
+        retentions
+    }
+
+    /// Figures at this moment.
+    pub fn metrics(&self) -> EngineMetrics {
+        let state = self.catalog.state();
+        let files = || state.tables().flat_map(|table| table.files.iter());
+        EngineMetrics {
+            databases: state.databases().count(),
+            tables: state.table_count(),
+            files: files().count(),
+            file_bytes: files().map(|file| file.bytes).sum(),
+            buffer_bytes: self.buffer.budget().used(),
+            buffer_bytes_max: self.buffer.budget().max(),
+            persists: self.maintenance.persists(),
+            persist_failures: self.maintenance.failures(),
+            persisted_rows: self.maintenance.persisted_rows(),
+            persisted_bytes: self.maintenance.persisted_bytes(),
+            compactions_running: self.maintenance.compactions_running(),
+            compaction: self.maintenance.compaction_metrics(),
+            garbage_files: state.garbage().len(),
+            garbage_removed: self.maintenance.garbage_removed(),
+            recent: self.files.recent_metrics(),
+            metadata_bytes: self.files.metadata_bytes(),
+            wal: self.wal.metrics(),
+        }
+    }
+}
