@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::demo;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, LogFormat, StoreConfig};
+use crate::config::{self, Config, LogFormat, StoreConfig};
 use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
 use crate::engine::store::Writers;
 use crate::engine::store::recent::RecentSettings;
 use crate::engine::wal::WalSettings;
+use crate::engine::wal::objects::ObjectLogSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QuerySettings;
-use crate::server::{Server, ServerSettings};
+use crate::server::{LogPlace, LogSettings, Server, ServerSettings};
 use crate::telemetry;
 
 /// Runs a server until SIGTERM or SIGINT, then stops it in order.
@@ -68,6 +69,7 @@ fn server_settings(config: &Config) -> ServerSettings {
         store,
         connection: connections,
         writers: if single_writer { Writers::Single } else { Writers::Several },
+        log: log_settings(config),
         engine: EngineSettings {
             buffer: BufferSettings {
                 bytes_max: config.buffer_bytes,
@@ -100,6 +102,17 @@ fn server_settings(config: &Config) -> ServerSettings {
         connections_max: config.max_connections,
         shutdown_timeout: config.shutdown_timeout,
     }
+}
+
+fn log_settings(config: &Config) -> LogSettings {
+    let place = match config.wal {
+        config::LogPlace::Local => LogPlace::Local { replica: config.wal_replicate_to.clone() },
+        config::LogPlace::Object => LogPlace::Store(ObjectLogSettings {
+            flush_interval: config.wal_flush_interval,
+            ..ObjectLogSettings::default()
+        }),
+    };
+    LogSettings { place, gives_up_others: config.wal_abandon }
 }
 
 /// The signals that ask a server to stop.

@@ -25,7 +25,6 @@ pub(crate) enum Shape {
     OptionalValue,
 }
 
-const WAL: &str = "a write is durable and visible as soon as it is answered; there is no flush interval";
 const PERSIST: &str = "tables are persisted by rows, bytes and age: see --persist-rows, --persist-bytes, --persist-age";
 const CACHE: &str = "the Parquet cache makes room when it is needed: what was not used for longest goes first";
 const REPLAY: &str = "the log is replayed completely, and damage always stops the start";
@@ -40,7 +39,6 @@ const TLS: &str = "TLS is not served yet: put a proxy that speaks TLS in front";
 
 /// Taken with a notice.
 pub(crate) static IGNORED: &[Foreign] = &[
-    value("wal-flush-interval", &["INFLUXDB3_WAL_FLUSH_INTERVAL"], WAL),
     value("wal-snapshot-size", &["INFLUXDB3_WAL_SNAPSHOT_SIZE"], PERSIST),
     value("wal-files-per-snapshot", &["INFLUXDB3_WAL_FILES_PER_SNAPSHOT"], PERSIST),
     value("wal-max-write-buffer-size", &["INFLUXDB3_WAL_MAX_WRITE_BUFFER_SIZE"], "memory is bounded by --buffer-bytes"),

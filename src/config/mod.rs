@@ -62,6 +62,10 @@ pub struct Config {
     pub persist_rows: usize,
     pub persist_bytes: usize,
     pub persist_age: Duration,
+    pub wal: LogPlace,
+    pub wal_flush_interval: Duration,
+    pub wal_replicate_to: Option<PathBuf>,
+    pub wal_abandon: bool,
     pub wal_segment_bytes: usize,
     pub disable_compaction: bool,
     pub compaction_settle: Duration,
@@ -73,6 +77,15 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What the user should know about the settings: one sentence each, for the log at start.
     pub notices: Vec<String>,
+}
+
+/// Where the write-ahead log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPlace {
+    /// On the local disk, in the data directory.
+    Local,
+    /// In the object store.
+    Object,
 }
 
 /// How the log is written.
@@ -121,6 +134,10 @@ impl Config {
             persist_rows: sources.number("persist-rows")?,
             persist_bytes: persist_bytes(&sources, buffer_bytes)?,
             persist_age: sources.duration("persist-age")?,
+            wal: log_place(&sources)?,
+            wal_flush_interval: sources.duration("wal-flush-interval")?,
+            wal_replicate_to: replica(&sources, environment)?,
+            wal_abandon: sources.switch("wal-abandon")?,
             wal_segment_bytes: sources.number("wal-segment-bytes")?,
             disable_compaction: sources.switch("disable-compaction")?,
             compaction_settle: sources.duration("compaction-settle")?,
@@ -203,6 +220,24 @@ fn persist_bytes(sources: &Sources<'_>, buffer_bytes: usize) -> Result<usize, Co
         }),
         _ => Ok(chosen),
     }
+}
+
+fn log_place(sources: &Sources<'_>) -> Result<LogPlace, ConfigError> {
+    match sources.required_text("wal")?.as_str() {
+        "object" => Ok(LogPlace::Object),
+        // The list of settings knows no other word than "local" here.
+        _ => Ok(LogPlace::Local),
+    }
+}
+
+fn replica(sources: &Sources<'_>, environment: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
+    let Some((value, setting)) = sources.said("wal-replicate-to") else { return Ok(None) };
+    if log_place(sources)? == LogPlace::Object {
+        let accepts =
+            "nothing with --wal object: the object store keeps its objects in several places itself".to_owned();
+        return Err(ConfigError::Value { setting, value, accepts });
+    }
+    path(&value, environment).map(Some)
 }
 
 fn log_filter(sources: &Sources<'_>) -> Result<String, ConfigError> {

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::time::Duration;
 
 use clap::Command;
 
@@ -100,9 +101,9 @@ fn a_start_script_for_influxdb3_starts_this_server() {
     assert_eq!(config.parquet_mem_cache_size, 1_000_000_000);
     assert_eq!((config.num_datafusion_threads, config.num_io_threads), (4, 2));
     assert_eq!(config.log_filter, "debug");
+    assert_eq!(config.wal_flush_interval, Duration::from_millis(100));
     let notices = config.notices.join("\n");
     for start in [
-        "--wal-flush-interval has no effect: ",
         "--gen1-duration has no effect: ",
         "--gen1-lookback-duration (from INFLUXDB3_GEN1_LOOKBACK_DURATION) has no effect: ",
         "--plugin-dir has no effect: there is no processing engine",

@@ -35,8 +35,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use buffer::{Buffer, BufferSettings, TableContents};
-use catalog::Catalog;
+use catalog::{Catalog, CatalogChange};
 use compaction::CompactionSettings;
 use databases::find_database;
 use maintenance::Maintenance;
@@ -62,6 +64,8 @@ pub struct EngineSettings {
     pub buffer: BufferSettings,
     /// The write-ahead log.
     pub wal: WalSettings,
+    /// Which log that is.
+    pub log: LogIdentity,
     /// How files are compacted.
     pub compaction: CompactionSettings,
     /// How long files that nothing refers to any more are kept.
@@ -81,6 +85,7 @@ impl Default for EngineSettings {
         Self {
             buffer: BufferSettings::default(),
             wal: WalSettings::default(),
+            log: LogIdentity::default(),
             compaction: CompactionSettings::default(),
             delete_grace: Duration::from_secs(24 * 3600),
             recent: RecentSettings::default(),
@@ -89,6 +94,17 @@ impl Default for EngineSettings {
             tables_max: 100_000,
         }
     }
+}
+
+/// Tells the write-ahead log of a disk from every other, so that none is taken for another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogIdentity {
+    /// The same at every start with this log.
+    pub id: Uuid,
+    /// Where an operator finds it.
+    pub place: String,
+    /// Start even if another log may hold rows that are in no file, and give them up.
+    pub gives_up_others: bool,
 }
 
 /// All databases of one catalog.
@@ -187,7 +203,7 @@ impl Engine {
     }
 
     /// The catalog's own identifier.
-    pub fn catalog_id(&self) -> uuid::Uuid {
+    pub fn catalog_id(&self) -> Uuid {
         self.catalog.state().id()
     }
 
@@ -226,14 +242,20 @@ impl Engine {
         self.tasks.stop().await;
         let persisted = self.maintenance.persist_all().await;
         let log_closed = self.wal.close().await;
+        let mut all_is_in_files = persisted.and(log_closed);
+        if all_is_in_files.is_ok() {
+            let epoch = self.catalog.epoch();
+            let closed = self.catalog.commit(|_| Ok(vec![CatalogChange::CloseLog { epoch }])).await;
+            all_is_in_files = closed.map(drop).map_err(Error::from);
+        }
         let catalog_closed = self.catalog.close().await;
-        persisted.and(log_closed).and(catalog_closed.map_err(Error::from))
+        all_is_in_files.and(catalog_closed.map_err(Error::from))
     }
 
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "the server is shutting down"));
         }
-        Ok(())
+        Ok(self.catalog.check_owner(&self.catalog.state())?)
     }
 }

@@ -8,27 +8,39 @@ use arrow::array::RecordBatch;
 
 use super::buffer::persist::Persister;
 use super::buffer::{Buffer, TableContents};
-use super::catalog::{Catalog, CatalogSettings, CatalogState};
+use super::catalog::{Catalog, CatalogChange, CatalogSettings, CatalogState};
 use super::compaction::Compactor;
 use super::data_files::DataFiles;
 use super::garbage::GarbageCollector;
 use super::maintenance::{Maintenance, WrittenTables};
-use super::store::Store;
 use super::store::checked::CheckedFiles;
+use super::store::{Store, paths};
+use super::wal::objects::{ObjectLog, ObjectLogSettings};
 use super::wal::{Disk, Publish, Wal, WriteRecord};
-use super::{Engine, EngineSettings};
+use super::{Engine, EngineSettings, LogIdentity};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Sequence, TableId};
 use crate::tasks::Tasks;
 
+/// Where the write-ahead log is.
+#[derive(Debug)]
+enum LogKind {
+    /// On a disk of this machine.
+    Disk(Arc<dyn Disk>),
+    /// In the object store, with the tables.
+    Store(ObjectLogSettings),
+}
+
 impl Engine {
-    /// Opens what is in `store`, replays the log, and starts the background work. An empty store becomes a new catalog.
+    /// Opens what is in `store`, replays the log on `wal_disk`, and starts the background work. An empty store becomes a new
+    /// catalog.
     ///
     /// Takes time in proportion to the catalog's newest checkpoint plus its tail, and to the log.
     ///
     /// # Errors
     /// `Corrupt` if stored bytes are damaged: the message names the file and offset, and nothing was changed.
+    /// `Conflict` if another log may hold rows of this store that are in no file.
     /// `Unavailable` if the store or the disk don't answer.
     pub async fn open(
         settings: EngineSettings,
@@ -36,8 +48,30 @@ impl Engine {
         wal_disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>> {
+        Self::open_with(settings, store, LogKind::Disk(wal_disk), clock).await
+    }
+
+    /// As [`Engine::open`], with the log in the store too. A process that has the log already takes no more writes from then on.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn open_diskless(
+        settings: EngineSettings,
+        store: Store,
+        log: ObjectLogSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>> {
+        Self::open_with(settings, store, LogKind::Store(log), clock).await
+    }
+
+    async fn open_with(
+        settings: EngineSettings,
+        store: Store,
+        log: LogKind,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>> {
         let catalog = Arc::new(Catalog::open(&store, Arc::clone(&clock), CatalogSettings::default()).await?);
-        let state = catalog.state();
+        let state = take_log(&catalog, &settings.log, &store, &log).await?;
 
         let buffer = Arc::new(Buffer::new(settings.buffer.bytes_max, Arc::clone(&clock)));
         for table in state.tables() {
@@ -45,7 +79,12 @@ impl Engine {
         }
 
         let written = Arc::new(WrittenTables::default());
-        let wal = open_log(&settings, wal_disk, &state, &buffer, &written, Arc::clone(&clock)).await?;
+        let recovery = Recovery::new(&state, &buffer);
+        let publish = publisher(Arc::clone(&buffer), Arc::clone(&written));
+        let wal = match log {
+            LogKind::Disk(disk) => open_disk_log(&settings, disk, recovery, publish, Arc::clone(&clock)).await?,
+            LogKind::Store(log) => open_store_log(log, &store, &catalog, recovery, publish, Arc::clone(&clock)).await?,
+        };
         let (metadata_bytes_max, recent) = (settings.metadata_bytes_max as u64, settings.recent);
         let files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock));
         let storing = DataFiles::new(store.clone(), Arc::clone(&catalog), files.clone(), Arc::clone(&clock));
@@ -75,46 +114,102 @@ impl Engine {
     }
 }
 
-/// Replays the log into the buffer and starts its commit thread, which from then on makes writes visible.
-async fn open_log(
+/// Makes this process the one that writes, before anything is read that another one might still change.
+async fn take_log(
+    catalog: &Catalog,
+    identity: &LogIdentity,
+    store: &Store,
+    log: &LogKind,
+) -> Result<Arc<CatalogState>> {
+    let state = match log {
+        LogKind::Disk(_) => catalog.take_log(identity.id, &identity.place, identity.gives_up_others).await?,
+        LogKind::Store(_) => {
+            let place = format!("{}/{}", store.description(), paths::log_objects());
+            catalog.take_log(catalog.state().id(), &place, identity.gives_up_others).await?
+        }
+    };
+    Ok(state)
+}
+
+/// Takes the log's records into the buffer.
+struct Recovery {
+    state: Arc<CatalogState>,
+    buffer: Arc<Buffer>,
+    /// Tables that have records but do not exist any more.
+    deleted: HashSet<TableId>,
+}
+
+impl Recovery {
+    fn new(state: &Arc<CatalogState>, buffer: &Arc<Buffer>) -> Self {
+        Self { state: Arc::clone(state), buffer: Arc::clone(buffer), deleted: HashSet::new() }
+    }
+
+    fn replay(&mut self, sequence: Sequence, record: WriteRecord) -> Result<()> {
+        for entry in record.entries {
+            match self.state.table(entry.table) {
+                Some(table) if sequence <= table.persisted_through => {} // in Parquet
+                Some(_) => insert(&self.buffer, sequence, entry.table, entry.batch)?,
+                None => {
+                    self.deleted.insert(entry.table);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn first_sequence(&self) -> Sequence {
+        self.state.last_persisted_sequence().next()
+    }
+
+    /// Tells the log what it doesn't know and the catalog does: what it need not keep any more.
+    fn release(self, wal: Wal) -> Arc<Wal> {
+        for table in self.state.tables() {
+            wal.release(table.id, table.persisted_through);
+        }
+        for table in self.deleted {
+            wal.forget(table);
+        }
+        Arc::new(wal)
+    }
+}
+
+/// Replays the log of a disk and starts its commit thread, which from then on makes writes visible.
+async fn open_disk_log(
     settings: &EngineSettings,
     disk: Arc<dyn Disk>,
-    state: &Arc<CatalogState>,
-    buffer: &Arc<Buffer>,
-    written: &Arc<WrittenTables>,
+    mut recovery: Recovery,
+    publish: Publish,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<Wal>> {
     let settings = settings.wal.clone();
-    let (state, replayed_buffer) = (Arc::clone(state), Arc::clone(buffer));
-    let publish = publisher(Arc::clone(buffer), Arc::clone(written));
     let replay_log = move || {
-        let mut deleted: HashSet<TableId> = HashSet::new();
-        let mut replay = |sequence: Sequence, record: WriteRecord| {
-            for entry in record.entries {
-                match state.table(entry.table) {
-                    Some(table) if sequence <= table.persisted_through => {} // in Parquet
-                    Some(_) => insert(&replayed_buffer, sequence, entry.table, entry.batch)?,
-                    None => {
-                        deleted.insert(entry.table);
-                    }
-                }
-            }
-            Ok(())
-        };
-        let first = state.last_persisted_sequence().next();
-        let wal = Wal::open(settings, disk, state.id(), first, clock, &mut replay, publish)?;
-        // The log doesn't know what the catalog knows: what it need not keep any more.
-        for table in state.tables() {
-            wal.release(table.id, table.persisted_through);
-        }
-        for table in deleted {
-            wal.forget(table);
-        }
-        Ok(Arc::new(wal))
+        let (catalog, first) = (recovery.state.id(), recovery.first_sequence());
+        let mut replay = |sequence: Sequence, record: WriteRecord| recovery.replay(sequence, record);
+        let wal = Wal::open(settings, disk, catalog, first, clock, &mut replay, publish)?;
+        Ok(recovery.release(wal))
     };
     tokio::task::spawn_blocking(replay_log)
         .await
         .map_err(|error| Error::with_source(ErrorKind::Internal, "the replay of the log was cut off", error))?
+}
+
+/// Ends and replays what earlier starts left in the store, and starts the commit task.
+async fn open_store_log(
+    settings: ObjectLogSettings,
+    store: &Store,
+    catalog: &Catalog,
+    mut recovery: Recovery,
+    publish: Publish,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Wal>> {
+    let (state, epoch) = (Arc::clone(&recovery.state), catalog.epoch());
+    let unfinished = state.log_owner().map(|owner| owner.unfinished.clone()).unwrap_or_default();
+    let log = ObjectLog { store: store.clone(), catalog: state.id(), epoch, unfinished };
+    let first = recovery.first_sequence();
+    let mut replay = |sequence: Sequence, record: WriteRecord| recovery.replay(sequence, record);
+    let wal = Wal::open_in_store(settings, log, first, clock, &mut replay, publish).await?;
+    catalog.commit(|_| Ok(vec![CatalogChange::RecoverLog { epoch }])).await?;
+    Ok(recovery.release(wal))
 }
 
 /// Makes logged writes visible, on the log's commit thread.

@@ -10,6 +10,7 @@ mod directory;
 pub mod flight;
 pub mod http;
 mod listen;
+mod log;
 mod parameters;
 pub mod pretty;
 #[rustfmt::skip]
@@ -32,7 +33,6 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::engine::store::single_writer::SingleWriter;
 use crate::engine::store::{ConnectionSettings, StoreSettings, Writers};
-use crate::engine::wal::{Disk, MemoryDisk, RealDisk};
 use crate::engine::{Engine, EngineSettings, store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::{Queries, QuerySettings};
@@ -43,6 +43,8 @@ const WRITES_AT_ONCE: usize = 64;
 
 /// Stack of the threads that plan and run queries: DataFusion recurses along the depth of an expression.
 const QUERY_STACK_BYTES: usize = 32 << 20;
+
+pub use log::{LogPlace, LogSettings};
 
 /// Everything a server needs to know.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct ServerSettings {
     pub connection: ConnectionSettings,
     /// Who else may write to the store.
     pub writers: Writers,
+    /// Where the write-ahead log is.
+    pub log: LogSettings,
     /// Buffer, log and limits of tables.
     pub engine: EngineSettings,
     /// Memory and threads of queries.
@@ -113,18 +117,7 @@ impl Server {
         let store = store::open(&settings.store, &settings.connection)?;
         tracing::info!(store = store.description(), data = %settings.data_directory.display(), "opening");
         let (store, writer) = writers::secure(store, &settings, &directory, &clock).await?;
-        let disk: Arc<dyn Disk> = match &settings.store {
-            StoreSettings::Memory => Arc::new(MemoryDisk::default()),
-            _ => {
-                let path = directory.subdirectory("wal")?;
-                let failed = |error| {
-                    let message = format!("could not open the log directory \"{}\"", path.display());
-                    Error::with_source(ErrorKind::Unavailable, message, error)
-                };
-                Arc::new(RealDisk::open(&path).map_err(failed)?)
-            }
-        };
-        let engine = Engine::open(settings.engine.clone(), store, disk, Arc::clone(&clock)).await?;
+        let engine = log::open_engine(&settings, store, &directory, &clock).await?;
 
         let query_runtime = query_runtime(settings.query.threads)?;
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };

@@ -49,10 +49,21 @@ fn every_acknowledged_row_survives_kill_9() {
     survive(&[], rounds);
 }
 
+#[test]
+fn every_acknowledged_row_survives_kill_9_with_the_log_in_the_store() {
+    let rounds: u64 = std::env::var("FLIGHTLINE_CRASH_ROUNDS").map_or(6, |text| text.parse().expect("a number"));
+    survive_with(&[], &["--wal".to_owned(), "object".to_owned(), "--wal-flush-interval=20ms".to_owned()], rounds);
+}
+
 /// Kills the program `rounds` times under load; `store` are the arguments that say where its objects are.
 pub fn survive(store: &[String], rounds: u64) {
+    survive_with(store, &[], rounds);
+}
+
+/// The same with more arguments.
+pub fn survive_with(store: &[String], more: &[String], rounds: u64) {
     let data = tempfile::tempdir().unwrap();
-    let arguments: Vec<&str> = SMALL.iter().copied().chain(store.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> = SMALL.iter().copied().chain(store.iter().chain(more).map(String::as_str)).collect();
     let sent = Arc::new(Mutex::new(Sent::default()));
     let next = Arc::new(AtomicU64::new(0));
     let mut random = Random(0x5eed);

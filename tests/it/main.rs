@@ -46,6 +46,7 @@ mod disk_full;
 mod object_stores;
 
 /// Real stores whose answers get lost on the way back.
+mod logs;
 mod lost_acknowledgements;
 
 /// A store that fails, answers late and forgets, under random work.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flightline::engine::store::{ConnectionSettings, Store, open};
+use flightline::error::ErrorKind;
 use flightline::model::{Column, ColumnKind, ColumnName, DatabaseName, FieldType, TableName, TableSchema};
 use futures::future::{join_all, try_join_all};
 use futures::{StreamExt, TryStreamExt};
@@ -44,10 +45,12 @@ fn a_store_keeps_what_the_engine_builds_on(#[values(Kind::File, Kind::S3, Kind::
         of_many_creators_one_wins(&store(&server.bucket("race"))).await;
         long_listings_are_whole(&store(&server.bucket("pages"))).await;
         rows_come_back_from_the_store(&store(&server.bucket("rows"))).await;
-        two_engines_share_a_catalog(&store(&server.bucket("shared"))).await;
+        of_two_engines_the_later_one_writes(&store(&server.bucket("shared"))).await;
     });
     the_check_finds_everything_and_leaves_nothing(&runtime, &server.bucket("check"));
     crash::survive(&server.bucket("crash").flags, KILLS);
+    let diskless = ["--wal".to_owned(), "object".to_owned()];
+    crash::survive_with(&server.bucket("diskless").flags, &diskless, KILLS);
 }
 
 async fn of_many_creators_one_wins(store: &Store) {
@@ -118,30 +121,29 @@ async fn rows_come_back_from_the_store(store: &Store) {
     assert_eq!(elsewhere.rows(sql).await.unwrap(), expected, "without the log");
 }
 
-async fn two_engines_share_a_catalog(store: &Store) {
+async fn of_two_engines_the_later_one_writes(store: &Store) {
     let (a, b) = tokio::join!(TestDatabase::on(store.clone()), TestDatabase::on(store.clone()));
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!(a.engine().catalog_id(), b.engine().catalog_id(), "of two that make a catalog, both get the same");
-    let names = |who: char| (0..10).map(move |n| format!("{who}{n}"));
-    let all = names('a').map(|name| create_table(&a, name)).chain(names('b').map(|name| create_table(&b, name)));
-    try_join_all(all).await.unwrap();
-    let (both_a, both_b) = tokio::join!(create_table(&a, "both".to_owned()), create_table(&b, "both".to_owned()));
-    assert!(both_a.is_ok() != both_b.is_ok(), "one of two gets the name");
-    for (engine, who) in [(&a, 'a'), (&b, 'b')] {
-        let lines: String = names(who).map(|name| format!("{name} f=1.5 1\n{name} f=2.5 2\n")).collect();
-        engine.write(&lines).await;
-    }
-    // At the same time: the numbers of their files must not meet.
-    let (persisted_a, persisted_b) = tokio::join!(a.engine().persist_all(), b.engine().persist_all());
-    persisted_a.and(persisted_b).unwrap();
+    let (of_a, of_b) = tokio::join!(create_table(&a, "cpu".to_owned()), create_table(&b, "cpu".to_owned()));
+    let (writer, other, refused) = if of_a.is_ok() { (&a, &b, of_b) } else { (&b, &a, of_a) };
+    let refused = refused.unwrap_err();
+    assert!(refused.to_string().contains("another server has taken over"), "{refused}");
+
+    let names = || (0..10).map(|n| format!("t{n}"));
+    try_join_all(names().map(|name| create_table(writer, name))).await.unwrap();
+    let lines: String = names().map(|name| format!("{name} f=1.5 1\n{name} f=2.5 2\n")).collect();
+    writer.write(&lines).await;
+    writer.engine().persist_all().await.unwrap();
+    assert_eq!(create_table(other, "late".to_owned()).await.unwrap_err().kind(), ErrorKind::Unavailable);
 
     let database = DatabaseName::new(DATABASE).unwrap();
     let third = TestDatabase::on(store.clone()).await.unwrap();
     let found: BTreeSet<String> =
         third.engine().tables(&database).unwrap().iter().map(|name| name.as_str().to_owned()).collect();
-    assert_eq!(found, names('a').chain(names('b')).chain(["both".to_owned()]).collect());
-    assert_eq!(third.engine().metrics().files, 20);
-    for name in names('a').chain(names('b')) {
+    assert_eq!(found, names().chain(["cpu".to_owned()]).collect());
+    assert_eq!(third.engine().metrics().files, 10);
+    for name in names() {
         let rows = third.rows(&format!("SELECT sum(f), count(*) FROM {name}")).await.unwrap();
         assert_eq!(rows, [[Some("4.0".to_owned()), Some("2".to_owned())]], "{name}");
     }

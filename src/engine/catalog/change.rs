@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::model::{
     Column, DataFile, DatabaseId, DatabaseName, FileId, RowSelection, Sequence, TableId, TableName, TableSchema,
 };
@@ -82,6 +84,26 @@ pub enum CatalogChange {
         table: TableId,
         /// Which rows.
         rows: RowSelection,
+    },
+    /// A write-ahead log takes over: the process that has it is the one that writes from now on, and the commits of
+    /// whoever wrote before are refused.
+    OpenLog {
+        /// Which log: that of a data directory, or the catalog's own number for the log in the store.
+        log: Uuid,
+        /// The next epoch.
+        epoch: u64,
+        /// Where an operator finds it.
+        place: String,
+    },
+    /// What earlier epochs left in the store's log is read, and nothing more can be added to it.
+    RecoverLog {
+        /// The epoch that has the log.
+        epoch: u64,
+    },
+    /// All rows of the log are in files: any other log may take over.
+    CloseLog {
+        /// The epoch that has the log.
+        epoch: u64,
     },
     /// The next numbers of files belong to whoever made this change, used or not.
     ReserveFileIds {

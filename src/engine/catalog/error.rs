@@ -75,6 +75,12 @@ pub enum ChangeError {
         /// The number that it should have.
         next: u64,
     },
+    /// Something was said of the write-ahead log by an epoch that doesn't have it.
+    #[error("epoch {epoch} does not have the write-ahead log")]
+    NotTheLog {
+        /// The epoch.
+        epoch: u64,
+    },
     /// There are no more numbers.
     #[error("there are no more numbers for a {what}")]
     NumbersExhausted {
@@ -86,9 +92,11 @@ pub enum ChangeError {
 impl ChangeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exists | Self::Columns { .. } | Self::AlreadyPersisted { .. } | Self::FileReplaced { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::NotTheLog { .. }
+            | Self::Exists
+            | Self::Columns { .. }
+            | Self::AlreadyPersisted { .. }
+            | Self::FileReplaced { .. } => ErrorKind::Conflict,
             Self::NoDatabase { .. } | Self::NoTable { .. } | Self::TableDeleted { .. } => ErrorKind::NotFound,
             Self::NumbersExhausted { .. } => ErrorKind::Exhausted,
             Self::File { .. } | Self::Number { .. } => ErrorKind::Internal,
@@ -127,6 +135,26 @@ pub enum CatalogError {
     /// Any other change that the state doesn't allow.
     #[error(transparent)]
     Change(ChangeError),
+    /// Another process has the write-ahead log now: this one must not write any more.
+    #[error(
+        "another server has taken over this store (epoch {epoch}, its write-ahead log is {place}): this one takes no more \
+         writes; stop one of the two"
+    )]
+    TakenOver {
+        /// The epoch of the other.
+        epoch: u64,
+        /// Where the other's log is.
+        place: String,
+    },
+    /// The log that wrote last may hold rows that are in no file.
+    #[error(
+        "the newest rows of this store may be in the write-ahead log at {place}, which was not closed in order: start the \
+         server with that log and stop it, or, to give up what only that log holds, start with --wal-abandon"
+    )]
+    OtherLog {
+        /// Where it is.
+        place: String,
+    },
     /// Other nodes were faster each time.
     #[error("other nodes changed the catalog {tries} times in a row before this one could")]
     Contended {
@@ -225,7 +253,9 @@ impl From<CatalogError> for Error {
             CatalogError::TableDeleted { .. } => ErrorKind::NotFound,
             CatalogError::AlreadyPersisted { .. }
             | CatalogError::FilesReplaced { .. }
+            | CatalogError::OtherLog { .. }
             | CatalogError::Contended { .. } => ErrorKind::Conflict,
+            CatalogError::TakenOver { .. } => ErrorKind::Unavailable,
             CatalogError::Unknown { .. } | CatalogError::Store { .. } | CatalogError::Closed => ErrorKind::Unavailable,
             CatalogError::TooNew { .. } => ErrorKind::Unsupported,
             CatalogError::Damaged { .. }

@@ -13,6 +13,8 @@ use super::change::CatalogChange;
 use super::deletion_messages::{DeleteRowsMessage, DeletionMessage};
 use super::file_messages::DataFileMessage;
 use super::format::{FormatError, RecordContent};
+use super::log_messages::LogOwnerMessage;
+use super::log_owner::LogOwner;
 use super::state::{CatalogState, DatabaseFacts, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry, TicketKey};
 use crate::model::{
     Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, Deletion, FieldType, FileId, Sequence, TableId,
@@ -32,7 +34,7 @@ pub(super) struct RecordMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct ChangeMessage {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     change: Option<Change>,
 }
 
@@ -63,6 +65,12 @@ enum Change {
     SetTableRetention(RetentionMessage),
     #[prost(message, tag = "12")]
     DeleteRows(DeleteRowsMessage),
+    #[prost(message, tag = "13")]
+    OpenLog(LogOwnerMessage),
+    #[prost(uint64, tag = "14")]
+    RecoverLog(u64),
+    #[prost(uint64, tag = "15")]
+    CloseLog(u64),
 }
 
 /// Body of a checkpoint.
@@ -86,6 +94,8 @@ pub(super) struct CheckpointMessage {
     tables: Vec<TableMessage>,
     #[prost(message, repeated, tag = "9")]
     garbage: Vec<GarbageMessage>,
+    #[prost(message, optional, tag = "10")]
+    log_owner: Option<LogOwnerMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -261,6 +271,9 @@ impl From<&CatalogChange> for Change {
             CatalogChange::DeleteRows { table, rows } => {
                 Self::DeleteRows(DeleteRowsMessage { table: table.get(), rows: Some(rows.into()) })
             }
+            CatalogChange::OpenLog { log, epoch, place } => Self::OpenLog(LogOwnerMessage::opened(*log, *epoch, place)),
+            CatalogChange::RecoverLog { epoch } => Self::RecoverLog(*epoch),
+            CatalogChange::CloseLog { epoch } => Self::CloseLog(*epoch),
             CatalogChange::ReplaceFiles { table, removed, added } => Self::ReplaceFiles(ReplaceFilesMessage {
                 table: table.get(),
                 removed: removed.iter().map(|file| file.get()).collect(),
@@ -306,6 +319,12 @@ impl TryFrom<Change> for CatalogChange {
                 let rows = rows.ok_or_else(|| FormatError::field("rows", "they are missing"))?;
                 Self::DeleteRows { table: TableId::new(table), rows: rows.try_into()? }
             }
+            Change::OpenLog(message) => {
+                let LogOwner { log, epoch, place, .. } = message.try_into()?;
+                Self::OpenLog { log, epoch, place }
+            }
+            Change::RecoverLog(epoch) => Self::RecoverLog { epoch },
+            Change::CloseLog(epoch) => Self::CloseLog { epoch },
             Change::ReplaceFiles(message) => Self::ReplaceFiles {
                 table: TableId::new(message.table),
                 removed: message.removed.into_iter().map(FileId::new).collect(),
@@ -331,6 +350,7 @@ impl From<&CatalogState> for CheckpointMessage {
             next_table_id: state.next_table_id().get(),
             next_file_id: state.next_file_id().get(),
             last_persisted: state.last_persisted_sequence().get(),
+            log_owner: state.log_owner().map(LogOwnerMessage::from),
             databases: state
                 .databases()
                 .map(|database| DatabaseMessage {
@@ -357,6 +377,7 @@ impl CheckpointMessage {
             next_table_id: TableId::new(self.next_table_id),
             next_file_id: FileId::new(self.next_file_id),
             last_persisted: Sequence::new(self.last_persisted),
+            log_owner: self.log_owner.map(LogOwner::try_from).transpose()?,
             databases: self.databases.into_iter().map(DatabaseMessage::into_database).collect::<Decoded<_>>()?,
             tables: self.tables.into_iter().map(TableMessage::into_entry).collect::<Decoded<_>>()?,
             garbage: self.garbage.into_iter().map(garbage).collect(),

@@ -11,6 +11,7 @@
 //! - a commit that returned is durable and in [`Catalog::state`]; its changes are there together or not at all;
 //! - a commit that failed with `Unknown` may yet have happened; the next commit finds out and builds on it;
 //! - a lost acknowledgement is no conflict: a record that carries our nonce is ours;
+//! - once another process has taken the write-ahead log over, no commit of this one succeeds;
 //! - opening reads one checkpoint and the records after it, however long the history is.
 //!
 //! | file | what it does |
@@ -19,7 +20,8 @@
 //! | `state` | the catalog at one moment, and the pure step to the next |
 //! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
-//! | `format`, `messages`, `file_messages`, `deletion_messages` | their bytes |
+//! | `format`, `messages`, `file_messages`, `deletion_messages`, `log_messages` | their bytes |
+//! | `log_owner` | which write-ahead log holds the newest rows |
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
 
@@ -29,6 +31,8 @@ mod error;
 mod file_messages;
 mod format;
 mod log;
+mod log_messages;
+mod log_owner;
 mod messages;
 mod shared_map;
 mod state;
@@ -42,10 +46,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 pub use change::CatalogChange;
 pub use error::{CatalogError, ChangeError};
 pub use format::FormatError;
+pub use log_owner::LogOwner;
 pub use state::{CatalogState, DatabaseEntry, GarbageFile, TableEntry};
 
 use self::log::{Appended, Loaded, Log};
@@ -91,6 +97,8 @@ pub struct Catalog {
     checkpoints: Arc<Checkpoints>,
     tasks: Tasks,
     is_closed: AtomicBool,
+    /// The epoch in which this process has the write-ahead log; 0 if it doesn't.
+    epoch: AtomicU64,
     settings: CatalogSettings,
 }
 
@@ -122,6 +130,7 @@ impl Catalog {
             checkpoints: Arc::new(checkpoints),
             tasks: Tasks::new(),
             is_closed: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
             settings,
         })
     }
@@ -148,7 +157,7 @@ impl Catalog {
     ///
     /// # Errors
     /// What `decide` refuses, as it is. `TableDeleted` and the other contradictions between the changes and the state.
-    /// `Contended` if other nodes were faster too often. `Unknown` if the store fails: the changes may have happened.
+    /// `TakenOver` if another process has the write-ahead log now. `Contended` if other nodes were faster too often. `Unknown` if the store fails: the changes may have happened.
     pub async fn commit(
         &self,
         decide: impl Fn(&CatalogState) -> Result<Vec<CatalogChange>, Error>,
@@ -159,6 +168,7 @@ impl Catalog {
         }
         for _ in 0..COMMIT_TRIES_MAX {
             let state = self.state();
+            self.check_owner(&state)?;
             let changes = decide(&state)?;
             if changes.is_empty() {
                 return Ok(state);
@@ -173,6 +183,48 @@ impl Catalog {
             self.log.pause(1).await; // and let the other node have its turn
         }
         Err(CatalogError::Contended { tries: COMMIT_TRIES_MAX })
+    }
+
+    /// Makes this process the one that writes, with the write-ahead log `log`. From then on the commits of whoever wrote before
+    /// are refused. Returns the state that begins with it.
+    ///
+    /// # Errors
+    /// `OtherLog` if another log may hold rows that are in no file, unless they are to be given up.
+    pub async fn take_log(
+        &self,
+        log: Uuid,
+        place: &str,
+        gives_up_others: bool,
+    ) -> Result<Arc<CatalogState>, CatalogError> {
+        let take = |state: &CatalogState| {
+            let before = state.log_owner();
+            if let Some(other) = before.filter(|owner| owner.log != log && !owner.is_closed && !gives_up_others) {
+                return Err(CatalogError::OtherLog { place: other.place.clone() }.into());
+            }
+            let epoch = before.map_or(0, |owner| owner.epoch).saturating_add(1);
+            Ok(vec![CatalogChange::OpenLog { log, epoch, place: place.to_owned() }])
+        };
+        let state = self.commit(take).await?;
+        self.epoch.store(state.log_owner().map_or(0, |owner| owner.epoch), Ordering::SeqCst);
+        Ok(state)
+    }
+
+    /// The epoch in which this process has the write-ahead log; 0 if it never took it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Refuses if another process has the write-ahead log, as far as this one has heard.
+    ///
+    /// # Errors
+    /// `TakenOver`.
+    pub fn check_owner(&self, state: &CatalogState) -> Result<(), CatalogError> {
+        match (self.epoch(), state.log_owner()) {
+            (1.., Some(owner)) if owner.epoch > self.epoch() => {
+                Err(CatalogError::TakenOver { epoch: owner.epoch, place: owner.place.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A number for a new file that no other file will ever have, on any node.

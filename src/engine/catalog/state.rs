@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::change::CatalogChange;
 use super::error::ChangeError;
+use super::log_owner::LogOwner;
 use super::shared_map::SharedMap;
 use crate::model::{
     Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, RowSelection, Sequence, SequenceRange, TableId,
@@ -38,6 +39,7 @@ pub struct CatalogState {
     next_table_id: TableId,
     next_file_id: FileId,
     last_persisted: Sequence,
+    log_owner: Option<Arc<LogOwner>>,
     databases: SharedMap<DatabaseName, Arc<DatabaseEntry>>,
     database_names: SharedMap<DatabaseId, DatabaseName>,
     tables: SharedMap<TableId, Arc<TableEntry>>,
@@ -151,6 +153,7 @@ pub(super) struct Facts {
     pub(super) next_table_id: TableId,
     pub(super) next_file_id: FileId,
     pub(super) last_persisted: Sequence,
+    pub(super) log_owner: Option<LogOwner>,
     pub(super) databases: Vec<DatabaseFacts>,
     pub(super) tables: Vec<TableEntry>,
     pub(super) garbage: Vec<GarbageFile>,
@@ -168,6 +171,7 @@ impl CatalogState {
             next_table_id: TableId::new(1),
             next_file_id: FileId::new(1),
             last_persisted: Sequence::ZERO,
+            log_owner: None,
             databases: SharedMap::default(),
             database_names: SharedMap::default(),
             tables: SharedMap::default(),
@@ -189,6 +193,7 @@ impl CatalogState {
         state.next_table_id = facts.next_table_id;
         state.next_file_id = facts.next_file_id;
         state.last_persisted = facts.last_persisted;
+        state.log_owner = facts.log_owner.map(Arc::new);
         state.garbage = Arc::new(facts.garbage);
         Ok(state)
     }
@@ -304,6 +309,11 @@ impl CatalogState {
         self.last_persisted
     }
 
+    /// The write-ahead log that took over last; `None` if there was none yet.
+    pub fn log_owner(&self) -> Option<&LogOwner> {
+        self.log_owner.as_deref()
+    }
+
     /// Objects that nothing refers to, oldest first.
     pub fn garbage(&self) -> &[GarbageFile] {
         &self.garbage
@@ -329,6 +339,13 @@ impl CatalogState {
             CatalogChange::Persisted { table, files, through } => self.persisted(*table, files, *through),
             CatalogChange::ReplaceFiles { table, removed, added } => self.replace_files(*table, removed, added, at),
             CatalogChange::DeleteRows { table, rows } => self.delete_rows(*table, rows, at),
+            CatalogChange::OpenLog { log, epoch, place } => {
+                let opened = LogOwner::opened(self.log_owner(), self.id, *log, *epoch, place)?;
+                self.log_owner = Some(Arc::new(opened));
+                Ok(())
+            }
+            CatalogChange::RecoverLog { epoch } => self.log_owner_mut(*epoch).map(LogOwner::recovered),
+            CatalogChange::CloseLog { epoch } => self.log_owner_mut(*epoch).map(LogOwner::closed),
             CatalogChange::ReserveFileIds { count } => self.reserve_file_ids(*count),
             CatalogChange::CollectGarbage { paths } => {
                 self.collect(paths);
@@ -514,6 +531,11 @@ impl CatalogState {
     fn table_mut(&mut self, id: TableId) -> Result<&mut TableEntry, ChangeError> {
         let missing = self.no_table(id);
         self.tables.get_mut(&id).map(Arc::make_mut).ok_or(missing)
+    }
+
+    fn log_owner_mut(&mut self, epoch: u64) -> Result<&mut LogOwner, ChangeError> {
+        let owner = self.log_owner.as_mut().map(Arc::make_mut);
+        owner.filter(|owner| owner.epoch == epoch).ok_or(ChangeError::NotTheLog { epoch })
     }
 
     /// Numbers are given out in order, so a smaller one without a table had one once.

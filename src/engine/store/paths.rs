@@ -4,6 +4,7 @@
 //! catalog/log/{sequence:020}                  one record of the catalog's log
 //! catalog/checkpoint/{sequence:020}           the whole catalog as of that record
 //! catalog/trimmed                             says that the log has lost its beginning
+//! wal/{epoch:010}/{index:010}                 a group of writes, where the write-ahead log is in the store
 //! catalog/writer                              who may write, where the store can't decide it
 //! check/{id}/{name}                           scratch of a check of the store; gone when the check ends
 //! dbs/{database}-{name}/{table}-{name}/{day}/{file:010}.parquet
@@ -51,6 +52,29 @@ pub fn catalog_trimmed() -> Path {
 /// Names the one process that may write, in a store where that has to be agreed on.
 pub fn writer_lock() -> Path {
     Path::from_iter(["catalog", "writer"])
+}
+
+/// The directory of the write-ahead log, where it is in the store.
+pub fn log_objects() -> Path {
+    Path::from("wal")
+}
+
+/// An object of the write-ahead log.
+pub fn log_object(epoch: u64, index: u64) -> Path {
+    Path::from_iter(["wal".to_owned(), format!("{epoch:010}"), format!("{index:010}")])
+}
+
+/// Epoch and index of an object of the write-ahead log; `None` if it is none of ours.
+pub fn log_object_place(path: &Path) -> Option<(u64, u64)> {
+    let mut parts = path.prefix_match(&log_objects())?;
+    let mut number = || {
+        let part = parts.next()?;
+        let digits = part.as_ref();
+        let is_number = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse().ok()).flatten()
+    };
+    let place = (number()?, number()?);
+    parts.next().is_none().then_some(place)
 }
 
 /// The directory that holds the scratch objects of one check of the store.
@@ -180,6 +204,17 @@ mod tests {
             let path = data_file(DatabaseId::new(1), &database, TableId::new(1), &table, FileId::new(u64::MAX), time);
             assert_eq!(path.parts().nth(3).unwrap().as_ref(), day);
             assert_harmless(&path);
+        }
+    }
+
+    #[test]
+    fn an_object_of_the_log_is_found_again_by_its_place() {
+        for place in [(1, 1), (7, 12_345_678_901)] {
+            assert_eq!(log_object_place(&log_object(place.0, place.1)), Some(place));
+        }
+        for other in ["wal/1/0000000001", "wal/0000000001", "wal/0000000001/0000000001/x", "dbs/0000000001/0000000001"]
+        {
+            assert_eq!(log_object_place(&Path::from(other)), None, "{other}");
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::error::ArrowError;
 use uuid::Uuid;
 
+use super::Shared;
+use super::objects::ObjectFault;
 use super::record::RecordFault;
 use crate::error::{Error, ErrorKind};
 
@@ -121,6 +123,65 @@ pub enum WalError {
         readable: u32,
     },
 
+    /// An object of the log is not what was stored.
+    #[error(
+        "object \"{file}\" of the write-ahead log is damaged: {fault}; restore it from a copy of the store, or, to start \
+         without the writes of the log, start with --wal-abandon and another log"
+    )]
+    Object {
+        /// The object.
+        file: String,
+        /// What is wrong.
+        fault: ObjectFault,
+    },
+
+    /// An object of the log is gone although a later one says that it was stored.
+    #[error(
+        "object \"{file}\" of the write-ahead log is missing although it was stored once; restore it from a copy of the store"
+    )]
+    Missing {
+        /// The object.
+        file: String,
+    },
+
+    /// The log in the store is newer than the catalog knows.
+    #[error(
+        "object \"{file}\" of the write-ahead log is of a later start than {epoch}, the newest that the catalog knows: log \
+         and catalog are not of one store"
+    )]
+    Ahead {
+        /// The object.
+        file: String,
+        /// The epoch that has the log.
+        epoch: u64,
+    },
+
+    /// The object store refused a request.
+    #[error("could not {action} \"{path}\" of the write-ahead log")]
+    Store {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The object or directory.
+        path: String,
+        /// The store's answer.
+        source: object_store::Error,
+    },
+
+    /// The object store has not confirmed a write for so long that its writer is told so.
+    #[error(
+        "the object store has not confirmed the write in time{reason}: whether it is stored is unknown, writing it again is safe"
+    )]
+    Late {
+        /// What the store said last, in parentheses.
+        reason: String,
+    },
+
+    /// Another process has the log.
+    #[error(
+        "another server has taken over the write-ahead log of this store: this one takes no more writes; stop one of the two"
+    )]
+    TakenOver,
+
     /// The commit thread could not be started.
     #[error("could not start the thread of the write-ahead log")]
     Thread(#[source] io::Error),
@@ -139,11 +200,20 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// Too late, with what the store said last.
+    pub(super) fn late(shared: &Shared) -> Self {
+        let failure = shared.last_failure.lock().clone();
+        Self::Late { reason: failure.map(|failure| format!(" ({failure})")).unwrap_or_default() }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Encode(_) => ErrorKind::Internal,
             Self::Write { .. } | Self::Sync { .. } | Self::Create { .. } | Self::Open { .. } => ErrorKind::Unavailable,
             Self::Thread(_) | Self::Closed | Self::Stopped => ErrorKind::Unavailable,
+            Self::Store { .. } | Self::Late { .. } | Self::TakenOver => ErrorKind::Unavailable,
+            Self::Object { fault: ObjectFault::Version(_) | ObjectFault::Kind(_), .. } => ErrorKind::Unsupported,
+            Self::Object { .. } | Self::Missing { .. } | Self::Ahead { .. } => ErrorKind::Corrupt,
             Self::Damaged { .. } | Self::Record { .. } | Self::Gap { .. } | Self::Catalog { .. } => ErrorKind::Corrupt,
             Self::Version { .. } => ErrorKind::Unsupported,
             Self::Group(error) => error.kind(),

@@ -19,13 +19,18 @@
 //! are in Parquet already (the replay hands out all that is there; the engine knows by the catalog what to skip, and
 //! releases it once the log is open).
 //!
-//! Reading order: `segment` the bytes, `record` one write, `log` the files, `replay` the start, `writer` the thread.
+//! Two kinds: files of a disk, as told here, and objects of a store (see [`objects`]), for servers without a disk to rely on.
+//!
+//! Reading order: `segment` the bytes, `record` one write, `log` the files, `replay` the start, `writer` the thread; then
+//! `replicated` for two disks, and `objects`.
 
 mod disk;
 mod error;
 mod log;
+pub mod objects;
 mod record;
 mod replay;
+mod replicated;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -44,10 +49,12 @@ pub use disk::{Disk, DiskFile, MemoryDisk, RealDisk};
 pub use error::WalError;
 pub use log::SegmentLog;
 pub use record::{EncodedRecord, RecordEntry, RecordFault, WriteRecord};
+pub use replicated::ReplicatedDisk;
 
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::model::{Sequence, TableId};
+use objects::{ObjectLog, ObjectLogSettings, ObjectWriter};
 use writer::{Message, WaitingWrite, Writer};
 
 /// What a writer waits for.
@@ -115,16 +122,39 @@ const PERMIT_BYTES: usize = 1024;
 /// Dropping it ends the commit thread after the writes that wait, and syncs them, but does not wait for that.
 #[derive(Debug)]
 pub struct Wal {
-    messages: mpsc::Sender<Message>,
+    messages: Messages,
+    /// How long a writer waits, where that is not for ever.
+    patience: Option<Duration>,
     queue: Arc<Semaphore>,
     queue_permits: u32,
     shared: Arc<Shared>,
+}
+
+/// The way to the commit thread or task.
+#[derive(Debug)]
+enum Messages {
+    Disk(mpsc::Sender<Message>),
+    Store(tokio::sync::mpsc::UnboundedSender<Message>),
+}
+
+impl Messages {
+    /// Says whether there is anybody to take it.
+    fn send(&self, message: Message) -> bool {
+        match self {
+            Self::Disk(sender) => sender.send(message).is_ok(),
+            Self::Store(sender) => sender.send(message).is_ok(),
+        }
+    }
 }
 
 /// What the commit thread tells everyone.
 #[derive(Debug, Default)]
 struct Shared {
     metrics: Mutex<WalMetrics>,
+    /// Puts of objects that failed.
+    failures: AtomicU64,
+    /// What the store said of the newest put that failed; None once one succeeds.
+    last_failure: Mutex<Option<String>>,
     next_sequence: AtomicU64,
     /// The thread ended in order.
     finished: AtomicBool,
@@ -174,7 +204,37 @@ impl Wal {
         };
         let thread = std::thread::Builder::new().name("wal-commit".to_owned()).spawn(move || writer.run());
         thread.map_err(WalError::Thread)?;
-        Ok(Self { messages: sender, queue: Arc::new(Semaphore::new(queue_permits as usize)), queue_permits, shared })
+        Ok(Self::over(Messages::Disk(sender), None, queue_permits, shared))
+    }
+
+    /// Ends and replays what earlier starts left in the store, then starts the commit task on the current runtime.
+    ///
+    /// As [`Wal::open`], but that every write waits until it is as durable as the store makes it, and is told after the
+    /// patience of the settings that the outcome is unknown.
+    ///
+    /// # Errors
+    /// As [`Wal::open`].
+    pub async fn open_in_store(
+        settings: ObjectLogSettings,
+        log: ObjectLog,
+        first: Sequence,
+        clock: Arc<dyn Clock>,
+        replay: &mut (dyn FnMut(Sequence, WriteRecord) -> Result<()> + Send),
+        publish: Publish,
+    ) -> Result<Self> {
+        let recovered = objects::recover(&log, clock.as_ref(), replay).await?;
+        let shared = Arc::new(Shared::default());
+        let next = recovered.next.max(first).max(Sequence::ZERO.next());
+        shared.next_sequence.store(next.get(), Ordering::Release);
+        let (patience, queue_permits) = (settings.patience, permits_for(settings.queue_bytes_max));
+        let (sender, messages) = tokio::sync::mpsc::unbounded_channel();
+        let writer = ObjectWriter::new(log, settings, recovered, next, clock, publish, Arc::clone(&shared));
+        tokio::spawn(writer.run(messages));
+        Ok(Self::over(Messages::Store(sender), Some(patience), queue_permits, shared))
+    }
+
+    fn over(messages: Messages, patience: Option<Duration>, queue_permits: u32, shared: Arc<Shared>) -> Self {
+        Self { messages, patience, queue: Arc::new(Semaphore::new(queue_permits as usize)), queue_permits, shared }
     }
 
     /// Stores one write and returns its sequence once it is as durable as asked for, and published.
@@ -188,11 +248,24 @@ impl Wal {
     pub async fn append(&self, record: WriteRecord, durability: Durability) -> Result<Sequence> {
         // Before the queue: encoding is the caller's work and runs on as many cores as there are callers.
         let encoded = EncodedRecord::encode(&record)?;
+        let stored = self.enqueue(record, encoded, durability);
+        match self.patience {
+            None => stored.await,
+            Some(patience) => match tokio::time::timeout(patience, stored).await {
+                Ok(stored) => stored,
+                Err(_) => Err(WalError::late(&self.shared).into()),
+            },
+        }
+    }
+
+    async fn enqueue(&self, record: WriteRecord, encoded: EncodedRecord, durability: Durability) -> Result<Sequence> {
         let permits = permits_for(encoded.bytes()).min(self.queue_permits);
         let permit = Arc::clone(&self.queue).acquire_many_owned(permits).await.map_err(|_| WalError::Closed)?;
         let (answer, answered) = oneshot::channel();
         let write = WaitingWrite { record, encoded, durability, answer, _permit: permit };
-        self.messages.send(Message::Append(write)).map_err(|_| self.gone())?;
+        if !self.messages.send(Message::Append(write)) {
+            return Err(self.gone().into());
+        }
         answered.await.map_err(|_| self.gone())?
     }
 
@@ -228,7 +301,7 @@ impl Wal {
     pub async fn close(&self) -> Result<()> {
         self.queue.close();
         let (answer, answered) = oneshot::channel();
-        if self.messages.send(Message::Close(answer)).is_ok()
+        if self.messages.send(Message::Close(answer))
             && let Ok(closed) = answered.await
         {
             return closed;
@@ -238,7 +311,7 @@ impl Wal {
 
     fn tell(&self, message: Message) {
         // A closed log has no segments to remove: the next start releases them again.
-        let _ = self.messages.send(message);
+        self.messages.send(message);
     }
 
     fn gone(&self) -> WalError {

@@ -87,6 +87,11 @@ impl EncodedRecord {
         &self.tables
     }
 
+    /// The record's bytes, in pieces that share their memory with the rows.
+    pub(super) fn parts(&self) -> &[Buffer] {
+        &self.parts
+    }
+
     /// The record's bytes, in pieces.
     pub(super) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().map(Buffer::as_slice)

@@ -59,7 +59,7 @@ fn encode(value: i64) -> EncodedRecord {
 }
 
 /// Opens the files alone, and returns what they hold as (sequence, value).
-fn open_log(disk: &Arc<dyn Disk>, segment_bytes: u64) -> Result<(SegmentLog, Vec<(u64, i64)>)> {
+pub(super) fn open_log(disk: &Arc<dyn Disk>, segment_bytes: u64) -> Result<(SegmentLog, Vec<(u64, i64)>)> {
     let mut found = Vec::new();
     let log = SegmentLog::open(
         Arc::clone(disk),
@@ -75,12 +75,12 @@ fn open_log(disk: &Arc<dyn Disk>, segment_bytes: u64) -> Result<(SegmentLog, Vec
     Ok((log, found))
 }
 
-fn append(log: &mut SegmentLog, values: &[i64], durability: Durability) -> Result<Sequence, WalError> {
+pub(super) fn append(log: &mut SegmentLog, values: &[i64], durability: Durability) -> Result<Sequence, WalError> {
     let records: Vec<EncodedRecord> = values.iter().map(|&value| encode(value)).collect();
     log.append_group(&records.iter().collect::<Vec<_>>(), durability)
 }
 
-fn segments(disk: &dyn Disk) -> Vec<String> {
+pub(super) fn segments(disk: &dyn Disk) -> Vec<String> {
     let mut names = disk.list().unwrap();
     names.sort();
     names

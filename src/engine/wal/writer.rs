@@ -173,7 +173,8 @@ impl Writer {
     }
 }
 
-fn refuse(error: WalError, group: Vec<WaitingWrite>) {
+/// Tells every writer of a group that it failed.
+pub(super) fn refuse(error: WalError, group: Vec<WaitingWrite>) {
     let error = Arc::new(error);
     for write in group {
         let _ = write.answer.send(Err(WalError::Group(Arc::clone(&error)).into()));

@@ -8,7 +8,7 @@ use flightline::clock::SystemClock;
 use flightline::engine::EngineSettings;
 use flightline::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use flightline::query::QuerySettings;
-use flightline::server::{Server, ServerSettings};
+use flightline::server::{LogSettings, Server, ServerSettings};
 use tempfile::TempDir;
 
 /// A running server; its data goes with it.
@@ -35,6 +35,7 @@ impl TestServer {
             store: StoreSettings::File { root: directory.path().join("data") },
             connection: ConnectionSettings::default(),
             writers: Writers::Several,
+            log: LogSettings::default(),
             engine: EngineSettings::default(),
             query: QuerySettings { threads: 2, ..QuerySettings::default() },
             request_bytes_max: 10 << 20,

@@ -1,0 +1,100 @@
+//! Opens the engine with its write-ahead log: on the local disk, on two disks, or in the object store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ServerSettings;
+use super::directory::DataDirectory;
+use crate::clock::Clock;
+use crate::engine::store::{Store, StoreSettings, Writers};
+use crate::engine::wal::objects::ObjectLogSettings;
+use crate::engine::wal::{Disk, MemoryDisk, RealDisk, ReplicatedDisk};
+use crate::engine::{Engine, EngineSettings, LogIdentity};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where the write-ahead log is, and what becomes of another one.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    /// Where it is.
+    pub place: LogPlace,
+    /// Start even if another log may hold rows of the store that are in no file.
+    pub gives_up_others: bool,
+}
+
+/// Where the write-ahead log is.
+#[derive(Debug, Clone)]
+pub enum LogPlace {
+    /// In the data directory; with a memory store, in memory.
+    Local {
+        /// A second directory that has all of it, too.
+        replica: Option<PathBuf>,
+    },
+    /// In the object store.
+    Store(ObjectLogSettings),
+}
+
+impl Default for LogPlace {
+    fn default() -> Self {
+        Self::Local { replica: None }
+    }
+}
+
+/// The engine over `store`, recovered.
+///
+/// # Errors
+/// `Invalid` if the log can't be in such a store; `Conflict` if a directory of the log is in use or another log has the store;
+/// those of [`Engine::open`].
+pub(super) async fn open_engine(
+    settings: &ServerSettings,
+    store: Store,
+    directory: &DataDirectory,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Engine>> {
+    let engine = |id, place: String| {
+        let log = LogIdentity { id, place, gives_up_others: settings.log.gives_up_others };
+        EngineSettings { log, ..settings.engine.clone() }
+    };
+    let clock_of_log = Arc::clone(clock);
+    match &settings.log.place {
+        LogPlace::Store(_) if settings.writers == Writers::Single => Err(Error::invalid(
+            "a write-ahead log in the object store needs a store that puts \"only if new\": --wal object and \
+             --object-store-single-writer don't go together",
+        )),
+        LogPlace::Store(log) => {
+            let engine = engine(uuid::Uuid::nil(), String::new()); // the engine knows what a log in the store is called
+            Engine::open_diskless(engine, store, log.clone(), clock_of_log).await
+        }
+        LogPlace::Local { .. } if matches!(settings.store, StoreSettings::Memory) => {
+            let engine = engine(uuid::Uuid::nil(), "memory".to_owned());
+            Engine::open(engine, store, Arc::new(MemoryDisk::default()), clock_of_log).await
+        }
+        LogPlace::Local { replica } => {
+            let path = directory.subdirectory("wal")?;
+            let engine = engine(directory.id(clock.as_ref())?, format!("\"{}\"", path.display()));
+            let disk = open_disk(&path)?;
+            let disk = match replica {
+                None => disk,
+                Some(replica_path) => replicated(disk, replica_path).await?,
+            };
+            Engine::open(engine, store, disk, clock_of_log).await
+        }
+    }
+}
+
+fn open_disk(path: &Path) -> Result<Arc<dyn Disk>> {
+    let failed = |error| {
+        let message = format!("could not open the log directory \"{}\"", path.display());
+        Error::with_source(ErrorKind::Unavailable, message, error)
+    };
+    Ok(Arc::new(RealDisk::open(path).map_err(failed)?))
+}
+
+async fn replicated(first: Arc<dyn Disk>, path: &Path) -> Result<Arc<dyn Disk>> {
+    let replica = open_disk(path)?;
+    let opened = tokio::task::spawn_blocking(move || ReplicatedDisk::open(first, replica)).await;
+    let failed = |error| {
+        let message = format!("could not make the replica of the log in \"{}\" like the log", path.display());
+        Error::with_source(ErrorKind::Unavailable, message, error)
+    };
+    Ok(Arc::new(opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(failed)?))
+}
