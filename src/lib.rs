@@ -49,6 +49,7 @@ pub mod model;
 pub mod syntax;
 
 pub mod clock;
+pub mod steps;
 pub mod tasks;
 pub mod telemetry;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::demo;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, LogFormat, StoreConfig};
+use crate::config::{self, Config, LogFormat, StoreConfig, process_environment};
 use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
@@ -15,7 +15,7 @@ use crate::engine::wal::objects::ObjectLogSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QuerySettings;
 use crate::server::{LogPlace, LogSettings, Server, ServerSettings};
-use crate::telemetry;
+use crate::{steps, telemetry};
 
 /// Runs a server until SIGTERM or SIGINT, then stops it in order.
 ///
@@ -27,6 +27,9 @@ pub(super) fn serve(config: &Config) -> Result<()> {
         LogFormat::Json => telemetry::LogFormat::Json,
     };
     telemetry::start_logging(&config.log_filter, format)?;
+    if let Some(step) = process_environment(steps::VARIABLE).filter(|step| !steps::choose(step)) {
+        tracing::warn!(step, "{} has no effect", steps::VARIABLE);
+    }
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }

@@ -9,6 +9,7 @@ use super::Engine;
 use super::catalog::{CatalogChange, CatalogState, DatabaseEntry, TableEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ColumnKind, DatabaseName, RowSelection, TableName, TableSchema};
+use crate::steps::{self, Step};
 
 impl Engine {
     /// Creates a database, whose rows are seen for ever or for a period after their time.
@@ -89,6 +90,7 @@ impl Engine {
     async fn delete(&self, change: impl Fn(&CatalogState) -> Result<CatalogChange>) -> Result<()> {
         self.check_open()?;
         self.catalog.commit(|state| Ok(vec![change(state)?])).await?;
+        steps::reached(Step::TableDeleted);
         // In this order: a table is in the catalog before it is in the buffer, so that what is new is not taken for deleted.
         let (tables, state) = (self.buffer.tables(), self.catalog.state());
         for table in tables.into_iter().filter(|table| state.table(table.id()).is_none()) {
@@ -136,8 +138,10 @@ impl Engine {
         if let Some(table) = self.buffer.table(entry.id) {
             self.maintenance.persist(&table).await?;
         }
+        steps::reached(Step::DeletionPersisted);
         let (table, rows) = (entry.id, &rows);
         self.catalog.commit(|_| Ok(vec![CatalogChange::DeleteRows { table, rows: rows.clone() }])).await?;
+        steps::reached(Step::RowsDeleted);
         if let Some(table) = self.buffer.table(entry.id) {
             table.follow(&self.catalog);
         }

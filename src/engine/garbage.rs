@@ -26,6 +26,7 @@ use super::store::{Store, paths};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::FileId;
+use crate::steps::{self, Step};
 
 /// Far longer than it takes to store a file and name it in the catalog.
 const ORPHAN_AGE_MIN: Duration = Duration::from_secs(3600);
@@ -73,8 +74,10 @@ impl GarbageCollector {
         for paths in due.chunks(PATHS_PER_RECORD) {
             let objects: Vec<Path> = paths.iter().map(|path| path.as_str().into()).collect();
             self.remove(objects).await?;
+            steps::reached(Step::GarbageRemoved);
             let collected = CatalogChange::CollectGarbage { paths: paths.to_vec() };
             self.catalog.commit(|_| Ok(vec![collected.clone()])).await?;
+            steps::reached(Step::GarbageCollected);
         }
         Ok(due.len())
     }
@@ -125,7 +128,11 @@ impl GarbageCollector {
             Ok(changes)
         };
         self.catalog.commit(expire).await?;
-        Ok(dropped.into_inner())
+        let dropped = dropped.into_inner();
+        if dropped > 0 {
+            steps::reached(Step::FilesExpired);
+        }
+        Ok(dropped)
     }
 
     async fn remove(&self, paths: Vec<Path>) -> Result<()> {

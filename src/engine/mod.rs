@@ -50,6 +50,7 @@ use wal::{Wal, WalSettings};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DatabaseName, TableName, TableSchema};
+use crate::steps::{self, Step};
 use crate::tasks::Tasks;
 
 pub use facts::{EngineMetrics, FileState, Retention, StoredFile};
@@ -244,6 +245,7 @@ impl Engine {
         let log_closed = self.wal.close().await;
         let mut all_is_in_files = persisted.and(log_closed);
         if all_is_in_files.is_ok() {
+            steps::reached(Step::LogClosed);
             let epoch = self.catalog.epoch();
             let closed = self.catalog.commit(|_| Ok(vec![CatalogChange::CloseLog { epoch }])).await;
             all_is_in_files = closed.map(drop).map_err(Error::from);

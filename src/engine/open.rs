@@ -21,6 +21,7 @@ use super::{Engine, EngineSettings, LogIdentity};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Sequence, TableId};
+use crate::steps::{self, Step};
 use crate::tasks::Tasks;
 
 /// Where the write-ahead log is.
@@ -72,6 +73,7 @@ impl Engine {
     ) -> Result<Arc<Self>> {
         let catalog = Arc::new(Catalog::open(&store, Arc::clone(&clock), CatalogSettings::default()).await?);
         let state = take_log(&catalog, &settings.log, &store, &log).await?;
+        steps::reached(Step::LogTaken);
 
         let buffer = Arc::new(Buffer::new(settings.buffer.bytes_max, Arc::clone(&clock)));
         for table in state.tables() {
@@ -85,6 +87,7 @@ impl Engine {
             LogKind::Disk(disk) => open_disk_log(&settings, disk, recovery, publish, Arc::clone(&clock)).await?,
             LogKind::Store(log) => open_store_log(log, &store, &catalog, recovery, publish, Arc::clone(&clock)).await?,
         };
+        steps::reached(Step::LogReplayed);
         let (metadata_bytes_max, recent) = (settings.metadata_bytes_max as u64, settings.recent);
         let files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock));
         let storing = DataFiles::new(store.clone(), Arc::clone(&catalog), files.clone(), Arc::clone(&clock));

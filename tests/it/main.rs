@@ -50,4 +50,5 @@ mod logs;
 mod lost_acknowledgements;
 
 /// A store that fails, answers late and forgets, under random work.
+mod every_step;
 mod faulty_store;

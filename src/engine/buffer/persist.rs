@@ -22,6 +22,7 @@ use crate::engine::wal::Wal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::conform;
 use crate::model::{DataFile, TIME_COLUMN, TimeRange, Timestamp};
+use crate::steps::{self, Step};
 
 /// Times that are looked at in each run to learn where the bulk of its rows lies.
 const SAMPLE_ROWS_PER_RUN: usize = 1000;
@@ -76,6 +77,7 @@ impl Persister {
         // Deletions are of rows that were in files before; these rows are not.
         let encoded = encoded.into_iter().map(|file| NewFile { file, sequences, deletions_applied: 0 }).collect();
         let Some(files) = self.files.put(table.id(), encoded).await? else { return Ok(None) };
+        steps::reached(Step::PersistStored);
 
         let persisted = CatalogChange::Persisted { table: table.id(), files: files.clone(), through };
         let done = match self.catalog.commit(|_| Ok(vec![persisted.clone()])).await {
@@ -96,7 +98,9 @@ impl Persister {
             }
             Err(error) => return Err(error.into()),
         };
+        steps::reached(Step::PersistCommitted);
         let Some(through) = table.follow(&self.catalog) else { return Ok(None) };
+        steps::reached(Step::PersistFollowed);
         self.wal.release(table.id(), through);
         Ok(done)
     }

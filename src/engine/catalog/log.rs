@@ -32,6 +32,7 @@ use super::format::{
 use super::state::{CatalogState, RecordMark, TICKET_KEY_BYTES, TicketKey};
 use crate::clock::Clock;
 use crate::engine::store::paths;
+use crate::steps::{self, Step};
 
 /// The number of the record that begins a log.
 const GENESIS: u64 = 1;
@@ -267,12 +268,15 @@ impl Log {
         let Some(first_kept) = checkpoints.len().checked_sub(CHECKPOINTS_KEPT) else { return Ok(()) };
         let (superfluous, kept) = checkpoints.split_at(first_kept);
         self.create_or_keep(paths::catalog_trimmed(), encode_trimmed(catalog)).await?;
+        steps::reached(Step::CatalogTrimMarked);
         for sequence in superfluous {
             self.remove(paths::catalog_checkpoint(*sequence)).await?;
+            steps::reached(Step::CatalogCheckpointRemoved);
         }
         let records = self.records_after(GENESIS).await?;
         for sequence in records.into_iter().take_while(|sequence| *sequence <= kept[0]) {
             self.remove(paths::catalog_record(sequence)).await?;
+            steps::reached(Step::CatalogRecordRemoved);
         }
         Ok(())
     }

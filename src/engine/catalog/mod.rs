@@ -59,6 +59,7 @@ use super::store::{Store, paths};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::model::FileId;
+use crate::steps::{self, Step};
 use crate::tasks::Tasks;
 use format::{Record, RecordContent};
 
@@ -177,7 +178,10 @@ impl Catalog {
             let next = state.as_ref().clone().advance(&changes, mark)?;
             let record = Record { catalog: state.id(), mark, content: RecordContent::Changes(changes) };
             match self.log.append(&record).await? {
-                Appended::Ours => return self.settle(&state, next).await,
+                Appended::Ours => {
+                    steps::reached(Step::CatalogRecordStored);
+                    return self.settle(&state, next).await;
+                }
                 Appended::Taken => self.catch_up(&state).await?,
             }
             self.log.pause(1).await; // and let the other node have its turn
@@ -345,6 +349,7 @@ struct Checkpoints {
 impl Checkpoints {
     async fn write(&self, state: &Arc<CatalogState>) -> Result<(), CatalogError> {
         self.log.store_checkpoint(state).await?;
+        steps::reached(Step::CatalogCheckpointStored);
         self.last.fetch_max(state.version(), Ordering::SeqCst);
         tracing::debug!(version = state.version(), "stored a catalog checkpoint");
         if let Err(error) = self.log.trim(state.id()).await {

@@ -30,6 +30,7 @@ use super::store::recent::RecentSettings;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DataFile, FileId, SequenceRange, TableId, Timestamp};
+use crate::steps::{self, Step};
 use policy::{Candidate, Job, Policy, choose};
 use rewrite::{Plan, Reading, rewrite};
 
@@ -261,6 +262,7 @@ impl Compactor {
             // Where the outcome is unknown the new files may be the table's already: they stay.
             Err(error) => return Err(error.into()),
         }
+        steps::reached(Step::CompactionCommitted);
         table.follow(&self.catalog);
         Ok(Some(Compacted {
             files_removed: old.len(),
@@ -292,6 +294,7 @@ impl Compactor {
                     stop.cancel(); // the table was deleted
                     return Ok(());
                 };
+                steps::reached(Step::CompactionStored);
                 // Before the commit, because all the new files together may be too large to hold until then.
                 for file in &stored {
                     io.block_on(files.remember(file, &bytes));

@@ -21,6 +21,7 @@ use super::{Durability, WalError, WalMetrics};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::model::{Sequence, TableId};
+use crate::steps::{self, Step};
 
 /// The segments of one directory. See the module for what always holds.
 #[derive(Debug)]
@@ -123,6 +124,7 @@ impl SegmentLog {
             self.abandon_after_write_error(segment, before);
             return Err(WalError::Write { file, source });
         }
+        steps::reached(Step::LogFrameWritten);
         if durability == Durability::Synced
             && let Err(source) = self.sync_segment(&mut segment)
         {
@@ -130,6 +132,8 @@ impl SegmentLog {
             self.abandon_after_sync_error(segment, before);
             return Err(WalError::Sync { file, source });
         }
+
+        steps::reached(Step::LogSynced);
 
         let first = self.next;
         for record in group {
@@ -257,6 +261,7 @@ impl SegmentLog {
         let header = SegmentHeader { catalog: self.catalog, nonce, first: self.next, previous: self.previous };
         file.append(&[&header.encode()])?;
         file.sync()?;
+        steps::reached(Step::LogSegmentCreated);
         self.disk.sync_directory()?;
         self.leftover = None;
         self.removal_unsynced = false;
@@ -347,6 +352,7 @@ impl SegmentLog {
             _ => self.sealed.pop_front(),
         };
         self.removal_unsynced = true;
+        steps::reached(Step::LogSegmentRemoved);
         self.disk.sync_directory()?;
         self.removal_unsynced = false;
         Ok(())

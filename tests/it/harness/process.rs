@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a server may take to answer after its start.
@@ -20,6 +20,12 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts a server on `data` and waits until it answers.
     pub fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data, arguments, &[])
+            .unwrap_or_else(|status| panic!("the server ended with {status} instead of starting"))
+    }
+
+    /// The same with variables of the environment; how it ended if it did.
+    pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, ExitStatus> {
         // Free a moment ago: another process could take it in between, then the start fails with a clear error.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(PROGRAM)
@@ -28,26 +34,32 @@ impl ServerProcess {
             .args(["--http-bind", &address.to_string(), "--log-filter", "warn,flightline::cli::serve=error"])
             .args(arguments)
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
         let mut process = Self { child, address };
-        process.wait_until_ready();
-        process
+        process.wait_until_ready().map(|()| process)
     }
 
-    fn wait_until_ready(&mut self) {
+    fn wait_until_ready(&mut self) -> Result<(), ExitStatus> {
         let step = Duration::from_millis(20);
         let mut waited = Duration::ZERO;
         while std::net::TcpStream::connect(self.address).is_err() || !self.is_healthy() {
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the server ended with {status} instead of starting");
+                return Err(status);
             }
             assert!(waited < START_PATIENCE, "the server did not answer for {START_PATIENCE:?}");
             std::thread::sleep(step);
             waited += step;
         }
+        Ok(())
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     fn is_healthy(&self) -> bool {
@@ -70,10 +82,15 @@ impl ServerProcess {
     }
 
     /// SIGTERM; the exit code.
-    pub fn terminate(mut self) -> i32 {
+    pub fn terminate(self) -> i32 {
+        self.stop().code().expect("ended by itself, not by a signal")
+    }
+
+    /// SIGTERM; how it ended.
+    pub fn stop(mut self) -> ExitStatus {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
-        self.child.wait().unwrap().code().expect("ended by itself, not by a signal")
+        self.child.wait().unwrap()
     }
 }
 

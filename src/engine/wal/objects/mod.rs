@@ -38,6 +38,7 @@ use uuid::Uuid;
 
 use crate::engine::store::{Store, paths};
 use crate::model::{Sequence, TableId};
+use crate::steps::{self, Step};
 
 pub use object::ObjectFault;
 pub(super) use recover::{Recovered, recover};
@@ -168,6 +169,7 @@ async fn remove(log: ObjectLog, places: Vec<Place>) {
         })
         .try_collect::<Vec<()>>()
         .await;
+    steps::reached(Step::LogObjectsRemoved);
     if let Err(error) = failure {
         tracing::warn!(%error, "could not remove objects of the write-ahead log; the next start will");
     }

@@ -18,6 +18,7 @@ use crate::engine::wal::record::RecordFault;
 use crate::engine::wal::{WalError, WriteRecord};
 use crate::error::Result;
 use crate::model::Sequence;
+use crate::steps::{self, Step};
 
 /// Objects that are fetched ahead of the one that is read.
 const FETCHES_MAX: usize = 8;
@@ -110,6 +111,7 @@ impl Recovery<'_> {
             }
             match self.try_end(Place { epoch, index: free }, free, clock).await? {
                 Put::Ours => {
+                    steps::reached(Step::LogEnded);
                     tracing::info!(epoch, index = free, "ended the write-ahead log of an earlier start");
                     return Ok(());
                 }

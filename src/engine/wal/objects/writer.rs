@@ -23,6 +23,7 @@ use crate::engine::wal::writer::{Message, WaitingWrite, refuse};
 use crate::engine::wal::{Publish, Shared, WalError, WalMetrics};
 use crate::error::Result;
 use crate::model::{Sequence, TableId};
+use crate::steps::{self, Step};
 
 /// A pause between two tries of a put doubles so many times.
 const PAUSE_DOUBLINGS_MAX: u32 = 5;
@@ -274,6 +275,7 @@ impl ObjectWriter {
             self.give_way(group);
             return;
         }
+        steps::reached(Step::LogObjectStored);
         self.confirmed = object.place.index + 1;
         self.stated = needed_from;
         self.metrics.groups += 1;

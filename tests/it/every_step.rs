@@ -1,0 +1,250 @@
+//! The process ends at each named step between two things that are stored, in turn.
+//!
+//! For each step the real program runs with it chosen, under writes, deletions, retention, persists and compactions and through
+//! orderly stops, until it ends there. Then it starts again: what was acknowledged is there once, what was deleted is not,
+//! what was written together is there together, and `flightline check` finds nothing wrong.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use flightline::clock::{Clock, SystemClock};
+use flightline::steps::{Step, VARIABLE};
+use serde_json::json;
+
+use crate::harness::process::{PROGRAM, ServerProcess};
+
+/// Each run under load is so long, and ends with an orderly stop unless the step came first.
+const RUN: Duration = Duration::from_millis(1500);
+
+/// After so many runs the step must have been reached.
+const RUNS_MAX: usize = 8;
+
+/// Servers that are tried at one time.
+const AT_ONCE: usize = 3;
+
+/// How long a process that has ended may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SIGABRT: i32 = 6;
+
+const SMALL: &[&str] = &[
+    "--persist-rows=200",
+    "--persist-age=1s",
+    "--wal-segment-bytes=65536",
+    "--wal-flush-interval=5ms",
+    "--num-datafusion-threads=1",
+    "--compaction-settle=0s",
+    "--compaction-cpu-percent=100",
+    "--delete-grace-period=0s",
+];
+
+/// What was asked for and what was answered. What was asked for and not answered may have happened or not.
+#[derive(Debug, Default)]
+struct Model {
+    next: u64,
+    sent: BTreeSet<u64>,
+    acknowledged: BTreeSet<u64>,
+    /// Rows of `gone` up to this number were to be deleted, and were.
+    deletion_asked: u64,
+    deletion_done: u64,
+    gone_acknowledged: BTreeSet<u64>,
+    /// Tables of which the deletion was answered.
+    tables_deleted: Vec<u64>,
+}
+
+#[test]
+fn a_process_that_ends_at_any_step_loses_and_doubles_nothing() {
+    let remaining = Mutex::new(Step::ALL.iter().rev().copied().collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(step) = remaining.lock().unwrap().pop() else { return };
+                    ends_at(step);
+                }
+            });
+        }
+    });
+}
+
+fn ends_at(step: Step) {
+    let data = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let in_store = matches!(step, Step::LogObjectStored | Step::LogObjectsRemoved | Step::LogEnded);
+    let arguments: Vec<&str> = SMALL.iter().copied().chain(in_store.then_some("--wal=object")).collect();
+    let chosen = format!("{step:?}");
+    let mut model = Model::default();
+    let mut ended = None;
+    for run in 0..RUNS_MAX {
+        // Not in the first run, so that there is something to lose.
+        let environment = [(VARIABLE, if run == 0 { "" } else { chosen.as_str() })];
+        let status = match ServerProcess::start_with(data.path(), &arguments, &environment) {
+            Err(status) => Some(status),
+            Ok(mut server) => {
+                runtime.block_on(model.work(&mut server));
+                match server.ended() {
+                    Some(status) => Some(status),
+                    // Only after a process that was killed is there a log without an end.
+                    None if run == 0 => {
+                        server.kill();
+                        None
+                    }
+                    None => Some(server.stop()).filter(|status| !status.success()),
+                }
+            }
+        };
+        if let Some(status) = status {
+            assert_eq!(status.signal(), Some(SIGABRT), "{step:?}: it ended otherwise, with {status}");
+            ended = Some(run);
+            break;
+        }
+    }
+    assert!(ended.is_some(), "{step:?} was not reached in {RUNS_MAX} runs");
+
+    let server = ServerProcess::start(data.path(), &arguments);
+    runtime.block_on(model.check(&server, step));
+    assert_eq!(server.terminate(), 0, "{step:?}");
+    check_files(data.path(), step);
+}
+
+fn check_files(data: &Path, step: Step) {
+    let output = Command::new(PROGRAM).arg("check").arg("--data-dir").arg(data).output().unwrap();
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("all is well"), "{step:?}: {text}{error}");
+}
+
+impl Model {
+    /// Writes, deletes and lets expire until the time is over or the server is gone.
+    async fn work(&mut self, server: &mut ServerProcess) {
+        let client = Client::new(server);
+        let _ = client.post("/api/v3/configure/database", json!({ "db": "short", "retention_period": "1s" })).await;
+        let clock = SystemClock::new();
+        for round in 0_u64.. {
+            let is_over = clock.elapsed() > RUN;
+            if is_over || self.write(&client).await.is_none() {
+                break;
+            }
+            if round % 4 == 3 && self.delete_rows(&client).await.is_none() {
+                break;
+            }
+            if round % 16 == 15 && self.delete_table(&client, round).await.is_none() {
+                break;
+            }
+        }
+        // A process that has ended may take a moment to be gone.
+        let ends = clock.elapsed() + PATIENCE;
+        while server.ended().is_none() && client.post("/ping", json!({})).await.is_none() {
+            assert!(clock.elapsed() < ends, "it neither answers nor ends");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Rows that belong together in two tables, some for the table of which rows are deleted, and some that expire.
+    async fn write(&mut self, client: &Client) -> Option<()> {
+        let numbers: Vec<u64> = (self.next..self.next + 10).collect();
+        self.next += 10;
+        self.sent.extend(&numbers);
+        let row = |number: &u64| {
+            // Every other lies anywhere in history, so that files overlap.
+            let time = if number.is_multiple_of(2) { number * 7919 % 10_000 } else { *number } * 1_000_000_000;
+            format!(
+                "kept,host=h{h} number={number}i {time}\ntwin,host=h{h} number={number}i {time}\ngone number={number}i {number}\n",
+                h = number % 3 + number / 10_000 * 3
+            )
+        };
+        client.write("steps", numbers.iter().map(row).collect()).await?;
+        self.acknowledged.extend(&numbers);
+        self.gone_acknowledged.extend(&numbers);
+        client.write("short", format!("expires number={}i\n", self.next)).await
+    }
+
+    async fn delete_rows(&mut self, client: &Client) -> Option<()> {
+        let through = self.next - 5;
+        self.deletion_asked = through;
+        let stop = format!("1970-01-01T00:00:00.{through:09}Z");
+        let body = json!({ "db": "steps", "table": "gone", "stop": stop });
+        let (status, text) = client.post("/api/v3/delete", body).await?;
+        assert_eq!(status, 204, "{text}");
+        self.deletion_done = through;
+        Some(())
+    }
+
+    async fn delete_table(&mut self, client: &Client, round: u64) -> Option<()> {
+        let number = self.next * 100 + round;
+        client.write("steps", format!("scratch{number} v=1i 1\n")).await?;
+        let (status, text) = client.delete(&format!("/api/v3/configure/table?db=steps&table=scratch{number}")).await?;
+        assert!(status == 200 || status == 204, "{status} {text}");
+        self.tables_deleted.push(number);
+        Some(())
+    }
+
+    async fn check(&self, server: &ServerProcess, step: Step) {
+        let client = Client::new(server);
+        let kept = client.numbers("kept").await;
+        assert_eq!(kept, client.numbers("twin").await, "{step:?}: what was written together");
+        let found: BTreeSet<u64> = kept.iter().copied().collect();
+        assert_eq!(found.len(), kept.len(), "{step:?}: something is there twice");
+        let lost: Vec<_> = self.acknowledged.difference(&found).collect();
+        assert!(lost.is_empty(), "{step:?}: {lost:?} are lost");
+        let invented: Vec<_> = found.difference(&self.sent).collect();
+        assert!(invented.is_empty(), "{step:?}: {invented:?} were never sent");
+
+        let gone: BTreeSet<u64> = client.numbers("gone").await.into_iter().collect();
+        let back = gone.range(..=self.deletion_done).next();
+        assert!(self.deletion_done == 0 || back.is_none(), "{step:?}: row {back:?} was deleted and is back");
+        let missing = self.gone_acknowledged.range(self.deletion_asked + 1..).find(|number| !gone.contains(number));
+        assert_eq!(missing, None, "{step:?}: a row that nobody deleted");
+        for number in &self.tables_deleted {
+            let (status, text) = client.query(&format!("SELECT * FROM scratch{number}")).await;
+            assert!(status == 400 && text.contains("not found"), "{step:?}: scratch{number} is back: {text}");
+        }
+    }
+}
+
+struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    fn new(server: &ServerProcess) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        Self { http, base: server.url("") }
+    }
+
+    /// Status and text; `None` if the server is gone.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Option<(u16, String)> {
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        Some((status, response.text().await.ok()?))
+    }
+
+    async fn post(&self, path: &str, body: serde_json::Value) -> Option<(u16, String)> {
+        self.send(self.http.post(format!("{}{path}", self.base)).json(&body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Option<(u16, String)> {
+        self.send(self.http.delete(format!("{}{path}", self.base))).await
+    }
+
+    async fn write(&self, database: &str, lines: String) -> Option<()> {
+        let path = format!("{}/api/v3/write_lp?db={database}&precision=ns", self.base);
+        let (status, text) = self.send(self.http.post(path).body(lines)).await?;
+        assert_eq!(status, 204, "{text}");
+        Some(())
+    }
+
+    async fn query(&self, sql: &str) -> (u16, String) {
+        self.post("/api/v3/query_sql", json!({ "db": "steps", "q": sql, "format": "csv" })).await.unwrap()
+    }
+
+    async fn numbers(&self, table: &str) -> Vec<u64> {
+        let (status, text) = self.query(&format!("SELECT number FROM {table} ORDER BY number")).await;
+        assert_eq!(status, 200, "{text}");
+        text.lines().skip(1).map(|line| line.parse().unwrap()).collect()
+    }
+}
