@@ -47,6 +47,7 @@ mod object_stores;
 
 /// Real stores whose answers get lost on the way back.
 mod logs;
+mod long_run;
 mod lost_acknowledgements;
 
 /// A store that fails, answers late and forgets, under random work.

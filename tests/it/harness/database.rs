@@ -9,6 +9,7 @@ use flightline::clock::{Clock, SystemClock};
 use flightline::engine::compaction::CompactionSettings;
 use flightline::engine::store::{ConnectionSettings, Store, StoreSettings};
 use flightline::engine::wal::RealDisk;
+use flightline::engine::wal::objects::ObjectLogSettings;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::error::{Error, Result};
 use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
@@ -27,6 +28,8 @@ pub struct TestDatabase {
     /// What every start uses; without one, each start opens the directory anew.
     store: Option<Store>,
     settings: EngineSettings,
+    /// The log is in the store.
+    is_diskless: bool,
     clock: Arc<dyn Clock>,
     queries_runtime: Option<Runtime>,
     open: Option<Open>,
@@ -61,6 +64,14 @@ impl TestDatabase {
         database
     }
 
+    /// The same with the log in the store, too.
+    pub async fn diskless(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Self {
+        let mut database = Self::unopened(Some(store));
+        (database.settings, database.clock, database.is_diskless) = (settings, clock, true);
+        database.start().await.unwrap();
+        database
+    }
+
     /// A database on what a store holds, with an empty log.
     pub async fn on(store: Store) -> Result<Self> {
         let mut database = Self::unopened(Some(store));
@@ -79,6 +90,7 @@ impl TestDatabase {
             directory: tempfile::tempdir().unwrap(),
             store,
             settings: Self::settings(),
+            is_diskless: false,
             clock: Arc::new(SystemClock::new()),
             queries_runtime: Some(queries_runtime),
             open: None,
@@ -99,8 +111,15 @@ impl TestDatabase {
             Some(store) => store.clone(),
             None => store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default())?,
         };
-        let disk = Arc::new(take_disk(&root.join("wal")).await);
-        let engine = Engine::open(self.settings.clone(), store, disk, Arc::clone(&self.clock)).await?;
+        let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
+        let engine = if self.is_diskless {
+            let quick = Duration::from_millis(1);
+            let log = ObjectLogSettings { flush_interval: quick, retry_pause: quick, ..ObjectLogSettings::default() };
+            Engine::open_diskless(settings, store, log, clock).await?
+        } else {
+            let disk = Arc::new(take_disk(&root.join("wal")).await);
+            Engine::open(settings, store, disk, clock).await?
+        };
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
         let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
         self.open = Some(Open { engine, queries });

@@ -1,0 +1,291 @@
+//! Everything at once, for as long as one likes: writes, deletions, retention, tables that come and go, persists, compactions,
+//! the removal of files, a clock that moves, a store that fails, orderly restarts and crashes, against a slow model.
+//!
+//! A life is one seed: an empty store, some hundred steps, and at the end a check of the whole store. It is the same each
+//! time but for what runs in the background. `FLIGHTLINE_LONG_RUN_SECONDS` says for how long lives are begun,
+//! `FLIGHTLINE_LONG_RUN_SEED` with which one to begin.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flightline::clock::{Clock, ManualClock, SystemClock};
+use flightline::engine::EngineSettings;
+use flightline::engine::compaction::CompactionSettings;
+use flightline::engine::store::Store;
+use flightline::engine::verify::verify;
+use flightline::error::{ErrorKind, Result};
+use flightline::model::{ColumnName, DatabaseName, RowSelection, TableName, TimeRange, Timestamp};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+
+use crate::harness::database::{DATABASE, TestDatabase};
+use crate::harness::store::{FaultRates, FaultStore};
+
+const TABLES: [&str; 3] = ["cpu", "disk", "net"];
+const HOSTS: [&str; 4] = ["a", "b", "c", "d"];
+const START: i64 = 1_700_000_000_000_000_000;
+const HOUR: i64 = 3_600_000_000_000;
+const STEPS: u64 = 150;
+
+/// A request to a store that fails now and then comes through at the latest after so many tries.
+const TRIES_MAX: usize = 200;
+
+/// Host and time; integer and text. A field that was never written is not there.
+type Rows = BTreeMap<(Option<&'static str>, i64), (Option<i64>, Option<String>)>;
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: Rows,
+    /// Hours for which a row is seen. It only ever shrinks: what has expired may be gone for good.
+    hours: Option<i64>,
+}
+
+struct Life {
+    seed: u64,
+    random: Random,
+    database: TestDatabase,
+    clock: Arc<ManualClock>,
+    faults: Arc<FaultStore>,
+    is_faulty: bool,
+    tables: BTreeMap<&'static str, Table>,
+}
+
+/// A generator that needs nothing and repeats itself from one seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)) % end
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+fn number_from(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn any_life_answers_like_the_model() {
+    let clock = SystemClock::new();
+    let time = Duration::from_secs(number_from("FLIGHTLINE_LONG_RUN_SECONDS", 20));
+    let first = number_from("FLIGHTLINE_LONG_RUN_SEED", 1);
+    let mut lives = 0;
+    for seed in first.. {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(live(seed));
+        runtime.shutdown_background();
+        lives += 1;
+        if clock.elapsed() > time {
+            break;
+        }
+    }
+    println!("{lives} lives of {STEPS} steps");
+}
+
+async fn live(seed: u64) {
+    let mut life = Life::begin(seed).await;
+    for _ in 0..STEPS {
+        life.step().await;
+        if life.random.below(3) == 0 {
+            life.check().await;
+        }
+    }
+    life.heal();
+    life.check().await;
+    life.database.restart().await;
+    life.check().await;
+    life.database.close().await.unwrap();
+    let store = Store::new(Arc::clone(&life.faults) as Arc<dyn ObjectStore>, "test");
+    let mut problems = Vec::new();
+    let clock = Arc::clone(&life.clock) as Arc<dyn Clock>;
+    verify(&store, clock, &mut |problem| problems.push(problem.to_string())).await.unwrap().expect("a catalog");
+    assert!(problems.is_empty(), "seed {seed}: {problems:?}");
+}
+
+impl Life {
+    async fn begin(seed: u64) -> Self {
+        let faults = FaultStore::new(Arc::new(InMemory::new()), seed);
+        let store = Store::new(Arc::clone(&faults) as Arc<dyn ObjectStore>, "test");
+        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(START)));
+        let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
+        let settings =
+            EngineSettings { compaction, delete_grace: Duration::from_secs(60), ..EngineSettings::default() };
+        let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+        let database = match seed % 2 {
+            0 => TestDatabase::with(store, settings, shared).await,
+            _ => TestDatabase::diskless(store, settings, shared).await,
+        };
+        let tables = BTreeMap::new();
+        Self { seed, random: Random(seed), database, clock, faults, is_faulty: false, tables }
+    }
+
+    async fn step(&mut self) {
+        match self.random.below(100) {
+            0..45 => self.write().await,
+            45..52 => self.delete_rows().await,
+            52..55 => self.set_retention().await,
+            55..57 => self.drop_table().await,
+            57..66 => self.background(self.database.engine().persist_all().await),
+            66..73 => self.background(self.database.engine().compact_all().await),
+            73..79 => self.background(self.database.engine().collect_garbage().await.map(drop)),
+            79..86 => self.clock.advance(Duration::from_nanos(self.random.below(2 * HOUR as u64))),
+            86..91 if self.is_faulty => self.heal(),
+            86..91 => {
+                let (before, after_commit) = (self.random.below(60) as u32, self.random.below(60) as u32);
+                self.faults.set_rates(FaultRates { before, after_commit, ..FaultRates::default() });
+                self.is_faulty = true;
+            }
+            91..95 => {
+                self.heal();
+                self.database.restart().await;
+            }
+            _ => {
+                self.heal();
+                self.database.crash().await;
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        self.faults.heal();
+        self.is_faulty = false;
+    }
+
+    /// Work that is tried again later by itself.
+    fn background(&self, result: Result<()>) {
+        if let Err(error) = result {
+            assert!(self.is_faulty, "seed {}: {}", self.seed, error.report());
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().as_nanos()
+    }
+
+    fn time(&mut self) -> i64 {
+        // Few times, so that points meet; around now, so that some expire; rarely long ago.
+        let hours = if self.random.below(10) == 0 { self.random.below(2000) } else { self.random.below(40) };
+        self.now() / HOUR * HOUR - hours as i64 * HOUR + self.random.below(3) as i64
+    }
+
+    async fn write(&mut self) {
+        let mut lines = String::new();
+        for _ in 0..=self.random.below(12) {
+            let (table, time) = (self.random.pick(&TABLES), self.time());
+            let host = (self.random.below(8) > 0).then(|| self.random.pick(&HOSTS));
+            let number = (self.random.below(3) > 0).then(|| self.random.below(1000) as i64);
+            let text = (number.is_none() || self.random.below(2) == 0).then(|| format!("t{}", self.random.below(50)));
+            let fields: Vec<String> = number
+                .map(|n| format!("n={n}i"))
+                .into_iter()
+                .chain(text.as_ref().map(|t| format!("s=\"{t}\"")))
+                .collect();
+            let tags = host.map(|host| format!(",host={host}")).unwrap_or_default();
+            lines += &format!("{table}{tags} {} {time}\n", fields.join(","));
+            let row = self.tables.entry(table).or_default().rows.entry((host, time)).or_default();
+            row.0 = number.or(row.0);
+            row.1 = text.or(row.1.take());
+        }
+        let database = &self.database;
+        self.until_done(|| database.try_write(&lines)).await;
+    }
+
+    async fn delete_rows(&mut self) {
+        let Some(name) = self.some_table() else { return };
+        let (a, b) = (self.time(), self.time());
+        let (first, last) = (a.min(b), a.max(b));
+        let host = (self.random.below(2) == 0).then(|| self.random.pick(&HOSTS));
+        let table = self.tables.get_mut(name).unwrap();
+        table.rows.retain(|(of, time), _| !(first..=last).contains(time) || host.is_some_and(|host| *of != Some(host)));
+        let tags = host.map(|host| (ColumnName::new("host").unwrap(), Some(host.to_owned())));
+        let rows = RowSelection { time: TimeRange::from_nanos(first, last), tags: tags.into_iter().collect() };
+        let (database, table, engine) = (database(), TableName::new(name).unwrap(), self.database.engine());
+        self.until_done(|| engine.delete_rows(&database, &table, rows.clone())).await;
+    }
+
+    async fn set_retention(&mut self) {
+        let Some(name) = self.some_table() else { return };
+        let table = self.tables.get_mut(name).unwrap();
+        let hours = 10 + self.random.below(30) as i64;
+        let hours = table.hours.map_or(hours, |before| before.min(hours));
+        table.hours = Some(hours);
+        let period = Some(Duration::from_nanos((hours * HOUR) as u64));
+        let (database, table, engine) = (database(), TableName::new(name).unwrap(), self.database.engine());
+        self.until_done(|| engine.set_retention(&database, Some(&table), period)).await;
+    }
+
+    async fn drop_table(&mut self) {
+        let Some(name) = self.some_table() else { return };
+        self.tables.remove(name);
+        let (database, table, engine) = (database(), TableName::new(name).unwrap(), self.database.engine());
+        self.until_done(|| async {
+            match engine.delete_table(&database, &table).await {
+                // An earlier try, whose answer was lost, did it.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        })
+        .await;
+    }
+
+    fn some_table(&mut self) -> Option<&'static str> {
+        let known: Vec<&'static str> = self.tables.keys().copied().collect();
+        (!known.is_empty()).then(|| self.random.pick(&known))
+    }
+
+    /// Asks until it is done: what failed has happened or not, and asking again is safe.
+    async fn until_done<F: Future<Output = Result<()>>>(&self, ask: impl Fn() -> F) {
+        for _ in 0..TRIES_MAX {
+            match ask().await {
+                Ok(()) => return,
+                Err(error) => assert!(self.is_faulty, "seed {}: {}", self.seed, error.report()),
+            }
+        }
+        panic!("seed {}: not done in {TRIES_MAX} tries", self.seed);
+    }
+
+    async fn check(&mut self) {
+        for name in TABLES {
+            let sql = format!("SELECT host, CAST(time AS BIGINT), n, s FROM {name}");
+            let mut tries = 0;
+            let found = loop {
+                match self.database.rows(&sql).await {
+                    Err(_) if self.is_faulty && tries < TRIES_MAX => tries += 1,
+                    other => break other,
+                }
+            };
+            let Some(table) = self.tables.get(name) else {
+                let error = found.expect_err("the table was dropped or never written");
+                assert!(error.report().contains("not found"), "seed {}: {}", self.seed, error.report());
+                continue;
+            };
+            let mut found = match found {
+                Ok(found) => found,
+                // A column that no row had so far is not there.
+                Err(error) if error.report().contains("No field named") => continue,
+                Err(error) => panic!("seed {}: {}", self.seed, error.report()),
+            };
+            found.sort();
+            let from = table.hours.map_or(i64::MIN, |hours| self.now() - hours * HOUR);
+            let seen = table.rows.iter().filter(|((_, time), _)| *time >= from);
+            let mut expected: Vec<Vec<Option<String>>> = seen
+                .map(|((host, time), (number, text))| {
+                    let number = number.map(|number| number.to_string());
+                    vec![host.map(str::to_owned), Some(time.to_string()), number, text.clone()]
+                })
+                .collect();
+            expected.sort();
+            assert_eq!(found, expected, "seed {}: {name}", self.seed);
+        }
+    }
+}
+
+fn database() -> DatabaseName {
+    DatabaseName::new(DATABASE).unwrap()
+}
