@@ -274,7 +274,7 @@ def test_an_unknown_database_is_not_found_and_named(server, prepared):
 @pytest.mark.parametrize(
     "sql",
     [
-        "DELETE FROM weather",
+        "DELETE FROM weather WHERE temp > 0",
         "INSERT INTO weather (origin) VALUES ('JFK')",
         "CREATE TABLE hurricanes AS SELECT * FROM weather",
         "DROP TABLE weather",
@@ -283,12 +283,39 @@ def test_an_unknown_database_is_not_found_and_named(server, prepared):
     ],
     ids=lambda sql: sql.split()[0].lower(),
 )
-def test_sql_only_reads(cursor, sql, prepared):
+def test_sql_that_changes_more_than_the_rows_of_a_key_is_refused(cursor, sql, prepared):
     # Either class will do: the request is wrong, or it asks for what the server does not do.
     with pytest.raises((NotSupportedError, ProgrammingError)):
         run(cursor, sql, prepared)
     cursor.execute("SELECT count(*) FROM weather")
     assert cursor.fetchall() == [(26115,)]
+
+
+def test_a_delete_is_done_once_as_a_query_a_script_and_an_update(scratch):
+    with scratch.influxdb3() as library:
+        library.write([f"goers,host={host} value=1 {time}" for time, host in enumerate("abcde")])
+    with scratch.adbc() as connection, connection.cursor() as cursor, connection.cursor() as other:
+
+        def left() -> str:
+            cursor.execute("SELECT host FROM goers ORDER BY host")
+            return "".join(host for (host,) in cursor.fetchall())
+
+        cursor.execute("DELETE FROM goers WHERE host = 'a'")
+        assert cursor.rowcount == -1
+        assert left() == "bcde"
+        cursor.execute("DELETE FROM goers WHERE host = 'b'")  # and nobody fetches the answer
+        assert left() == "cde"
+        cursor.executescript("DELETE FROM goers WHERE host = 'c'")
+        assert left() == "de"
+        other.adbc_statement.set_sql_query("DELETE FROM goers WHERE time = '1970-01-01T00:00:00.000000003'")
+        assert other.adbc_statement.execute_update() == -1
+        assert left() == "e"
+        # Described in either way it is not done.
+        other.adbc_statement.set_sql_query("DELETE FROM goers")
+        schema = pyarrow.schema(other.adbc_statement.execute_schema())
+        assert schema == pyarrow.schema([("count", pyarrow.int64())])
+        other.adbc_prepare("DELETE FROM goers")
+        assert left() == "e"
 
 
 def test_an_error_in_the_middle_of_the_rows_reaches_the_client(cursor):

@@ -150,13 +150,21 @@ def test_a_wrong_request_says_what_is_wrong(server, send, members, status, words
 
 
 @pytest.mark.parametrize("send", [get, post], ids=["GET", "POST"])
-@pytest.mark.parametrize("sql", ["DROP TABLE weather", "DELETE FROM weather", "COPY weather TO '/tmp/weather.csv'"])
+@pytest.mark.parametrize("sql", ["DROP TABLE weather", "DELETE FROM weather WHERE temp > 0", "COPY weather TO '/tmp/weather.csv'"])
 def test_sql_only_reads(server, send, sql):
     response = send(server, db=server.database, q=sql)
     # Either will do: the request is wrong (400), or it asks for what the server does not do (405).
     assert response.status in (400, 405), response.text
     assert sql.split()[0] in response.text
     assert rows(server, "SELECT count(*) AS n FROM weather") == [{"n": 26115}]
+
+
+def test_only_a_post_deletes(scratch):
+    assert write(scratch, "leaver,host=a value=1 1\nleaver,host=b value=1 1", f"db={scratch.database}").status == 204
+    refused = get(scratch, db=scratch.database, q="DELETE FROM leaver")
+    assert refused.status == 400 and "read-only" in refused.text
+    assert post(scratch, db=scratch.database, q="DELETE FROM leaver WHERE host = 'a'").status == 200
+    assert rows(scratch, "SELECT host FROM leaver") == [{"host": "b"}]
 
 
 def test_http_2_with_prior_knowledge(server):

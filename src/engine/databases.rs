@@ -122,7 +122,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes rows of a table: those that were acknowledged before this call. Holds for every query that starts after it,
+    /// Deletes the rows of a table that one of the selections means, all together: those that were acknowledged before this
+    /// call. Holds for every query that starts after it,
     /// and after every restart. Later writes of the same points are seen.
     ///
     /// What is buffered goes to files first, because a deletion is of rows in files; those are rewritten later.
@@ -130,17 +131,28 @@ impl Engine {
     /// # Errors
     /// `NotFound` if there is no such database or table; `Invalid` if a tag of the selection is a field;
     /// `Unavailable` if rows or catalog can't be written: then the rows may be deleted or not, and deleting again is safe.
-    pub async fn delete_rows(&self, database: &DatabaseName, name: &TableName, rows: RowSelection) -> Result<()> {
+    pub async fn delete_rows(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        selections: impl IntoIterator<Item = RowSelection>,
+    ) -> Result<()> {
         self.check_open()?;
         let state = self.catalog.state();
         let entry = find_table(&state, database, name)?;
-        let Some(rows) = rows_with_known_tags(&entry.schema, rows)? else { return Ok(()) };
+        let mut changes = Vec::new();
+        for rows in selections {
+            let known = rows_with_known_tags(&entry.schema, rows)?;
+            changes.extend(known.map(|rows| CatalogChange::DeleteRows { table: entry.id, rows }));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
         if let Some(table) = self.buffer.table(entry.id) {
             self.maintenance.persist(&table).await?;
         }
         steps::reached(Step::DeletionPersisted);
-        let (table, rows) = (entry.id, &rows);
-        self.catalog.commit(|_| Ok(vec![CatalogChange::DeleteRows { table, rows: rows.clone() }])).await?;
+        self.catalog.commit(|_| Ok(changes.clone())).await?;
         steps::reached(Step::RowsDeleted);
         if let Some(table) = self.buffer.table(entry.id) {
             table.follow(&self.catalog);

@@ -57,6 +57,12 @@ impl TimeRange {
         self.min <= other.max && other.min <= self.max
     }
 
+    /// The instants that are in both, if there are some.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        self.overlaps(other).then(|| Self { min: self.min.max(other.min), max: self.max.min(other.max) })
+    }
+
     /// The smallest range that holds both.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {

@@ -29,6 +29,15 @@ pub(super) enum QueryError {
     NotOneStatement(usize),
     #[error("queries are read-only: {0} is not allowed")]
     ReadOnly(String),
+    #[error("table not found: {0}")]
+    TableNotFound(String),
+    #[error(
+        "a DELETE selects rows by time and tags: time with =, <>, <, <=, >, >=, BETWEEN or IN, a tag with =, IN or IS NULL, \
+         joined by AND and OR; it can't select by {0}"
+    )]
+    NotSelectable(String),
+    #[error("the DELETE comes down to more than {count_max} combinations of times and tags; send several")]
+    TooManySelections { count_max: usize },
     #[error("no value for the parameter \"${0}\"")]
     MissingParameter(String),
     #[error("InfluxQL is not supported yet, use SQL")]
@@ -44,19 +53,21 @@ pub(super) enum QueryError {
 impl From<QueryError> for Error {
     fn from(error: QueryError) -> Self {
         let kind = match &error {
-            QueryError::DatabaseNotFound(_) => ErrorKind::NotFound,
+            QueryError::DatabaseNotFound(_) | QueryError::TableNotFound(_) => ErrorKind::NotFound,
             QueryError::TextTooLong { .. } => ErrorKind::TooLarge,
             QueryError::TooComplex { .. }
             | QueryError::Empty
             | QueryError::NotOneStatement(_)
             | QueryError::ReadOnly(_)
+            | QueryError::NotSelectable(_)
+            | QueryError::TooManySelections { .. }
             | QueryError::MissingParameter(_) => ErrorKind::Invalid,
             QueryError::InfluxQl => ErrorKind::Unsupported,
             QueryError::Panicked(_) => ErrorKind::Internal,
             QueryError::Stopped => ErrorKind::Unavailable,
             QueryError::DataFusion(inner) => return from_datafusion(inner),
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, cut(error.to_string()))
     }
 }
 

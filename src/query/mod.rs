@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | [`limits`], [`statement`] | which texts are planned at all |
+//! | [`delete`] | which rows a DELETE is about |
 //! | [`session`], [`catalog`], [`functions`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`rules`] | what we change in DataFusion's plans |
@@ -13,7 +14,8 @@
 //! | [`error`] | whose fault it is when they don't |
 //!
 //! Always true:
-//! - queries read: no text changes a row, a table, a setting or a file, or reads anything but its database;
+//! - queries read: no text changes a row, a table, a setting or a file, or reads anything but its database; the one exception
+//!   is a DELETE of rows, which only [`Queries::plan_statement`] plans and only [`PlannedDeletion::run`] does;
 //! - a query sees one instant of each table, taken once;
 //! - the announced schema is the schema of every batch;
 //! - planning and running happen on the CPU runtime, never on the caller's thread.
@@ -22,6 +24,7 @@
 
 mod catalog;
 mod deduplicate;
+mod delete;
 mod error;
 mod functions;
 mod limits;
@@ -48,6 +51,7 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 
@@ -57,9 +61,11 @@ use crate::model::DatabaseName;
 use error::QueryError;
 use scan::FileAccess;
 use session::Sessions;
+use statement::{Parsed, Permitted};
 use stream::{DroppedOnCpu, on_cpu};
 use system::SystemTables;
 
+pub use delete::PlannedDeletion;
 pub use stream::QueryStream;
 
 /// The one catalog that every database is seen as.
@@ -197,13 +203,28 @@ impl Queries {
         Ok(Self { engine, sessions: Arc::new(sessions), settings, cpu })
     }
 
-    /// Parses and plans. The result knows its schema even where parameters have no value yet.
+    /// Parses and plans a text that reads. The result knows its schema even where parameters have no value yet.
     ///
     /// # Errors
     /// `NotFound` for an unknown database; `Invalid` for a text that is no query, does not fit the tables,
     /// or would change something; `TooLarge` for a text that is too long; `Unsupported` for InfluxQL and for SQL
     /// that is not implemented.
     pub async fn plan(&self, query: Query) -> Result<PlannedQuery> {
+        match self.plan_what(query, Permitted::Reading).await? {
+            PlannedStatement::Query(planned) => Ok(*planned),
+            PlannedStatement::Deletion(_) => Err(Error::internal("a deletion was planned where none is permitted")),
+        }
+    }
+
+    /// Parses and plans a text that reads or deletes rows. Nothing is deleted yet.
+    ///
+    /// # Errors
+    /// As [`Queries::plan`]; `Invalid` also for a DELETE that selects by more than time and tags.
+    pub async fn plan_statement(&self, query: Query) -> Result<PlannedStatement> {
+        self.plan_what(query, Permitted::ReadingAndDeleting).await
+    }
+
+    async fn plan_what(&self, query: Query, permitted: Permitted) -> Result<PlannedStatement> {
         if !self.engine.database_exists(&query.database) {
             return Err(QueryError::DatabaseNotFound(query.database.to_string()).into());
         }
@@ -211,8 +232,18 @@ impl Queries {
             return Err(QueryError::InfluxQl.into());
         }
         let session = self.sessions.open(&query.database);
-        let (text_bytes_max, cpu) = (self.settings.text_bytes_max, self.cpu.clone());
-        let work = async move { plan(session, &query, text_bytes_max, &cpu).await };
+        let (engine, cpu) = (Arc::clone(&self.engine), self.cpu.clone());
+        let text_bytes_max = self.settings.text_bytes_max;
+        let work = async move {
+            match statement::parse(&query.text, text_bytes_max, permitted)? {
+                Parsed::Reading(statement) => plan(session, statement, &query, &cpu)
+                    .await
+                    .map(|planned| PlannedStatement::Query(Box::new(planned))),
+                Parsed::Deleting(statement) => {
+                    delete::plan(&session, statement, &query, engine).await.map(PlannedStatement::Deletion)
+                }
+            }
+        };
         Ok(on_cpu(&self.cpu, work).await?)
     }
 
@@ -259,6 +290,33 @@ impl Queries {
         // The trait waits for catalogs that are far away; this one is at hand.
         let view = views.table(name).now_or_never().and_then(|view| view.ok().flatten());
         view.ok_or_else(|| Error::internal(format!("no view \"{name}\"")))
+    }
+}
+
+/// What a text turned out to be.
+#[derive(Debug)]
+pub enum PlannedStatement {
+    /// It reads.
+    Query(Box<PlannedQuery>),
+    /// It deletes rows.
+    Deletion(PlannedDeletion),
+}
+
+impl PlannedStatement {
+    /// What every batch of the answer will have: plain types only, every column nullable.
+    pub fn schema(&self) -> SchemaRef {
+        match self {
+            Self::Query(query) => SchemaRef::clone(query.schema()),
+            Self::Deletion(_) => PlannedDeletion::answer_schema(),
+        }
+    }
+
+    /// The parameters of the text: numbered ones in order, then named ones by name.
+    pub fn parameters(&self) -> &[PlannedParameter] {
+        match self {
+            Self::Query(query) => query.parameters(),
+            Self::Deletion(deletion) => deletion.parameters(),
+        }
     }
 }
 
@@ -311,17 +369,15 @@ impl PlannedQuery {
 
 async fn plan(
     session: SessionState,
+    statement: Statement,
     query: &Query,
-    text_bytes_max: usize,
     cpu: &Handle,
 ) -> Result<PlannedQuery, QueryError> {
-    let statement = statement::parse(&query.text, text_bytes_max)?;
     let unbound = session.statement_to_plan(statement).await?;
     statement::check_plan(&unbound)?;
 
     let parameters = parameters(&unbound)?;
-    let has_value = |parameter: &&PlannedParameter| query.parameters.iter().any(|(name, _)| *name == parameter.name);
-    let missing = parameters.iter().find(|parameter| !has_value(parameter)).map(|parameter| parameter.name.clone());
+    let missing = missing(&parameters, query);
     let plan = match missing {
         // Coercion needs the types of all values; the schema is good enough without.
         Some(_) => unbound,
@@ -344,6 +400,12 @@ fn parameters(plan: &LogicalPlan) -> Result<Vec<PlannedParameter>, QueryError> {
         PlannedParameter { name, data_type: data_type.as_ref().map(wire::wire_type) }
     };
     Ok(statement::parameter_names(plan)?.into_iter().map(parameter).collect())
+}
+
+/// The first parameter without a value.
+fn missing(parameters: &[PlannedParameter], query: &Query) -> Option<String> {
+    let has_value = |parameter: &&PlannedParameter| query.parameters.iter().any(|(name, _)| *name == parameter.name);
+    parameters.iter().find(|parameter| !has_value(parameter)).map(|parameter| parameter.name.clone())
 }
 
 fn bind(plan: LogicalPlan, parameters: &[(String, Parameter)]) -> Result<LogicalPlan, QueryError> {

@@ -1,7 +1,7 @@
-//! From text to one statement that only reads.
+//! From text to one statement, which reads or, where that is permitted, deletes.
 //!
-//! Allowed: SELECT, WITH, VALUES, SHOW TABLES, SHOW COLUMNS, SHOW FUNCTIONS, DESCRIBE, and EXPLAIN
-//! \[ANALYZE\] of these. What is refused is refused twice: here by the kind of statement, with words a user
+//! Reading: SELECT, WITH, VALUES, SHOW TABLES, SHOW COLUMNS, SHOW FUNCTIONS, DESCRIBE, and EXPLAIN
+//! \[ANALYZE\] of these. Deleting: DELETE, alone. What is refused is refused twice: here by the kind of statement, with words a user
 //! understands, and by [`check_plan`] on the finished plan, which no way of planning can avoid.
 
 use std::collections::HashSet;
@@ -24,11 +24,25 @@ const PARSER_DEPTH_MAX: usize = 2 * limits::PARENTHESES_DEPTH_MAX + 50;
 /// The view of the session's settings: they are the server's, not the user's.
 pub(super) const SETTINGS_VIEW: &str = "df_settings";
 
-/// Parses exactly one statement that only reads. `?` stands for `$1`, `$2` and so on, in order.
+/// What a text may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permitted {
+    Reading,
+    ReadingAndDeleting,
+}
+
+/// A statement, by what it does.
+#[derive(Debug)]
+pub(super) enum Parsed {
+    Reading(Statement),
+    Deleting(Statement),
+}
+
+/// Parses exactly one statement that does what is permitted. `?` stands for `$1`, `$2` and so on, in order.
 ///
 /// # Errors
 /// `Empty`, `NotOneStatement`, `ReadOnly`, a bound of [`limits`], or what the parser says.
-pub(super) fn parse(text: &str, bytes_max: usize) -> Result<Statement, QueryError> {
+pub(super) fn parse(text: &str, bytes_max: usize, permitted: Permitted) -> Result<Parsed, QueryError> {
     let mut tokens = limits::tokenize(text, bytes_max)?;
     number_placeholders(&mut tokens);
     let words = first_words(&tokens);
@@ -41,9 +55,16 @@ pub(super) fn parse(text: &str, bytes_max: usize) -> Result<Statement, QueryErro
         return Err(QueryError::NotOneStatement(statements.len()));
     }
     let statement = statements.pop_front().ok_or(QueryError::Empty)?;
+    if permitted == Permitted::ReadingAndDeleting
+        && let Statement::Statement(inner) = &statement
+        && let ast::Statement::Delete(_) = inner.as_ref()
+    {
+        limits::check_tree(inner)?;
+        return Ok(Parsed::Deleting(statement));
+    }
     let reading = reading_statement(&statement).ok_or(QueryError::ReadOnly(words))?;
     limits::check_tree(reading)?;
-    Ok(statement)
+    Ok(Parsed::Reading(statement))
 }
 
 /// JDBC and ODBC send `?`, planners count `$1`.
@@ -125,7 +146,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        parse(text, 1024).map(|statement| statement.to_string()).unwrap_err().to_string()
+        parse(text, 1024, Permitted::Reading).unwrap_err().to_string()
     }
 
     #[test]
@@ -137,6 +158,7 @@ mod tests {
             ("SET datafusion.execution.batch_size = 1", "SET DATAFUSION"),
             ("INSERT INTO cpu VALUES (1)", "INSERT INTO"),
             ("SHOW ALL", "SHOW ALL"),
+            ("DELETE FROM cpu", "DELETE FROM"),
         ] {
             assert_eq!(refusal(text), format!("queries are read-only: {words} is not allowed"));
         }
@@ -145,9 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn only_a_delete_by_itself_deletes() {
+        let parsed = |text| parse(text, 1024, Permitted::ReadingAndDeleting);
+        assert!(matches!(parsed("DELETE FROM cpu"), Ok(Parsed::Deleting(_))));
+        assert!(matches!(parsed("SELECT 1"), Ok(Parsed::Reading(_))));
+        for other in ["EXPLAIN DELETE FROM cpu", "UPDATE cpu SET a = 1", "DELETE FROM cpu; DELETE FROM mem"] {
+            assert!(parsed(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
     fn question_marks_are_numbered_and_those_in_text_are_not() {
-        let statement = parse("SELECT * FROM cpu WHERE a = ? AND b = '?' AND c IN (?, ?)", 1024).unwrap();
-        let text = statement.to_string();
-        assert_eq!(text, "SELECT * FROM cpu WHERE a = $1 AND b = '?' AND c IN ($2, $3)");
+        let text = "SELECT * FROM cpu WHERE a = ? AND b = '?' AND c IN (?, ?)";
+        let Parsed::Reading(statement) = parse(text, 1024, Permitted::Reading).unwrap() else { panic!("{text} reads") };
+        assert_eq!(statement.to_string(), "SELECT * FROM cpu WHERE a = $1 AND b = '?' AND c IN ($2, $3)");
     }
 }

@@ -18,7 +18,7 @@ pub struct Ticket {
     #[prost(bytes = "vec", tag = "7")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
     /// What to answer.
-    #[prost(oneof = "ticket::Work", tags = "3, 4")]
+    #[prost(oneof = "ticket::Work", tags = "3, 4, 8")]
     pub work: ::core::option::Option<ticket::Work>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -32,6 +32,9 @@ pub mod ticket {
         /// A Flight SQL metadata command.
         #[prost(message, tag = "4")]
         Metadata(super::Metadata),
+        /// Nothing more: a statement that was done before the ticket was sealed.
+        #[prost(message, tag = "8")]
+        Done(super::Done),
     }
 }
 /// A query.
@@ -44,6 +47,9 @@ pub struct Statement {
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
+/// A statement that was done. How many rows it changed is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {}
 /// A Flight SQL metadata command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Metadata {

@@ -113,7 +113,7 @@ async fn delete(database: &TestDatabase, table: &str, (first, last): (i64, i64),
     let tags = host.map(|host| (ColumnName::new("host").unwrap(), Some(host.to_owned())));
     let rows = RowSelection { time: TimeRange::from_nanos(first, last), tags: tags.into_iter().collect() };
     let (name, table) = (DatabaseName::new(DATABASE).unwrap(), TableName::new(table).unwrap());
-    database.engine().delete_rows(&name, &table, rows).await.unwrap();
+    database.engine().delete_rows(&name, &table, [rows]).await.unwrap();
 }
 
 /// Columns that the table has, whatever was written: the queries below name them.

@@ -27,6 +27,9 @@ mod http_api;
 /// Flight SQL and tickets as clients send them.
 mod flight_sql;
 
+/// `DELETE` on every way in.
+mod delete_statement;
+
 /// Retention and deletion as users ask for them.
 mod forgetting;
 

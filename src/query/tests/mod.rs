@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod delete;
 mod model;
 mod plans;
 mod read_only;
@@ -14,12 +15,12 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::array::{AsArray, BooleanArray, DictionaryArray};
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{Float64Type, Int32Type};
 use arrow::util::pretty::pretty_format_batches_with_schema;
 use futures::TryStreamExt;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Language, Parameter, PlannedQuery, Queries, Query, QuerySettings};
+use super::{Language, Parameter, PlannedQuery, PlannedStatement, Queries, Query, QuerySettings};
 use crate::clock::ManualClock;
 use crate::engine::compaction::CompactionSettings;
 use crate::engine::store::Store;
@@ -74,6 +75,18 @@ impl Fixture {
     /// Brings everything into Parquet.
     async fn persist(&self) {
         self.engine.persist_all().await.unwrap();
+    }
+
+    /// Runs a statement that deletes.
+    async fn delete(&self, text: &str) -> Result<()> {
+        self.delete_for(query(text)).await
+    }
+
+    async fn delete_for(&self, query: Query) -> Result<()> {
+        match self.queries.plan_statement(query).await? {
+            PlannedStatement::Deletion(deletion) => deletion.run().await,
+            PlannedStatement::Query(query) => panic!("{query:?} deletes nothing"),
+        }
     }
 
     async fn plan(&self, text: &str) -> Result<PlannedQuery> {

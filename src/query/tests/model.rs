@@ -8,7 +8,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::model::{RowSelection, TimeRange};
 
 /// Half an hour, so that times share row groups and gaps remain.
 const TICK: i64 = 1_800_000_000_000;
@@ -30,26 +29,54 @@ enum Step {
     Delete(Deleted),
 }
 
-/// Rows between two ticks, both included, and perhaps of one host only, or of none.
+/// Rows that one of these selects.
 #[derive(Debug, Clone)]
-struct Deleted {
+struct Deleted(Vec<Selected>);
+
+/// Rows between two ticks, both included, and perhaps of some hosts only, or of none, or of one region.
+#[derive(Debug, Clone)]
+struct Selected {
     ticks: (i64, i64),
-    host: Option<Option<u8>>,
+    hosts: Option<Vec<Option<u8>>>,
+    region: Option<u8>,
+}
+
+impl Selected {
+    fn sql(&self) -> String {
+        let (first, last) = self.ticks;
+        let mut sql = format!(
+            "time >= to_timestamp_nanos({}) AND NOT time > arrow_cast({}, 'Timestamp(Nanosecond, None)')",
+            first * TICK,
+            last * TICK
+        );
+        if let Some(hosts) = &self.hosts {
+            let host = |host: &Option<u8>| match host {
+                Some(host) => format!("'h{host}' = host"),
+                None => "host IS NULL".to_owned(),
+            };
+            sql += &format!(" AND ({})", hosts.iter().map(host).collect::<Vec<_>>().join(" OR "));
+        }
+        sql.extend(self.region.map(|region| format!(" AND region IN ('r{region}')")));
+        sql
+    }
+
+    fn selects(&self, (host, region, time): &Key) -> bool {
+        let (first, last) = self.ticks;
+        let is_host = |wanted: &Option<u8>| wanted.map(|wanted| format!("h{wanted}")) == *host;
+        (first * TICK..=last * TICK).contains(time)
+            && self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(is_host))
+            && self.region.is_none_or(|wanted| region.as_ref().is_some_and(|region| *region == format!("r{wanted}")))
+    }
 }
 
 impl Deleted {
-    fn rows(&self) -> RowSelection {
-        let host = self.host.map(|host| (ColumnName::new("host").unwrap(), host.map(|host| format!("h{host}"))));
-        let (first, last) = self.ticks;
-        RowSelection { time: TimeRange::from_nanos(first * TICK, last * TICK), tags: host.into_iter().collect() }
+    fn sql(&self) -> String {
+        let parts: Vec<String> = self.0.iter().map(|selected| format!("({})", selected.sql())).collect();
+        format!("DELETE FROM m WHERE {}", parts.join(" OR "))
     }
 
     fn apply(&self, model: &mut BTreeMap<Key, Fields>) {
-        let host = self.host.map(|host| host.map(|host| format!("h{host}")));
-        let (first, last) = self.ticks;
-        model.retain(|(of, _, time), _| {
-            !(first * TICK..=last * TICK).contains(time) || host.as_ref().is_some_and(|host| host != of)
-        });
+        model.retain(|key, _| !self.0.iter().any(|selected| selected.selects(key)));
     }
 }
 
@@ -72,13 +99,15 @@ fn step() -> impl Strategy<Value = Step> {
         6 => prop::collection::vec(point(), 1..12).prop_map(Step::Write),
         2 => Just(Step::Persist),
         1 => Just(Step::Compact),
-        1 => deleted().prop_map(Step::Delete),
+        2 => deleted().prop_map(Step::Delete),
     ]
 }
 
 fn deleted() -> impl Strategy<Value = Deleted> {
-    let host = prop::option::of(prop::option::weighted(0.8, 0_u8..3));
-    (0_i64..24, 0_i64..24, host).prop_map(|(a, b, host)| Deleted { ticks: (a.min(b), a.max(b)), host })
+    let hosts = prop::option::of(prop::collection::vec(prop::option::weighted(0.8, 0_u8..3), 1..3));
+    let selected = (0_i64..24, 0_i64..24, hosts, prop::option::weighted(0.2, 0_u8..2))
+        .prop_map(|(a, b, hosts, region)| Selected { ticks: (a.min(b), a.max(b)), hosts, region });
+    prop::collection::vec(selected, 1..3).prop_map(Deleted)
 }
 
 fn line(point: &Point) -> String {
@@ -130,8 +159,7 @@ async fn check_step(steps: &[Step]) {
             Step::Persist => fixture.persist().await,
             Step::Compact => fixture.engine.compact_all().await.unwrap(),
             Step::Delete(deleted) => {
-                let table = TableName::new("m").unwrap();
-                fixture.engine.delete_rows(&nyc(), &table, deleted.rows()).await.unwrap();
+                fixture.delete(&deleted.sql()).await.unwrap();
                 deleted.apply(&mut model);
             }
             Step::Write(points) => {

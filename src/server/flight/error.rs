@@ -25,6 +25,8 @@ pub(super) enum FlightError {
     Unsupported(&'static str),
     #[error("statement parameters are not supported yet; this statement has {0}")]
     Parameters(String),
+    #[error("this is a query, which an update can't be; send it as a query")]
+    QueryAsUpdate,
     #[error("action '{0}' is not supported")]
     UnknownAction(String),
     #[error("no 'database' header in request, and there are {databases} databases to choose from: {DATABASE_HINT}")]

@@ -6,13 +6,15 @@
 //! | file | what |
 //! |---|---|
 //! | `call` | what the headers say: database, language, deadline, handshake |
-//! | `statements`, `prepared` | queries |
+//! | `statements`, `prepared` | queries, and statements that delete |
 //! | `metadata`, `types`, `sql_info` | what there is |
 //! | `tickets` | work, sealed |
 //! | `stream` | batches into messages |
 //! | `sessions` | as little as drivers insist on |
 //!
 //! Always true:
+//! - a statement that deletes runs once: in `GetFlightInfo` or `DoPut`, never when it is described or prepared; the ticket
+//!   repeats the answer and not the statement;
 //! - the columns that a description announces are exactly those of the rows;
 //! - nothing that a client sends can panic;
 //! - whatever a client drops stops working for it: every answer is a future or stream that it holds.
@@ -59,7 +61,7 @@ use tickets::{Metadata, Seal, Work};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::query::Queries;
+use crate::query::{PlannedDeletion, Queries};
 use crate::server::status;
 
 /// Largest message that is taken. Drivers don't cut what they send; tonic's own limit is 4 MiB.
@@ -93,6 +95,8 @@ struct Description {
     /// Whether the order of the rows means something.
     ordered: bool,
     work: Work,
+    /// What `GetFlightInfo` does before it hands out the ticket, and nobody else.
+    deletion: Option<PlannedDeletion>,
 }
 
 impl FlightService {
@@ -120,7 +124,12 @@ impl FlightService {
 
     fn describe_metadata(&self, command: &Command, encoded: Bytes, call: &Call) -> Result<Description> {
         let schema = metadata::schema(command).ok_or_else(|| unexpected("GetFlightInfo", command))?;
-        Ok(Description { schema, ordered: true, work: Work::Metadata(self.metadata_work(encoded, call)) })
+        Ok(Description {
+            schema,
+            ordered: true,
+            work: Work::Metadata(self.metadata_work(encoded, call)),
+            deletion: None,
+        })
     }
 
     fn metadata_work(&self, command: Bytes, call: &Call) -> Metadata {
@@ -130,6 +139,9 @@ impl FlightService {
 
     async fn flight_info(&self, descriptor: FlightDescriptor, call: &Call) -> Result<FlightInfo> {
         let described = self.describe(&descriptor, call).await?;
+        if let Some(deletion) = described.deletion {
+            deletion.run().await?;
+        }
         let (sealed, expires) = self.seal.ticket(described.work, self.clock.as_ref());
         let ticket = TicketStatementQuery { statement_handle: sealed }.as_any().encode_to_vec();
         // No location: the client stays on the connection that it has, whatever lies between it and this server.
@@ -157,6 +169,7 @@ impl FlightService {
             Command::TicketStatementQuery(sealed) => {
                 match self.seal.open(&sealed.statement_handle, self.clock.as_ref())? {
                     Work::Statement(statement) => self.statement_rows(statement, call).await,
+                    Work::Done => statements::deletion_rows(call),
                     Work::Metadata(asked) => self.metadata_rows(command(&asked.command)?, &asked, call),
                 }
             }
@@ -173,16 +186,18 @@ impl FlightService {
         Ok(encode(schema, batches, call.deadline))
     }
 
-    async fn put(&self, mut messages: Streaming<FlightData>) -> Result<PutResult> {
+    async fn put(&self, mut messages: Streaming<FlightData>, call: &Call) -> Result<PutResult> {
         let received = |status: Status| Error::invalid(status.message());
         let first = messages.message().await.map_err(received)?.ok_or(FlightError::NoCommand)?;
         let descriptor = first.flight_descriptor.clone().ok_or(FlightError::NoCommand)?;
         match command(&descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(command) => self.bind(command, first, messages).await,
-            Command::CommandStatementUpdate(_)
-            | Command::CommandPreparedStatementUpdate(_)
-            | Command::CommandStatementIngest(_)
-            | Command::CommandStatementSubstraitPlan(_) => {
+            Command::CommandStatementUpdate(command) => {
+                while messages.message().await.map_err(received)?.is_some() {} // some drivers send an empty batch
+                self.update(command, call).await
+            }
+            Command::CommandPreparedStatementUpdate(command) => self.update_prepared(command, first, messages).await,
+            Command::CommandStatementIngest(_) | Command::CommandStatementSubstraitPlan(_) => {
                 let instead = "writing over Flight SQL is not supported yet; write line protocol over HTTP";
                 Err(FlightError::Unsupported(instead).into())
             }
@@ -291,7 +306,7 @@ impl Protocol for FlightService {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let call = call_of(&request)?;
-        Ok(call.answer(self.put(request.into_inner())).await?.map(one))
+        Ok(call.answer(self.put(request.into_inner(), &call)).await?.map(one))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {

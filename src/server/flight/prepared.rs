@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery,
-    DoPutPreparedStatementResult, ProstMessageExt,
+    CommandPreparedStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
 };
 use arrow_flight::{FlightData, IpcMessage, PutResult, SchemaAsIpc};
 use bytes::Bytes;
@@ -22,9 +22,10 @@ use super::tickets::Statement;
 use super::{Description, FlightService};
 use crate::error::{Error, Result};
 
-/// `is_update = false`, field 4 of `ActionCreatePreparedStatementResult`, which arrow-flight does not know yet. Without
+/// `is_update`, field 4 of `ActionCreatePreparedStatementResult`, which arrow-flight does not know yet. Without
 /// it JDBC guesses from the columns whether to run a statement as a query.
 const IS_UPDATE_FALSE: [u8; 2] = [0x20, 0x00];
+const IS_UPDATE_TRUE: [u8; 2] = [0x20, 0x01];
 
 impl FlightService {
     /// Plans a statement and hands back its handle and columns, as `google.protobuf.Any`.
@@ -41,14 +42,34 @@ impl FlightService {
         let statement = Statement { database, language: call.language, text: request.query };
         let handle = self.seal.handle(statement.clone(), self.clock.as_ref());
         let described = self.describe_statement(statement).await?;
+        // Older drivers take what has columns for a query.
+        let (columns, is_update) = match described.deletion {
+            None => (described.schema.as_ref(), IS_UPDATE_FALSE),
+            Some(_) => (&Schema::empty(), IS_UPDATE_TRUE),
+        };
         let result = ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle,
-            dataset_schema: schema_bytes(&described.schema)?,
+            dataset_schema: schema_bytes(columns)?,
             parameter_schema: schema_bytes(&Schema::empty())?,
         };
-        let value = [result.encode_to_vec().as_slice(), &IS_UPDATE_FALSE].concat();
+        let value = [result.encode_to_vec().as_slice(), &is_update].concat();
         let type_url = ActionCreatePreparedStatementResult::type_url().to_owned();
         Ok(Any { type_url, value: value.into() }.encode_to_vec().into())
+    }
+
+    /// Runs a prepared statement that is no query.
+    ///
+    /// # Errors
+    /// `Unsupported` if there are values to bind; `Invalid` if it is a query; and whatever keeps it from being done.
+    pub(super) async fn update_prepared(
+        &self,
+        command: CommandPreparedStatementUpdate,
+        first: FlightData,
+        rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+    ) -> Result<PutResult> {
+        let statement = self.seal.open_handle(&command.prepared_statement_handle, self.clock.as_ref())?;
+        refuse_values(&first, rest).await?;
+        self.update_by(statement).await
     }
 
     /// What a prepared statement will answer.
@@ -73,16 +94,22 @@ impl FlightService {
         rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
     ) -> Result<PutResult> {
         self.prepared(&command)?;
-        let mut parameters = Parameters::default();
-        parameters.observe(&first)?;
-        let mut rest = rest.map_err(|status| Error::invalid(status.message()));
-        while let Some(message) = rest.try_next().await? {
-            parameters.observe(&message)?;
-        }
+        refuse_values(&first, rest).await?;
         let handle = command.prepared_statement_handle;
         let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
         Ok(PutResult { app_metadata: result.encode_to_vec().into() })
     }
+}
+
+/// Reads the values that a client sends for parameters, of which there can be none yet.
+async fn refuse_values(first: &FlightData, rest: impl Stream<Item = Result<FlightData, Status>> + Unpin) -> Result<()> {
+    let mut parameters = Parameters::default();
+    parameters.observe(first)?;
+    let mut rest = rest.map_err(|status| Error::invalid(status.message()));
+    while let Some(message) = rest.try_next().await? {
+        parameters.observe(&message)?;
+    }
+    Ok(())
 }
 
 /// Handles are not kept, so closing one forgets nothing; it only has to be possible, as often as anyone likes.

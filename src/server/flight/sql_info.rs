@@ -91,7 +91,7 @@ fn server() -> Vec<(SqlInfo, Value)> {
         (SqlInfo::FlightSqlServerName, "Flightline".into()),
         (SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION").into()),
         (SqlInfo::FlightSqlServerArrowVersion, ARROW_VERSION.into()),
-        (SqlInfo::FlightSqlServerReadOnly, true.into()),
+        (SqlInfo::FlightSqlServerReadOnly, false.into()),
         (SqlInfo::FlightSqlServerSql, true.into()),
         (SqlInfo::FlightSqlServerSubstrait, false.into()),
         (SqlInfo::FlightSqlServerSubstraitMinVersion, "".into()),

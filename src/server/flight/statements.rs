@@ -1,4 +1,8 @@
-//! Queries: what one will answer, and its rows.
+//! Queries: what one will answer, and its rows. And statements that delete rows.
+//!
+//! A DELETE comes as an update, or as a query from drivers that don't tell one from the other. As a query it runs in
+//! `GetFlightInfo`, which the protocol calls executing: drivers fetch in the background and give that up when a cursor is closed, so
+//! that a deletion at the fetch would now and then not happen. Its ticket says that it is done, and can be fetched any number of times.
 //!
 //! A query is planned when it is described, so that what is wrong with it is said there, and once more when its
 //! ticket is fetched. Both plans announce the same columns as the rows have; drivers compare them.
@@ -6,8 +10,10 @@
 //! Not here: prepared statements, which end in the same two steps (`prepared`).
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::sql::CommandStatementQuery;
-use futures::{StreamExt, TryFutureExt};
+use arrow_flight::PutResult;
+use arrow_flight::sql::{CommandStatementQuery, CommandStatementUpdate, DoPutUpdateResult};
+use futures::{StreamExt, TryFutureExt, stream};
+use prost::Message;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,7 +24,7 @@ use super::tickets::{Statement, Work};
 use super::{Description, FlightService};
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
-use crate::query::{Language, Parameter, Query};
+use crate::query::{Language, Parameter, PlannedDeletion, PlannedStatement, Query};
 use crate::server::parameters;
 
 impl Statement {
@@ -43,16 +49,52 @@ impl FlightService {
     /// # Errors
     /// Whatever is wrong with the text; `Invalid` if it has parameters, for which there are no values here.
     pub(super) async fn describe_statement(&self, statement: Statement) -> Result<Description> {
-        let plan = self.queries.plan(statement.clone().into_query(Vec::new())).await?;
+        let described = match self.plan_without_parameters(statement.clone()).await? {
+            PlannedStatement::Query(plan) => Description {
+                schema: SchemaRef::clone(plan.schema()),
+                ordered: plan.ordered(),
+                work: Work::Statement(statement),
+                deletion: None,
+            },
+            PlannedStatement::Deletion(deletion) => Description {
+                schema: PlannedDeletion::answer_schema(),
+                ordered: false,
+                work: Work::Done,
+                deletion: Some(deletion),
+            },
+        };
+        Ok(described)
+    }
+
+    async fn plan_without_parameters(&self, statement: Statement) -> Result<PlannedStatement> {
+        let plan = self.queries.plan_statement(statement.into_query(Vec::new())).await?;
         if !plan.parameters().is_empty() {
             let names: Vec<String> = plan.parameters().iter().map(|parameter| format!("${}", parameter.name)).collect();
             return Err(FlightError::Parameters(names.join(", ")).into());
         }
-        Ok(Description {
-            schema: SchemaRef::clone(plan.schema()),
-            ordered: plan.ordered(),
-            work: Work::Statement(statement),
-        })
+        Ok(plan)
+    }
+
+    /// Runs `CommandStatementUpdate`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the text; `Invalid` if it is a query; and whatever keeps it from being done.
+    pub(super) async fn update(&self, command: CommandStatementUpdate, call: &Call) -> Result<PutResult> {
+        refuse_transaction(command.transaction_id.as_deref())?;
+        let database = call.database(&self.engine)?;
+        self.update_by(Statement { database, language: call.language, text: command.query }).await
+    }
+
+    /// Runs a statement that is no query. How many rows it changed is not known, which the protocol calls -1.
+    pub(super) async fn update_by(&self, statement: Statement) -> Result<PutResult> {
+        match self.plan_without_parameters(statement).await? {
+            PlannedStatement::Query(_) => Err(FlightError::QueryAsUpdate.into()),
+            PlannedStatement::Deletion(deletion) => {
+                deletion.run().await?;
+                let result = DoPutUpdateResult { record_count: -1 };
+                Ok(PutResult { app_metadata: result.encode_to_vec().into() })
+            }
+        }
     }
 
     /// The rows of a query. It starts when the client has the schema; dropping the messages cancels it.
@@ -79,6 +121,12 @@ impl FlightService {
         let batches = plan.run().try_flatten_stream().boxed();
         Ok(encode(schema, batches, call.deadline))
     }
+}
+
+/// The answer of a DELETE that was done before its ticket was handed out.
+pub(super) fn deletion_rows(call: &Call) -> Result<Messages> {
+    let answer = PlannedDeletion::answer()?;
+    Ok(encode(answer.schema(), stream::iter([Ok(answer)]).boxed(), call.deadline))
 }
 
 /// There are no transactions; a statement that believes to be in one is refused rather than run outside of it.

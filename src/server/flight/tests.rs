@@ -14,7 +14,7 @@ use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandGetCatalogs,
     CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
-    CommandPreparedStatementQuery, CommandStatementQuery, CommandStatementUpdate, DoPutPreparedStatementResult,
+    CommandPreparedStatementQuery, CommandStatementIngest, CommandStatementQuery, DoPutPreparedStatementResult,
     ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, Ticket};
@@ -392,8 +392,8 @@ async fn binding_no_parameters_returns_the_handle_and_binding_some_is_refused() 
 #[tokio::test]
 async fn writing_says_where_to_write_instead() {
     let service = service(&["nyc"]).await;
-    let update = CommandStatementUpdate { query: "DELETE FROM weather".to_owned(), transaction_id: None };
-    let refused = put(&service, &update, vec![FlightData::new()]).await.unwrap_err();
+    let ingest = CommandStatementIngest { table: "weather".to_owned(), ..CommandStatementIngest::default() };
+    let refused = put(&service, &ingest, vec![FlightData::new()]).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().ends_with("write line protocol over HTTP"), "{refused}");
 }

@@ -41,6 +41,8 @@ pub(super) enum Work {
     Statement(Statement),
     /// The rows of a metadata command.
     Metadata(Metadata),
+    /// A statement that was done before the ticket was sealed.
+    Done,
 }
 
 /// A query of one database.
@@ -109,7 +111,7 @@ impl Seal {
     pub(super) fn open_handle(&self, handle: &[u8], clock: &dyn Clock) -> Result<Statement> {
         match self.open(handle, clock)? {
             Work::Statement(statement) => Ok(statement),
-            Work::Metadata(_) => Err(FlightError::ForgedTicket.into()),
+            Work::Metadata(_) | Work::Done => Err(FlightError::ForgedTicket.into()),
         }
     }
 
@@ -128,6 +130,7 @@ impl Seal {
                 let database = database.map(|database| database.to_string()).unwrap_or_default();
                 (database, proto::ticket::Work::Metadata(metadata))
             }
+            Work::Done => (String::new(), proto::ticket::Work::Done(proto::Done {})),
         };
         let ticket = proto::Ticket {
             version: VERSION,
@@ -160,6 +163,7 @@ fn work_of(ticket: proto::Ticket) -> Result<Work> {
         (Some(proto::ticket::Work::Metadata(metadata)), database) => {
             Ok(Work::Metadata(Metadata { database, table_type: metadata.table_type, command: metadata.command.into() }))
         }
+        (Some(proto::ticket::Work::Done(_)), _) => Ok(Work::Done),
         (Some(proto::ticket::Work::Statement(_)) | None, _) => Err(FlightError::ForgedTicket.into()),
     }
 }

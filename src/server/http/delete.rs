@@ -40,7 +40,7 @@ pub(super) async fn v3(State(services): State<Arc<Services>>, Json(request): Jso
     let tags = request.tags.into_iter().map(|(name, value)| Ok((tag_name(&name)?, value)));
     let rows = RowSelection { time, tags: tags.collect::<Result<_>>()? };
     let (database, table) = (database_name(&request.db)?, table_name(&request.table)?);
-    services.engine.delete_rows(&database, &table, rows).await?;
+    services.engine.delete_rows(&database, &table, [rows]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn v2(
             |name: &ColumnName| schema.as_ref().and_then(|schema| schema.kind(name.as_str())) == Some(ColumnKind::Tag);
         if tags.iter().all(|(name, _)| is_tag(name)) {
             let rows = RowSelection { time, tags: tags.clone() };
-            services.engine.delete_rows(&database, &table, rows).await?;
+            services.engine.delete_rows(&database, &table, [rows]).await?;
         }
     }
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -1,4 +1,4 @@
-//! SQL over HTTP: parameters in, rows out as they come.
+//! SQL over HTTP: parameters in, rows out as they come; and DELETE, but not in a GET.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::encode::{self, Format};
 use super::json;
 use super::parameters::{Parameters, database_name};
 use crate::error::{Error, Result};
-use crate::query::{Language, Query};
+use crate::query::{Language, PlannedDeletion, PlannedStatement, Query};
 use crate::server::{Services, parameters};
 
 #[derive(Deserialize, Default)]
@@ -24,22 +24,28 @@ struct QueryRequest {
     params: Option<Map<String, Value>>,
 }
 
+/// What a request may do: a GET is repeated by browsers and proxies as they like, so it only reads.
+enum May {
+    Read,
+    Delete,
+}
+
 /// `GET /api/v3/query_sql?db=&q=&format=&params=`.
 pub(super) async fn sql_get(
     State(services): State<Arc<Services>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    answer(&services, Language::Sql, from_url(query.as_deref())?, &headers).await
+    answer(&services, Language::Sql, May::Read, from_url(query.as_deref())?, &headers).await
 }
 
-/// `POST /api/v3/query_sql` with `{"db","q","format","params"}`.
+/// `POST /api/v3/query_sql` with `{"db","q","format","params"}`; the text may be a DELETE.
 pub(super) async fn sql_post(
     State(services): State<Arc<Services>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::Sql, json::parse(&body)?, &headers).await
+    answer(&services, Language::Sql, May::Delete, json::parse(&body)?, &headers).await
 }
 
 /// `GET /api/v3/query_influxql`.
@@ -48,7 +54,7 @@ pub(super) async fn influxql_get(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    answer(&services, Language::InfluxQl, from_url(query.as_deref())?, &headers).await
+    answer(&services, Language::InfluxQl, May::Read, from_url(query.as_deref())?, &headers).await
 }
 
 /// `POST /api/v3/query_influxql`.
@@ -57,7 +63,7 @@ pub(super) async fn influxql_post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::InfluxQl, json::parse(&body)?, &headers).await
+    answer(&services, Language::InfluxQl, May::Read, json::parse(&body)?, &headers).await
 }
 
 fn from_url(query: Option<&str>) -> Result<QueryRequest> {
@@ -79,6 +85,7 @@ fn from_url(query: Option<&str>) -> Result<QueryRequest> {
 async fn answer(
     services: &Services,
     language: Language,
+    may: May,
     request: QueryRequest,
     headers: &HeaderMap,
 ) -> Result<Response> {
@@ -92,9 +99,21 @@ async fn answer(
     let parameters = parameters::from_json(request.params.unwrap_or_default())?;
     services.telemetry.query();
     let response = async {
-        let planned = services.queries.plan(Query { database, language, text, parameters }).await?;
-        let stream = planned.run().await?;
-        encode::respond(format, stream, Arc::clone(&services.telemetry)).await
+        let query = Query { database, language, text, parameters };
+        let planned = match may {
+            May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
+            May::Delete => services.queries.plan_statement(query).await?,
+        };
+        match planned {
+            PlannedStatement::Query(planned) => {
+                encode::respond(format, planned.run().await?, Arc::clone(&services.telemetry)).await
+            }
+            PlannedStatement::Deletion(deletion) => {
+                deletion.run().await?;
+                let answer = PlannedDeletion::answer()?;
+                encode::respond_with(format, &answer.schema(), &[answer])
+            }
+        }
     };
     response.await.inspect_err(|_| services.telemetry.query_failed())
 }

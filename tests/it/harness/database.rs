@@ -13,7 +13,7 @@ use flightline::engine::wal::objects::ObjectLogSettings;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::error::{Error, Result};
 use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
-use flightline::query::{Language, Queries, Query, QuerySettings};
+use flightline::query::{Language, PlannedDeletion, PlannedStatement, Queries, Query, QuerySettings};
 use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use futures::TryStreamExt;
 use tempfile::TempDir;
@@ -176,7 +176,13 @@ impl TestDatabase {
     pub async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let database = DatabaseName::new(DATABASE).map_err(|error| Error::invalid(error.to_string()))?;
         let query = Query { database, language: Language::Sql, text: sql.to_owned(), parameters: Vec::new() };
-        let planned = self.open.as_ref().unwrap().queries.plan(query).await?;
+        let planned = match self.open.as_ref().unwrap().queries.plan_statement(query).await? {
+            PlannedStatement::Query(planned) => planned,
+            PlannedStatement::Deletion(deletion) => {
+                deletion.run().await?;
+                return Ok(vec![PlannedDeletion::answer()?]);
+            }
+        };
         let schema = Arc::clone(planned.schema());
         let batches: Vec<RecordBatch> = planned.run().await?.try_collect().await?;
         for batch in &batches {
