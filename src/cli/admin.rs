@@ -1,4 +1,4 @@
-//! `create`, `update`, `delete` and `show`: databases and tables.
+//! `create`, `update`, `delete`, `undelete` and `show`: databases and tables.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal};
@@ -20,6 +20,9 @@ const DELETE_PATH: &str = "/api/v3/delete";
 const USER_TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox' ORDER BY table_name";
 
+const ALL_TABLES: &str =
+    "SELECT table_name, deleted, hard_deletion_time FROM system.tables ORDER BY deleted, table_name";
+
 const RETENTIONS: &str = "SELECT table_name, retention_period_ns FROM system.retention ORDER BY table_name NULLS FIRST";
 
 const FIELD_TYPES: [&str; 5] = ["int64", "uint64", "float64", "utf8", "bool"];
@@ -31,11 +34,13 @@ pub(crate) enum Admin {
     CreateTable { database: String, name: String, tags: Vec<String>, fields: Vec<Field>, retention: Option<String> },
     UpdateDatabase { name: String, retention: String },
     UpdateTable { database: String, name: String, retention: String },
-    DeleteDatabase { name: String, confirmation: Confirmation },
-    DeleteTable { database: String, name: String, confirmation: Confirmation },
+    DeleteDatabase { name: String, hard_delete: Option<String>, confirmation: Confirmation },
+    DeleteTable { database: String, name: String, hard_delete: Option<String>, confirmation: Confirmation },
     DeleteRows(DeleteRows),
-    ShowDatabases { output: Output },
-    ShowTables { database: String, output: Output },
+    UndeleteDatabase { name: String, new_name: Option<String> },
+    UndeleteTable { database: String, name: String, new_name: Option<String> },
+    ShowDatabases { deleted: Deleted, output: Output },
+    ShowTables { database: String, deleted: Deleted, output: Output },
     ShowRetention { database: String, output: Output },
 }
 
@@ -56,6 +61,13 @@ pub(crate) struct Field {
     pub name: String,
     /// One of [`FIELD_TYPES`].
     pub kind: String,
+}
+
+/// Whether a list shows what can be brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    Hidden,
+    Shown,
 }
 
 /// Whether the user has said yes already.
@@ -119,13 +131,15 @@ pub(crate) fn delete_command() -> Command {
     let database = Command::new("database")
         .about("Delete a database with all its tables")
         .arg(name("NAME", "Name of the database"))
+        .arg(hard_delete_argument())
         .arg(yes())
-        .after_help("Example:\n  flightline delete database nyc --yes");
+        .after_help("Example:\n  flightline delete database nyc --yes\n\nIt can be brought back until then: see `flightline undelete`.");
     let table = Command::new("table")
         .about("Delete a table")
         .arg(name("NAME", "Name of the table"))
+        .arg(hard_delete_argument())
         .arg(yes())
-        .after_help("Example:\n  flightline delete table cpu -d nyc");
+        .after_help("Example:\n  flightline delete table cpu -d nyc --hard-delete never\n\nIt can be brought back until then: see `flightline undelete`.");
     let time = |name: &'static str, help: &'static str| Arg::new(name).long(name).value_name("TIME").help(help);
     let rows = Command::new("rows")
         .about("Delete rows of a table by time and tags")
@@ -151,9 +165,42 @@ pub(crate) fn delete_command() -> Command {
         .subcommand(with_client_settings(rows, HostKind::Any))
 }
 
+pub(crate) fn undelete_command() -> Command {
+    let new_name =
+        || Arg::new("new-name").long("name").value_name("NAME").help("A new name; without it the name that it had");
+    let database = Command::new("database")
+        .about("Bring a deleted database back with the tables that were deleted with it")
+        .arg(name("NAME", "Name that it has since its deletion, or had before if that is clear"))
+        .arg(new_name())
+        .after_help(
+            "Example:\n  flightline show databases --show-deleted\n  flightline undelete database nyc-20240131T120000",
+        );
+    let table = Command::new("table")
+        .about("Bring a deleted table back with all its rows")
+        .arg(name("NAME", "Name that it has since its deletion, or had before if that is clear"))
+        .arg(new_name())
+        .after_help("Example:\n  flightline show tables -d nyc --show-deleted\n  flightline undelete table cpu -d nyc --name cpu_old");
+    Command::new("undelete")
+        .about("Bring a deleted database or table back")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(without_database(database))
+        .subcommand(with_client_settings(table, HostKind::Any))
+}
+
+fn hard_delete_argument() -> Arg {
+    Arg::new("hard-delete")
+        .long("hard-delete")
+        .value_name("WHEN")
+        .help("When it goes for good: never, now, default (--hard-delete-default-duration of the server), or a time")
+}
+
 pub(crate) fn show_command() -> Command {
-    let databases = Command::new("databases").about("List the databases").arg(format_argument());
-    let tables = Command::new("tables").about("List the tables of a database").arg(format_argument());
+    let deleted = || {
+        Arg::new("show-deleted").long("show-deleted").action(ArgAction::SetTrue).help("Also what can be brought back")
+    };
+    let databases = Command::new("databases").about("List the databases").arg(deleted()).arg(format_argument());
+    let tables = Command::new("tables").about("List the tables of a database").arg(deleted()).arg(format_argument());
     let retention = Command::new("retention").about("List how long a database's rows are seen").arg(format_argument());
     Command::new("show")
         .about("List databases, tables or retention periods")
@@ -209,6 +256,9 @@ impl Admin {
         let name = || flags.get_one::<String>("name").cloned().unwrap_or_default();
         let confirmation = || if flags.get_flag("yes") { Confirmation::Given } else { Confirmation::Wanted };
         let retention = || flags.get_one::<String>("retention-period").cloned();
+        let hard_delete = || flags.get_one::<String>("hard-delete").cloned();
+        let new_name = || flags.get_one::<String>("new-name").cloned();
+        let deleted = || if flags.get_flag("show-deleted") { Deleted::Shown } else { Deleted::Hidden };
         Some(match (verb, noun) {
             ("create", "database") => Self::CreateDatabase { name: name(), retention: retention() },
             ("update", "database") => Self::UpdateDatabase { name: name(), retention: retention()? },
@@ -220,7 +270,9 @@ impl Admin {
                 fields: flags.get_many("fields").unwrap_or_default().cloned().collect(),
                 retention: retention(),
             },
-            ("delete", "database") => Self::DeleteDatabase { name: name(), confirmation: confirmation() },
+            ("delete", "database") => {
+                Self::DeleteDatabase { name: name(), hard_delete: hard_delete(), confirmation: confirmation() }
+            }
             ("delete", "rows") => Self::DeleteRows(DeleteRows {
                 database: database?,
                 table: flags.get_one::<String>("table").cloned()?,
@@ -229,10 +281,17 @@ impl Admin {
                 tags: flags.get_many("tag").unwrap_or_default().cloned().collect(),
                 confirmation: confirmation(),
             }),
-            ("delete", _) => Self::DeleteTable { database: database?, name: name(), confirmation: confirmation() },
-            (_, "databases") => Self::ShowDatabases { output: Output::from_flags(flags) },
+            ("delete", _) => Self::DeleteTable {
+                database: database?,
+                name: name(),
+                hard_delete: hard_delete(),
+                confirmation: confirmation(),
+            },
+            ("undelete", "database") => Self::UndeleteDatabase { name: name(), new_name: new_name() },
+            ("undelete", _) => Self::UndeleteTable { database: database?, name: name(), new_name: new_name() },
+            (_, "databases") => Self::ShowDatabases { deleted: deleted(), output: Output::from_flags(flags) },
             (_, "retention") => Self::ShowRetention { database: database?, output: Output::from_flags(flags) },
-            _ => Self::ShowTables { database: database?, output: Output::from_flags(flags) },
+            _ => Self::ShowTables { database: database?, deleted: deleted(), output: Output::from_flags(flags) },
         })
     }
 
@@ -263,16 +322,29 @@ impl Admin {
                 connection.success(connection.request(Method::POST, TABLE_PATH).json(&body)).await?;
                 println!("Table {database:?}.{name:?} created successfully");
             }
-            Self::DeleteDatabase { name, confirmation } => {
+            Self::DeleteDatabase { name, hard_delete, confirmation } => {
                 confirmation.ask(&format!("database {name:?} with all its tables"))?;
                 let request = connection.request(Method::DELETE, DATABASE_PATH).query(&[("db", name)]);
-                connection.success(request).await?;
+                connection.success(request.query(&hard_delete_at(hard_delete.as_deref()))).await?;
                 println!("Database {name:?} deleted successfully");
             }
-            Self::DeleteTable { database, name, confirmation } => {
+            Self::UndeleteDatabase { name, new_name } => {
+                let body = json!({ "db": name, "name": new_name });
+                let request = connection.request(Method::POST, &format!("{DATABASE_PATH}/undelete"));
+                connection.success(request.json(&body)).await?;
+                println!("Database {name:?} brought back successfully");
+            }
+            Self::UndeleteTable { database, name, new_name } => {
+                let body = json!({ "db": database, "table": name, "name": new_name });
+                let request = connection.request(Method::POST, &format!("{TABLE_PATH}/undelete"));
+                connection.success(request.json(&body)).await?;
+                println!("Table {database:?}.{name:?} brought back successfully");
+            }
+            Self::DeleteTable { database, name, hard_delete, confirmation } => {
                 confirmation.ask(&format!("table {database:?}.{name:?}"))?;
                 let request = connection.request(Method::DELETE, TABLE_PATH);
-                connection.success(request.query(&[("db", database), ("table", name)])).await?;
+                let request = request.query(&[("db", database), ("table", name)]);
+                connection.success(request.query(&hard_delete_at(hard_delete.as_deref()))).await?;
                 println!("Table {database:?}.{name:?} deleted successfully");
             }
             Self::DeleteRows(rows) => {
@@ -283,22 +355,30 @@ impl Admin {
                 connection.success(connection.request(Method::POST, DELETE_PATH).json(&body)).await?;
                 println!("Rows of table {database:?}.{table:?} deleted successfully");
             }
-            Self::ShowDatabases { output } => {
+            Self::ShowDatabases { deleted, output } => {
                 output.check()?;
-                let request = connection.request(Method::GET, DATABASE_PATH).query(&[("format", &output.format)]);
+                let mut request = connection.request(Method::GET, DATABASE_PATH).query(&[("format", &output.format)]);
+                if *deleted == Deleted::Shown {
+                    request = request.query(&[("show_deleted", "true")]);
+                }
                 output.receive(connection.success(request).await?).await?;
             }
             Self::ShowRetention { database, output } => {
                 output.check()?;
                 output.receive(ask(&connection, database, "sql", RETENTIONS, &output.format).await?).await?;
             }
-            Self::ShowTables { database, output } => {
+            Self::ShowTables { database, deleted, output } => {
                 output.check()?;
-                output.receive(ask(&connection, database, "sql", USER_TABLES, &output.format).await?).await?;
+                let tables = if *deleted == Deleted::Shown { ALL_TABLES } else { USER_TABLES };
+                output.receive(ask(&connection, database, "sql", tables, &output.format).await?).await?;
             }
         }
         Ok(Exit::Success)
     }
+}
+
+fn hard_delete_at(text: Option<&str>) -> Vec<(&'static str, &str)> {
+    text.map(|text| ("hard_delete_at", text)).into_iter().collect()
 }
 
 /// `none` is what users write; servers take null.

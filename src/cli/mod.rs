@@ -117,6 +117,7 @@ pub fn command() -> Command {
         .subcommand(admin::create_command())
         .subcommand(admin::update_command())
         .subcommand(admin::delete_command())
+        .subcommand(admin::undelete_command())
         .subcommand(admin::show_command())
         .subcommand(check::command())
         .subcommand(debug::command())
@@ -250,6 +251,7 @@ fn client(
                 "create" => "Create",
                 "update" => "Update",
                 "delete" => "Delete",
+                "undelete" => "Undelete",
                 _ => "Show",
             };
             Admin::from_flags(verb, noun, flags, database).map(|admin| Task::Admin(name, admin))

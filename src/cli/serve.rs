@@ -87,6 +87,7 @@ fn server_settings(config: &Config) -> ServerSettings {
                 cpu_percent: u32::try_from(config.compaction_cpu_percent).unwrap_or(100),
             },
             delete_grace: config.delete_grace_period,
+            hard_delete_default: config.hard_delete_default_duration,
             recent: RecentSettings {
                 bytes_max: if config.disable_parquet_mem_cache { 0 } else { config.parquet_mem_cache_size },
                 recency: config.parquet_mem_cache_query_path_duration,

@@ -192,7 +192,12 @@ fn databases_and_tables_are_created_and_deleted_by_name() {
     );
     assert_eq!(
         admin(&["delete", "table", "cpu", "-d", "nyc", "-y"]),
-        Admin::DeleteTable { database: "nyc".into(), name: "cpu".into(), confirmation: Confirmation::Given }
+        Admin::DeleteTable {
+            database: "nyc".into(),
+            name: "cpu".into(),
+            hard_delete: None,
+            confirmation: Confirmation::Given
+        }
     );
     let rows =
         ["delete", "rows", "-d", "nyc", "-t", "cpu", "--stop", "2024-01-01T00:00:00Z", "--tag", "host=a=b", "-y"];
@@ -209,7 +214,7 @@ fn databases_and_tables_are_created_and_deleted_by_name() {
     );
     assert_eq!(
         admin(&["delete", "database", "nyc"]),
-        Admin::DeleteDatabase { name: "nyc".into(), confirmation: Confirmation::Wanted }
+        Admin::DeleteDatabase { name: "nyc".into(), hard_delete: None, confirmation: Confirmation::Wanted }
     );
     assert!(parsed(&["create", "table", "cpu", "-d", "nyc", "--fields", "a:double"], &[]).is_err());
     assert!(parsed(&["create"], &[]).is_err());

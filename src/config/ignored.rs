@@ -29,7 +29,6 @@ const PERSIST: &str = "tables are persisted by rows, bytes and age: see --persis
 const CACHE: &str = "the Parquet cache makes room when it is needed: what was not used for longest goes first";
 const REPLAY: &str = "the log is replayed completely, and damage always stops the start";
 const TABLE_CACHES: &str = "last value and distinct value caches do not exist yet";
-const DELETES: &str = "a deletion is seen at once; its files go after --delete-grace-period";
 const PLUGINS: &str = "there is no processing engine: triggers do not run";
 const DATAFUSION: &str = "the query engine is set up by the server";
 const THREADS: &str = "threads are set by --num-datafusion-threads and --num-io-threads alone";
@@ -66,7 +65,6 @@ pub(crate) static IGNORED: &[Foreign] = &[
     value("last-cache-eviction-interval", &["INFLUXDB3_LAST_CACHE_EVICTION_INTERVAL"], TABLE_CACHES),
     value("distinct-cache-eviction-interval", &["INFLUXDB3_DISTINCT_CACHE_EVICTION_INTERVAL"], TABLE_CACHES),
     value("retention-check-interval", &["INFLUXDB3_RETENTION_CHECK_INTERVAL"], "there are no retention periods yet"),
-    value("hard-delete-default-duration", &["INFLUXDB3_HARD_DELETE_DEFAULT_DURATION"], DELETES),
     value("plugin-dir", &["INFLUXDB3_PLUGIN_DIR"], PLUGINS),
     value("plugin-repo", &["INFLUXDB3_PLUGIN_REPO"], PLUGINS),
     // Not VIRTUAL_ENV: every shell with an active Python environment sets it.

@@ -554,7 +554,16 @@ pub static SETTINGS: &[Setting] = &[
         preset: Preset::Text("24h"),
         env: &["FLIGHTLINE_DELETE_GRACE_PERIOD", "INFLUXDB3_DELETE_GRACE_PERIOD"],
         aliases: &[],
-        sentence: "How long files of deleted tables and files that compaction replaced are kept.",
+        sentence: "How long files of dropped tables and files that compaction replaced are kept.",
+    },
+    Setting {
+        section: WRITES,
+        name: "hard-delete-default-duration",
+        kind: Kind::Duration(0, 52 * WEEK_MS),
+        preset: Preset::Text("72h"),
+        env: &["FLIGHTLINE_HARD_DELETE_DEFAULT_DURATION", "INFLUXDB3_HARD_DELETE_DEFAULT_DURATION"],
+        aliases: &[],
+        sentence: "How long a deleted database or table can be brought back, unless its deletion says otherwise.",
     },
     Setting {
         section: WRITES,

@@ -53,10 +53,11 @@ impl DataFiles {
         let mut files = Vec::with_capacity(encoded.len());
         for NewFile { file, sequences, deletions_applied } in encoded {
             let state = self.catalog.state();
-            let Some(entry) = state.table(table) else { return Ok(None) };
-            let Some(database) = state.database(entry.database) else { return Ok(None) };
+            // Also of a deleted table that can be brought back.
+            let Some(entry) = state.kept_table(table) else { return Ok(None) };
+            let Some(database) = state.kept_database_name(entry.database) else { return Ok(None) };
             let id = self.catalog.next_file_id().await?;
-            let path = paths::data_file(database.id, &database.name, table, &entry.name, id, file.time.min);
+            let path = paths::data_file(entry.database, database, table, &entry.name, id, file.time.min);
             self.store.create(&path, &file.bytes).await.map_err(|error| {
                 Error::with_source(ErrorKind::Unavailable, format!("could not store \"{path}\""), error)
             })?;

@@ -1,6 +1,6 @@
-//! Databases, tables and rows at a user's word: made, kept for a while, deleted. Each is one commit of the catalog.
+//! Databases, tables and rows at a user's word: made, kept for a while, rows deleted. Each is one commit of the catalog.
 //!
-//! Not here: tables and columns that a write brings along (`write`), and when space comes back (`garbage`, `compaction`).
+//! Not here: the deletion of databases and tables (`deletions`), tables and columns that a write brings along (`write`), and when space comes back (`garbage`, `compaction`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,36 +67,6 @@ impl Engine {
             Ok(changes)
         };
         self.catalog.commit(create).await?;
-        Ok(())
-    }
-
-    /// Deletes a database with its tables and rows. Its name is free at once.
-    ///
-    /// # Errors
-    /// `NotFound` if it does not exist; `Unavailable` if the catalog can't be written.
-    pub async fn delete_database(&self, name: &DatabaseName) -> Result<()> {
-        self.delete(|state| Ok(CatalogChange::DeleteDatabase { id: find_database(state, name)?.id })).await
-    }
-
-    /// Deletes a table with its rows. Its name is free at once.
-    ///
-    /// # Errors
-    /// `NotFound` if it does not exist; `Unavailable` if the catalog can't be written.
-    pub async fn delete_table(&self, database: &DatabaseName, name: &TableName) -> Result<()> {
-        self.delete(|state| Ok(CatalogChange::DeleteTable { id: find_table(state, database, name)?.id })).await
-    }
-
-    /// Commits a change that deletes tables; buffer and log need not keep their rows.
-    async fn delete(&self, change: impl Fn(&CatalogState) -> Result<CatalogChange>) -> Result<()> {
-        self.check_open()?;
-        self.catalog.commit(|state| Ok(vec![change(state)?])).await?;
-        steps::reached(Step::TableDeleted);
-        // In this order: a table is in the catalog before it is in the buffer, so that what is new is not taken for deleted.
-        let (tables, state) = (self.buffer.tables(), self.catalog.state());
-        for table in tables.into_iter().filter(|table| state.table(table.id()).is_none()) {
-            self.buffer.remove(table.id());
-            self.wal.forget(table.id());
-        }
         Ok(())
     }
 
@@ -188,6 +158,6 @@ fn find_table<'a>(state: &'a CatalogState, database: &DatabaseName, name: &Table
     table.ok_or_else(|| Error::not_found(format!("table not found: {name}")))
 }
 
-fn already_exists() -> Error {
+pub(super) fn already_exists() -> Error {
     Error::new(ErrorKind::Conflict, "attempted to create a resource that already exists")
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::catalog::{SoftDeletion, TableEntry};
 use super::compaction::{Compaction, CompactionMetrics};
 use super::store::paths;
 use super::store::recent::RecentMetrics;
@@ -17,11 +18,11 @@ pub struct StoredFile {
     pub path: String,
     /// Its size.
     pub bytes: u64,
-    /// Its table, while it has one.
+    /// Its table, while it has one; of a deleted table the name that it has since.
     pub table: Option<TableName>,
     /// Whether it is read.
     pub state: FileState,
-    /// What is known of its rows, while it is read.
+    /// What is known of its rows, while it has a table.
     pub live: Option<Arc<DataFile>>,
 }
 
@@ -30,6 +31,8 @@ pub struct StoredFile {
 pub enum FileState {
     /// It holds rows of a table.
     Live,
+    /// It holds rows of a deleted table that can be brought back.
+    Deleted,
     /// Nothing refers to it any more, since this moment.
     Garbage {
         /// When it was dropped.
@@ -46,6 +49,23 @@ pub struct Retention {
     pub table: Option<TableName>,
     /// The period.
     pub period: Duration,
+}
+
+/// A table of a database, also one that can be brought back.
+#[derive(Debug, Clone)]
+pub struct TableFacts {
+    /// Its name; of a deleted table the one that it has since.
+    pub name: String,
+    /// Its tags and fields.
+    pub columns: usize,
+    /// Its Parquet files.
+    pub files: usize,
+    /// Their rows. Rows that are written again count again until compaction merges them.
+    pub file_rows: u64,
+    /// Their size in bytes.
+    pub file_bytes: u64,
+    /// How it is deleted, if it is.
+    pub deletion: Option<SoftDeletion>,
 }
 
 /// Figures of an engine at one moment.
@@ -101,6 +121,16 @@ impl Engine {
                 live: Some(Arc::clone(file)),
             })
         });
+        let aside = state.deleted_tables().filter(|table| table.entry.database == entry.id);
+        let deleted = aside.flat_map(|table| {
+            table.entry.files.iter().map(|file| StoredFile {
+                path: file.path.clone(),
+                bytes: file.bytes,
+                table: TableName::new(&table.deletion.name).ok(),
+                state: FileState::Deleted,
+                live: Some(Arc::clone(file)),
+            })
+        });
         let own = format!("{}/", paths::database(entry.id, &entry.name));
         let garbage = state.garbage().iter().filter(|file| file.path.starts_with(&own)).map(|file| StoredFile {
             path: file.path.clone(),
@@ -109,7 +139,25 @@ impl Engine {
             state: FileState::Garbage { deleted_at: file.deleted_at },
             live: None,
         });
-        live.chain(garbage).collect()
+        live.chain(deleted).chain(garbage).collect()
+    }
+
+    /// The tables of a database by name, then those that can be brought back; none if there is no such database.
+    pub fn table_facts(&self, database: &DatabaseName) -> Vec<TableFacts> {
+        let state = self.catalog.state();
+        let Some(entry) = state.database_by_name(database) else { return Vec::new() };
+        let facts = |name: &str, table: &TableEntry, deletion: Option<&SoftDeletion>| TableFacts {
+            name: name.to_owned(),
+            columns: table.schema.column_count(),
+            files: table.files.len(),
+            file_rows: table.files.iter().map(|file| file.rows).sum(),
+            file_bytes: table.files.iter().map(|file| file.bytes).sum(),
+            deletion: deletion.cloned(),
+        };
+        let live = state.tables_of(entry.id).map(|table| facts(table.name.as_str(), table, None));
+        let aside = state.deleted_tables().filter(|table| table.entry.database == entry.id);
+        let deleted = aside.map(|table| facts(&table.deletion.name, &table.entry, Some(&table.deletion)));
+        live.chain(deleted).collect()
     }
 
     /// The last compactions of a database's tables, oldest first, each with the name of its table.

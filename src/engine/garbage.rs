@@ -1,6 +1,6 @@
 //! Objects that no table refers to any more are removed, after a while.
 //!
-//! Files whose rows have all expired are dropped from their tables here, too.
+//! Files whose rows have all expired are dropped from their tables here, too; and deleted tables that nobody wanted back.
 //!
 //! Two kinds. *Garbage* is in the catalog's list: files of deleted tables, and files that compaction replaced. *Orphans* are in no
 //! list: what a crash left between the store and the catalog.
@@ -135,6 +135,22 @@ impl GarbageCollector {
         Ok(dropped)
     }
 
+    /// Drops databases and tables whose time to be brought back is over. Returns how many changes that took.
+    ///
+    /// # Errors
+    /// `Unavailable` if the catalog can't be written; it is tried again.
+    pub(super) async fn hard_delete(&self) -> Result<usize> {
+        let dropped = AtomicUsize::new(0);
+        let now = self.clock.now();
+        let drop_due = |state: &CatalogState| {
+            let changes = state.due_deletions(now);
+            dropped.store(changes.len(), Ordering::Relaxed);
+            Ok(changes)
+        };
+        self.catalog.commit(drop_due).await?;
+        Ok(dropped.into_inner())
+    }
+
     async fn remove(&self, paths: Vec<Path>) -> Result<()> {
         let removals = paths.into_iter().map(|path| async move {
             match self.store.objects().delete(&path).await {
@@ -152,7 +168,7 @@ impl GarbageCollector {
 
 /// Those of the paths that are data files of this catalog's making and that it does not name.
 fn orphans(state: &CatalogState, paths: Vec<Path>) -> Vec<Path> {
-    let files = state.tables().flat_map(|table| table.files.iter()).map(|file| file.path.as_str());
+    let files = state.kept_tables().flat_map(|table| table.files.iter()).map(|file| file.path.as_str());
     let known: HashSet<&str> = files.chain(state.garbage().iter().map(|file| file.path.as_str())).collect();
     let is_ours = |path: &Path| paths::data_file_id(path).is_some_and(|id| id < state.next_file_id());
     paths.into_iter().filter(|path| is_ours(path) && !known.contains(path.as_ref())).collect()

@@ -201,7 +201,7 @@ impl Maintenance {
                 Ok(())
             }
             Ok(None) => {
-                self.drop_if_deleted(table);
+                self.forget_if_dropped(table);
                 Ok(())
             }
             Err(error) => {
@@ -211,12 +211,30 @@ impl Maintenance {
         }
     }
 
-    /// A write that was admitted just before its table was deleted may have brought the table back here.
-    fn drop_if_deleted(&self, table: &TableBuffer) {
-        if self.persister.catalog.state().table(table.id()).is_none() {
+    /// A write that was admitted just before its table was dropped may have brought the table back here.
+    fn forget_if_dropped(&self, table: &TableBuffer) {
+        if self.persister.catalog.state().kept_table(table.id()).is_none() {
             self.buffer.remove(table.id());
             self.persister.wal.forget(table.id());
         }
+    }
+
+    /// Buffer and log need not keep the rows of tables that are gone for good.
+    pub(super) fn forget_dropped_tables(&self) {
+        // Listed before the catalog is asked: a table is there before it is here, so that what is new is not taken for dropped.
+        for table in self.buffer.tables() {
+            self.forget_if_dropped(&table);
+        }
+    }
+
+    /// Drops for good what was deleted for long enough; its files become garbage.
+    async fn hard_delete(&self) -> Result<()> {
+        let dropped = self.garbage.hard_delete().await?;
+        if dropped > 0 {
+            tracing::info!(dropped, "dropped databases and tables that were deleted for long enough");
+            self.forget_dropped_tables();
+        }
+        Ok(())
     }
 
     /// Compacts one table after the other, until stopped.
@@ -288,6 +306,7 @@ impl Maintenance {
 
     pub(super) async fn collect_garbage(&self) -> Result<usize> {
         self.expire().await?;
+        self.hard_delete().await?;
         Ok(self.garbage.collect().await? + self.garbage.collect_orphans().await?)
     }
 
@@ -300,6 +319,9 @@ impl Maintenance {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             if let Err(error) = self.expire().await {
                 tracing::warn!(error = error.report(), "could not drop expired files; trying again");
+            }
+            if let Err(error) = self.hard_delete().await {
+                tracing::warn!(error = error.report(), "could not drop what was deleted; trying again");
             }
             match self.garbage.collect().await {
                 Ok(0) => {}

@@ -9,7 +9,7 @@
 //! | [`compaction`] | history in few, large files that don't overlap |
 //!
 //! [`open`] is recovery, [`write`] the way of a write, [`maintenance`] what happens later, [`snapshot`] what a query sees,
-//! [`databases`] what users make and delete, [`facts`] what there is to say of all that.
+//! [`databases`] what users make, [`deletions`] what they delete and want back, [`facts`] what there is to say of all that.
 //!
 //! Not here: SQL, HTTP, gRPC. `rg datafusion src/engine` finds nothing.
 
@@ -18,6 +18,7 @@ pub mod catalog;
 pub mod compaction;
 mod data_files;
 mod databases;
+mod deletions;
 mod facts;
 mod garbage;
 mod layout;
@@ -53,7 +54,9 @@ use crate::model::{DatabaseName, TableName, TableSchema};
 use crate::steps::{self, Step};
 use crate::tasks::Tasks;
 
-pub use facts::{EngineMetrics, FileState, Retention, StoredFile};
+pub use catalog::SoftDeletion;
+pub use deletions::HardDelete;
+pub use facts::{EngineMetrics, FileState, Retention, StoredFile, TableFacts};
 pub use snapshot::TableSnapshot;
 pub use wal::Durability;
 pub use write::DatabaseSchemas;
@@ -71,6 +74,8 @@ pub struct EngineSettings {
     pub compaction: CompactionSettings,
     /// How long files that nothing refers to any more are kept.
     pub delete_grace: Duration,
+    /// How long a deleted database or table can be brought back, unless its deletion says otherwise.
+    pub hard_delete_default: Duration,
     /// What is kept in memory of recent Parquet files.
     pub recent: RecentSettings,
     /// Memory of cached page indexes and footers of Parquet files, in bytes.
@@ -89,6 +94,7 @@ impl Default for EngineSettings {
             log: LogIdentity::default(),
             compaction: CompactionSettings::default(),
             delete_grace: Duration::from_secs(24 * 3600),
+            hard_delete_default: Duration::from_secs(72 * 3600),
             recent: RecentSettings::default(),
             metadata_bytes_max: 64 << 20,
             columns_per_table_max: 10_000,

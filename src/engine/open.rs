@@ -76,7 +76,7 @@ impl Engine {
         steps::reached(Step::LogTaken);
 
         let buffer = Arc::new(Buffer::new(settings.buffer.bytes_max, Arc::clone(&clock)));
-        for table in state.tables() {
+        for table in state.kept_tables() {
             buffer.table_or_insert(table.id, || TableContents::stored(table));
         }
 
@@ -149,7 +149,7 @@ impl Recovery {
 
     fn replay(&mut self, sequence: Sequence, record: WriteRecord) -> Result<()> {
         for entry in record.entries {
-            match self.state.table(entry.table) {
+            match self.state.kept_table(entry.table) {
                 Some(table) if sequence <= table.persisted_through => {} // in Parquet
                 Some(_) => insert(&self.buffer, sequence, entry.table, entry.batch)?,
                 None => {
@@ -166,7 +166,7 @@ impl Recovery {
 
     /// Tells the log what it doesn't know and the catalog does: what it need not keep any more.
     fn release(self, wal: Wal) -> Arc<Wal> {
-        for table in self.state.tables() {
+        for table in self.state.kept_tables() {
             wal.release(table.id, table.persisted_through);
         }
         for table in self.deleted {

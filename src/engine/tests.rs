@@ -96,7 +96,7 @@ async fn replaced_files_stay_for_the_grace_period_and_while_they_are_read() {
 async fn the_files_of_a_deleted_table_go_after_the_grace_period() {
     let fixture = Fixture::new().await;
     fixture.persist(&[1]).await;
-    fixture.engine.delete_table(&database(), &table()).await.unwrap();
+    fixture.engine.delete_table(&database(), &table(), HardDelete::Now).await.unwrap();
     assert_eq!(fixture.engine.collect_garbage().await.unwrap(), 0);
     fixture.clock.advance(25 * HOUR);
     assert_eq!(fixture.engine.collect_garbage().await.unwrap(), 1);
@@ -203,4 +203,73 @@ async fn a_file_whose_checksums_fit_but_whose_rows_do_not_is_named() {
         let found = problems(&fixture).await;
         assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}: {found:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_table_is_kept_until_its_time_and_then_goes() {
+    let fixture = Fixture::new().await;
+    fixture.persist(&[1]).await;
+    fixture.engine.delete_table(&database(), &table(), HardDelete::Default).await.unwrap();
+    assert!(fixture.engine.snapshot(&database(), "t").is_none());
+    fixture.clock.advance(71 * HOUR);
+    assert_eq!(fixture.engine.collect_garbage().await.unwrap(), 0);
+    assert_eq!(fixture.engine.table_facts(&database())[0].file_rows, 1);
+    fixture.clock.advance(2 * HOUR);
+    assert_eq!(fixture.engine.collect_garbage().await.unwrap(), 1, "the grace period was over long ago");
+    assert_eq!(fixture.objects().await, []);
+    assert!(fixture.engine.table_facts(&database()).is_empty());
+    let error = fixture.engine.undelete_table(&database(), "t", None).await.unwrap_err();
+    assert_eq!(error.to_string(), "deleted table not found: t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_table_comes_back_with_rows_that_were_in_no_file_and_is_left_alone_meanwhile() {
+    let fixture = Fixture::new().await;
+    for start in 0..3 {
+        fixture.persist(&[start, 10 + start]).await;
+    }
+    let (schema, batch) = rows(&[50]);
+    let write = Rows { tables: vec![TableRows { table: table(), schema, batch }] };
+    fixture.engine.write(&database(), write, Durability::Synced).await.unwrap();
+    fixture.engine.set_retention(&database(), None, Some(HOUR)).await.unwrap();
+    fixture.engine.delete_table(&database(), &table(), HardDelete::Never).await.unwrap();
+    fixture.engine.compact_all().await.unwrap();
+    fixture.clock.advance(1000 * HOUR);
+    assert_eq!(fixture.engine.collect_garbage().await.unwrap(), 0);
+
+    // Its name is free; the one that has it now stays as it is.
+    fixture.engine.set_retention(&database(), None, None).await.unwrap();
+    fixture.persist(&[99]).await;
+    let taken = fixture.engine.undelete_table(&database(), "t", None).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::Conflict);
+    let old = TableName::new("old").unwrap();
+    assert_eq!(fixture.engine.undelete_table(&database(), "t", Some(&old)).await.unwrap(), old);
+    let counts = |name: &str| {
+        let snapshot = fixture.engine.snapshot(&database(), name).unwrap();
+        let in_files: u64 = snapshot.files.iter().map(|file| file.rows).sum();
+        (snapshot.files.len(), in_files, snapshot.runs.len())
+    };
+    assert_eq!((counts("old"), counts("t")), ((4, 7, 0), (1, 1, 0)));
+    assert_eq!(fixture.engine.collect_garbage().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_deleted_tables_of_one_name_one_must_be_chosen() {
+    let fixture = Fixture::new().await;
+    for _ in 0..2 {
+        fixture.persist(&[1]).await;
+        fixture.engine.delete_table(&database(), &table(), HardDelete::Default).await.unwrap();
+        fixture.clock.advance(HOUR);
+    }
+    let names: Vec<String> = fixture.engine.table_facts(&database()).into_iter().map(|table| table.name).collect();
+    let error = fixture.engine.undelete_table(&database(), "t", None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(names.len() == 2 && names.iter().all(|name| error.to_string().contains(name.as_str())), "{error}");
+    fixture.engine.undelete_table(&database(), &names[0], None).await.unwrap();
+
+    // The other one can be dropped at once, by the name that it has since.
+    let other = TableName::new(&names[1]).unwrap();
+    fixture.engine.delete_table(&database(), &other, HardDelete::Now).await.unwrap();
+    let left: Vec<String> = fixture.engine.table_facts(&database()).into_iter().map(|table| table.name).collect();
+    assert_eq!(left, ["t"]);
 }

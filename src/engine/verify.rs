@@ -47,7 +47,7 @@ pub struct Verified {
     pub databases: usize,
     /// Tables in the catalog.
     pub tables: usize,
-    /// Data files that tables refer to.
+    /// Data files that tables refer to, also tables that can be brought back.
     pub files: usize,
     /// Their rows.
     pub rows: u64,
@@ -88,7 +88,7 @@ pub async fn verify(
         ..Verified::default()
     };
     let files = CheckedFiles::new(store.clone(), 0, RecentSettings::NOTHING, clock);
-    for table in state.tables() {
+    for table in state.kept_tables() {
         let mut tell = |file: &DataFile, what: String| {
             verified.problems += 1;
             found(&Problem { path: file.path.clone(), what });
@@ -115,7 +115,7 @@ pub async fn verify(
 
 fn unknown(state: &CatalogState, sizes: &HashMap<String, u64>) -> usize {
     let named =
-        state.tables().flat_map(|table| table.files.iter()).filter(|file| sizes.contains_key(&file.path)).count();
+        state.kept_tables().flat_map(|table| table.files.iter()).filter(|file| sizes.contains_key(&file.path)).count();
     let garbage = state.garbage().iter().filter(|file| sizes.contains_key(&file.path)).count();
     sizes.len() - named - garbage
 }

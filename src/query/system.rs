@@ -2,16 +2,17 @@
 //!
 //! | table | a row is |
 //! |---|---|
-//! | `files` | a Parquet file, live or waiting for its removal |
+//! | `files` | a Parquet file: live, of a deleted table, or waiting for its removal |
 //! | `compactions` | one of the last compactions, running or ended |
 //! | `retention` | how long rows are seen after their time |
+//! | `tables` | a table, also a deleted one that can be brought back |
 //!
 //! A table is made when a query names it, from one state of the catalog; nothing is kept.
 //! Not here: columns and tables, which `information_schema` lists.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
@@ -20,14 +21,15 @@ use datafusion::error::Result as DataFusionResult;
 
 use super::error::QueryError;
 use crate::engine::compaction::{Compaction, CompactionEnd};
-use crate::engine::{Engine, FileState, StoredFile};
+use crate::engine::{Engine, FileState, SoftDeletion, StoredFile, TableFacts};
 use crate::error::Result;
 use crate::model::{DatabaseName, Timestamp};
 
 const COMPACTIONS: &str = "compactions";
 const FILES: &str = "files";
 const RETENTION: &str = "retention";
-const TABLES: [&str; 3] = [COMPACTIONS, FILES, RETENTION];
+const USER_TABLES: &str = "tables";
+const TABLES: [&str; 4] = [COMPACTIONS, FILES, RETENTION, USER_TABLES];
 
 /// The tables about one database.
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl SystemTables {
             COMPACTIONS => self.compactions().map(Some),
             FILES => self.files().map(Some),
             RETENTION => self.retention().map(Some),
+            USER_TABLES => self.user_tables().map(Some),
             _ => Ok(None),
         }
     }
@@ -91,7 +94,7 @@ impl SystemTables {
             (
                 "deleted_at",
                 time(|file| match file.state {
-                    FileState::Live => None,
+                    FileState::Live | FileState::Deleted => None,
                     FileState::Garbage { deleted_at } => Some(deleted_at),
                 }),
             ),
@@ -156,6 +159,31 @@ impl SystemTables {
         ])
     }
 
+    /// One row per table by name, then those that can be brought back.
+    fn user_tables(&self) -> DataFusionResult<RecordBatch> {
+        let all = self.engine.table_facts(&self.database);
+        let number = |value: fn(&TableFacts) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(all.iter().map(value)))
+        };
+        let time = |value: fn(&SoftDeletion) -> Option<Timestamp>| -> ArrayRef {
+            let times = all.iter().map(|table| table.deletion.as_ref().and_then(value).map(Timestamp::as_nanos));
+            Arc::new(times.collect::<TimestampNanosecondArray>())
+        };
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values(all.iter().map(|table| table.name.as_str())));
+        let deleted: ArrayRef =
+            Arc::new(BooleanArray::from_iter(all.iter().map(|table| Some(table.deletion.is_some()))));
+        batch([
+            ("table_name", names),
+            ("column_count", number(|table| signed_of(table.columns))),
+            ("file_count", number(|table| signed_of(table.files))),
+            ("file_rows", number(|table| signed(table.file_rows))),
+            ("file_bytes", number(|table| signed(table.file_bytes))),
+            ("deleted", deleted),
+            ("deleted_at", time(|deletion| Some(deletion.deleted_at))),
+            ("hard_deletion_time", time(|deletion| deletion.hard_delete_at)),
+        ])
+    }
+
     /// The database's own period has no table name.
     fn retention(&self) -> DataFusionResult<RecordBatch> {
         let all = self.engine.retentions();
@@ -171,6 +199,10 @@ impl SystemTables {
     }
 }
 
+fn signed_of(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -178,6 +210,7 @@ fn signed(number: u64) -> i64 {
 fn state(file: &StoredFile) -> &'static str {
     match file.state {
         FileState::Live => "live",
+        FileState::Deleted => "deleted",
         FileState::Garbage { .. } => "garbage",
     }
 }

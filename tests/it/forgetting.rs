@@ -146,3 +146,82 @@ fn run(server: &ServerProcess, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
+
+#[test]
+fn what_was_deleted_comes_back_after_kill_9_with_every_row() {
+    let data = tempfile::tempdir().unwrap();
+    let lines = data.path().join("lines.lp");
+    std::fs::write(&lines, LINES).unwrap();
+    let write = ["write", "-d", "db", "--precision", "ns", "--file", lines.to_str().unwrap()];
+    let server = ServerProcess::start(data.path(), &[]);
+    run(&server, &write);
+    run(&server, &["delete", "table", "cpu", "-d", "db", "--yes"]);
+    server.kill();
+
+    let server = ServerProcess::start(data.path(), &[]);
+    assert_eq!(run(&server, &["show", "tables", "-d", "db", "--format", "csv"]), "table_name\n");
+    let shown = run(&server, &["show", "tables", "-d", "db", "--show-deleted", "--format", "csv"]);
+    let deleted = shown.lines().nth(1).unwrap();
+    let (name, _) = deleted.split_once(',').unwrap();
+    assert!(
+        name.starts_with("cpu-20") && name.len() == "cpu-YYYYMMDDTHHMMSS".len() && deleted.contains(",true,"),
+        "{shown}"
+    );
+    // Its name is free, and who has it is not touched.
+    run(&server, &["write", "-d", "db", "--precision", "ns", "cpu,host=z v=1 1"]);
+    run(&server, &["undelete", "table", name, "-d", "db", "--name", "old"]);
+    let counted_old = |server: &ServerProcess| {
+        run(server, &["query", "-d", "db", "--format", "csv", "SELECT count(*) AS n FROM old"])
+            .lines()
+            .nth(1)
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!((counted(&server), counted_old(&server)), ("1".to_owned(), "4".to_owned()));
+    server.kill();
+
+    let server = ServerProcess::start(data.path(), &[]);
+    assert_eq!((counted(&server), counted_old(&server)), ("1".to_owned(), "4".to_owned()));
+    run(&server, &["delete", "database", "db", "--yes"]);
+    server.kill();
+
+    let server = ServerProcess::start(data.path(), &[]);
+    assert_eq!(run(&server, &["show", "databases", "--format", "csv"]), "iox::database\n");
+    let shown = run(&server, &["show", "databases", "--show-deleted", "--format", "csv"]);
+    assert!(
+        shown.starts_with("iox::database,deleted,hard_deletion_time\ndb-20") && shown.contains(",true,20"),
+        "{shown}"
+    );
+    run(&server, &["undelete", "database", "db"]);
+    assert_eq!((counted(&server), counted_old(&server)), ("1".to_owned(), "4".to_owned()));
+    run(&server, &["delete", "table", "old", "-d", "db", "--hard-delete", "now", "--yes"]);
+    let shown = run(&server, &["show", "tables", "-d", "db", "--show-deleted", "--format", "csv"]);
+    assert_eq!(shown, "table_name,deleted,hard_deletion_time\ncpu,false,\n");
+    assert_eq!(server.terminate(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_database_goes_for_good_at_its_time() {
+    let server = TestServer::start_with(|settings| {
+        settings.engine.delete_grace = std::time::Duration::ZERO;
+        settings.engine.compaction.is_on = false; // it remembers the files that it has looked at for a while
+    })
+    .await;
+    server.write("db", LINES).await;
+    let database = "/api/v3/configure/database";
+    let delete = |when: &str| format!("{database}?db=db&hard_delete_at={when}");
+    assert_eq!(send(&server, Method::DELETE, &delete("soon"), json!(null)).await.0, 400);
+    assert_eq!(send(&server, Method::DELETE, &delete("never"), json!(null)).await.0, 200);
+    let undelete = json!({ "db": "db" });
+    assert_eq!(send(&server, Method::POST, &format!("{database}/undelete"), undelete.clone()).await.0, 200);
+    assert_eq!(count(&server, "").await, "4");
+
+    assert_eq!(send(&server, Method::DELETE, &delete("2000-01-01T00:00:00Z"), json!(null)).await.0, 200);
+    server.server().services().engine.collect_garbage().await.unwrap(); // if the server has not done so by itself
+    assert_eq!(server.server().services().engine.metrics().garbage_removed, 1);
+    let (status, text) = send(&server, Method::POST, &format!("{database}/undelete"), undelete).await;
+    assert_eq!((status, text.contains("deleted database not found: db")), (404, true), "{text}");
+    let url = server.url("/api/v3/configure/database?format=csv&show_deleted=true");
+    let shown = server.http.get(url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(shown, "iox::database,deleted,hard_deletion_time\n");
+}

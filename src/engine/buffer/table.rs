@@ -175,7 +175,7 @@ impl TableBuffer {
         let _changing = self.change.lock();
         // Read under the lock: a persist and a compaction may both be here, and files must not step back.
         let state = catalog.state();
-        let entry = state.table(self.id)?;
+        let entry = state.kept_table(self.id)?;
         self.take_stored(TableContents::stored(entry));
         Some(entry.persisted_through)
     }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::model::{
     Column, DataFile, DatabaseId, DatabaseName, FileId, RowSelection, Sequence, TableId, TableName, TableSchema,
+    Timestamp,
 };
 
 /// One step from a state to the next. Steps of one commit happen together or not at all.
@@ -36,15 +37,43 @@ pub enum CatalogChange {
         /// Tags in the order in which they join the series key, and fields. None twice.
         columns: Vec<Column>,
     },
-    /// The database goes with its tables; their files become garbage. The name is free, the numbers are not.
+    /// The database goes for good with its tables; their files become garbage. The name is free, the numbers are not.
     DeleteDatabase {
-        /// The database.
+        /// The database, deleted already or not.
         id: DatabaseId,
     },
-    /// The table goes; its files become garbage. The name is free, the number is not.
+    /// The table goes for good; its files become garbage. The name is free, the number is not.
     DeleteTable {
-        /// The table.
+        /// The table, deleted already or not.
         id: TableId,
+    },
+    /// The database can't be seen any more, nor its tables, and can be brought back. Its name is free.
+    SoftDeleteDatabase {
+        /// The database. If it is deleted already, only its time changes.
+        id: DatabaseId,
+        /// When it goes for good; `None`: never by itself.
+        hard_delete_at: Option<Timestamp>,
+    },
+    /// The table can't be seen any more and can be brought back. Its name is free.
+    SoftDeleteTable {
+        /// The table. If it is deleted already, only its time changes.
+        id: TableId,
+        /// When it goes for good; `None`: never by itself.
+        hard_delete_at: Option<Timestamp>,
+    },
+    /// The database is back, with the tables that were deleted with it.
+    UndeleteDatabase {
+        /// A deleted database.
+        id: DatabaseId,
+        /// A name that is free.
+        name: DatabaseName,
+    },
+    /// The table is back, with all its rows.
+    UndeleteTable {
+        /// A deleted table of a database that is not deleted.
+        id: TableId,
+        /// A name that is free in the database.
+        name: TableName,
     },
     /// Rows of the database's tables are seen for so long after their time; of tables with a period of their own for that.
     SetDatabaseRetention {
@@ -62,7 +91,7 @@ pub enum CatalogChange {
     },
     /// All writes of the table up to one are in files now.
     Persisted {
-        /// The table.
+        /// The table, which may be a deleted one that can be brought back.
         table: TableId,
         /// Files with writes after those that were persisted before, and none after `through`. May be empty.
         files: Vec<DataFile>,

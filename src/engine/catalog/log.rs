@@ -79,7 +79,7 @@ pub(super) struct Loaded {
 
 /// One try to load.
 enum Attempt {
-    Loaded(Loaded),
+    Loaded(Box<Loaded>),
     Empty,
     /// Others removed objects meanwhile, so what was read may be too little.
     Moved,
@@ -95,7 +95,7 @@ impl Log {
         for round in 1..=LOAD_ROUNDS_MAX {
             let is_last = round == LOAD_ROUNDS_MAX;
             match self.try_load().await {
-                Ok(Attempt::Loaded(loaded)) => return Ok(Some(loaded)),
+                Ok(Attempt::Loaded(loaded)) => return Ok(Some(*loaded)),
                 Ok(Attempt::Empty) => return Ok(None),
                 // A late listing looks like this too.
                 Err(CatalogError::Missing { .. } | CatalogError::NoCheckpoint { .. }) | Ok(Attempt::Moved)
@@ -126,7 +126,7 @@ impl Log {
             0 => !self.is_trimmed().await?,
             sequence => self.confirmed(|| self.get(paths::catalog_checkpoint(sequence))).await?.is_some(),
         };
-        Ok(if is_complete { Attempt::Loaded(Loaded { state, checkpoint }) } else { Attempt::Moved })
+        Ok(if is_complete { Attempt::Loaded(Box::new(Loaded { state, checkpoint })) } else { Attempt::Moved })
     }
 
     /// The newest checkpoint that can be read; damaged ones are reported and passed over.

@@ -15,7 +15,11 @@ use super::file_messages::DataFileMessage;
 use super::format::{FormatError, RecordContent};
 use super::log_messages::LogOwnerMessage;
 use super::log_owner::LogOwner;
-use super::state::{CatalogState, DatabaseFacts, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry, TicketKey};
+use super::soft_delete_messages::{DeletedDatabaseMessage, DeletedTableMessage, SoftDeleteMessage, UndeleteMessage};
+use super::state::{
+    CatalogState, DatabaseFacts, DeletedDatabase, DeletedTable, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry,
+    TicketKey,
+};
 use crate::model::{
     Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, Deletion, FieldType, FileId, Sequence, TableId,
     TableName, TableSchema, Timestamp,
@@ -34,7 +38,7 @@ pub(super) struct RecordMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct ChangeMessage {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     change: Option<Change>,
 }
 
@@ -71,6 +75,14 @@ enum Change {
     RecoverLog(u64),
     #[prost(uint64, tag = "15")]
     CloseLog(u64),
+    #[prost(message, tag = "16")]
+    SoftDeleteDatabase(SoftDeleteMessage),
+    #[prost(message, tag = "17")]
+    SoftDeleteTable(SoftDeleteMessage),
+    #[prost(message, tag = "18")]
+    UndeleteDatabase(UndeleteMessage),
+    #[prost(message, tag = "19")]
+    UndeleteTable(UndeleteMessage),
 }
 
 /// Body of a checkpoint.
@@ -96,20 +108,24 @@ pub(super) struct CheckpointMessage {
     garbage: Vec<GarbageMessage>,
     #[prost(message, optional, tag = "10")]
     log_owner: Option<LogOwnerMessage>,
+    #[prost(message, repeated, tag = "11")]
+    deleted_databases: Vec<DeletedDatabaseMessage>,
+    #[prost(message, repeated, tag = "12")]
+    deleted_tables: Vec<DeletedTableMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct DatabaseMessage {
+pub(super) struct DatabaseMessage {
     #[prost(uint32, tag = "1")]
-    id: u32,
+    pub(super) id: u32,
     #[prost(string, tag = "2")]
-    name: String,
+    pub(super) name: String,
     #[prost(uint64, optional, tag = "3")]
-    retention: Option<u64>,
+    pub(super) retention: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TableMessage {
+pub(super) struct TableMessage {
     #[prost(uint32, tag = "1")]
     id: u32,
     #[prost(uint32, tag = "2")]
@@ -255,6 +271,20 @@ impl From<&CatalogChange> for Change {
             }
             CatalogChange::DeleteDatabase { id } => Self::DeleteDatabase(id.get()),
             CatalogChange::DeleteTable { id } => Self::DeleteTable(id.get()),
+            CatalogChange::SoftDeleteDatabase { id, hard_delete_at } => {
+                let hard_delete_at = hard_delete_at.map(Timestamp::as_nanos);
+                Self::SoftDeleteDatabase(SoftDeleteMessage { id: id.get(), hard_delete_at })
+            }
+            CatalogChange::SoftDeleteTable { id, hard_delete_at } => {
+                let hard_delete_at = hard_delete_at.map(Timestamp::as_nanos);
+                Self::SoftDeleteTable(SoftDeleteMessage { id: id.get(), hard_delete_at })
+            }
+            CatalogChange::UndeleteDatabase { id, name } => {
+                Self::UndeleteDatabase(UndeleteMessage { id: id.get(), name: name.to_string() })
+            }
+            CatalogChange::UndeleteTable { id, name } => {
+                Self::UndeleteTable(UndeleteMessage { id: id.get(), name: name.to_string() })
+            }
             CatalogChange::Persisted { table, files, through } => Self::Persisted(PersistedMessage {
                 table: table.get(),
                 files: files.iter().map(DataFileMessage::from).collect(),
@@ -302,6 +332,20 @@ impl TryFrom<Change> for CatalogChange {
             }
             Change::DeleteDatabase(id) => Self::DeleteDatabase { id: DatabaseId::new(id) },
             Change::DeleteTable(id) => Self::DeleteTable { id: TableId::new(id) },
+            Change::SoftDeleteDatabase(SoftDeleteMessage { id, hard_delete_at }) => Self::SoftDeleteDatabase {
+                id: DatabaseId::new(id),
+                hard_delete_at: hard_delete_at.map(Timestamp::from_nanos),
+            },
+            Change::SoftDeleteTable(SoftDeleteMessage { id, hard_delete_at }) => Self::SoftDeleteTable {
+                id: TableId::new(id),
+                hard_delete_at: hard_delete_at.map(Timestamp::from_nanos),
+            },
+            Change::UndeleteDatabase(UndeleteMessage { id, name }) => {
+                Self::UndeleteDatabase { id: DatabaseId::new(id), name: database_name(&name)? }
+            }
+            Change::UndeleteTable(UndeleteMessage { id, name }) => {
+                Self::UndeleteTable { id: TableId::new(id), name: table_name(&name)? }
+            }
             Change::Persisted(message) => Self::Persisted {
                 table: TableId::new(message.table),
                 files: message.files.into_iter().map(DataFile::try_from).collect::<Decoded<_>>()?,
@@ -361,6 +405,8 @@ impl From<&CatalogState> for CheckpointMessage {
                 .collect(),
             tables: state.tables().map(|table| TableMessage::from(table.as_ref())).collect(),
             garbage: state.garbage().iter().map(garbage).collect(),
+            deleted_databases: state.deleted_databases().map(|deleted| deleted.as_ref().into()).collect(),
+            deleted_tables: state.deleted_tables().map(|deleted| deleted.as_ref().into()).collect(),
         }
     }
 }
@@ -381,13 +427,19 @@ impl CheckpointMessage {
             databases: self.databases.into_iter().map(DatabaseMessage::into_database).collect::<Decoded<_>>()?,
             tables: self.tables.into_iter().map(TableMessage::into_entry).collect::<Decoded<_>>()?,
             garbage: self.garbage.into_iter().map(garbage).collect(),
+            deleted_databases: self
+                .deleted_databases
+                .into_iter()
+                .map(DeletedDatabase::try_from)
+                .collect::<Decoded<_>>()?,
+            deleted_tables: self.deleted_tables.into_iter().map(DeletedTable::try_from).collect::<Decoded<_>>()?,
         })
     }
 }
 
 impl DatabaseMessage {
-    fn into_database(self) -> Decoded<DatabaseFacts> {
-        let name = DatabaseName::new(&self.name).map_err(|error| FormatError::field("name", error.to_string()))?;
+    pub(super) fn into_database(self) -> Decoded<DatabaseFacts> {
+        let name = database_name(&self.name)?;
         Ok(DatabaseFacts { id: DatabaseId::new(self.id), name, retention: self.retention.map(Duration::from_nanos) })
     }
 }
@@ -409,13 +461,13 @@ impl From<&TableEntry> for TableMessage {
 }
 
 impl TableMessage {
-    fn into_entry(self) -> Decoded<TableEntry> {
+    pub(super) fn into_entry(self) -> Decoded<TableEntry> {
         let columns = self.columns.into_iter().map(Column::try_from).collect::<Decoded<Vec<_>>>()?;
         let files = self.files.into_iter().map(|file| DataFile::try_from(file).map(Arc::new));
         Ok(TableEntry {
             id: TableId::new(self.id),
             database: DatabaseId::new(self.database),
-            name: TableName::new(&self.name).map_err(|error| FormatError::field("name", error.to_string()))?,
+            name: table_name(&self.name)?,
             schema: Arc::new(TableSchema::new(columns)),
             files: Arc::new(files.collect::<Decoded<_>>()?),
             persisted_through: Sequence::new(self.persisted_through),
@@ -427,7 +479,7 @@ impl TableMessage {
 }
 
 /// 584 years at the most.
-fn nanoseconds(period: Duration) -> u64 {
+pub(super) fn nanoseconds(period: Duration) -> u64 {
     u64::try_from(period.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -462,6 +514,14 @@ impl TryFrom<ColumnMessage> for Column {
         };
         Ok(Self { name: column_name(&message.name)?, kind })
     }
+}
+
+fn database_name(text: &str) -> Decoded<DatabaseName> {
+    DatabaseName::new(text).map_err(|error| FormatError::field("name", error.to_string()))
+}
+
+fn table_name(text: &str) -> Decoded<TableName> {
+    TableName::new(text).map_err(|error| FormatError::field("name", error.to_string()))
 }
 
 pub(super) fn column_name(text: &str) -> Decoded<ColumnName> {

@@ -17,10 +17,10 @@
 //! | file | what it does |
 //! |---|---|
 //! | `change` | every way in which the catalog can change |
-//! | `state` | the catalog at one moment, and the pure step to the next |
+//! | `state` | the catalog at one moment, and the pure step to the next; `state/deleted` what can be brought back |
 //! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
-//! | `format`, `messages`, `file_messages`, `deletion_messages`, `log_messages` | their bytes |
+//! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages` | their bytes |
 //! | `log_owner` | which write-ahead log holds the newest rows |
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
@@ -35,6 +35,7 @@ mod log_messages;
 mod log_owner;
 mod messages;
 mod shared_map;
+mod soft_delete_messages;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ pub use change::CatalogChange;
 pub use error::{CatalogError, ChangeError};
 pub use format::FormatError;
 pub use log_owner::LogOwner;
-pub use state::{CatalogState, DatabaseEntry, GarbageFile, TableEntry};
+pub use state::{CatalogState, DatabaseEntry, DeletedDatabase, DeletedTable, GarbageFile, SoftDeletion, TableEntry};
 
 use self::log::{Appended, Loaded, Log};
 use super::store::{Store, paths};

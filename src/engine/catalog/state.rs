@@ -8,6 +8,8 @@
 //!
 //! Not here: how a change gets stored (see `log`) or spelled in bytes (see `messages`).
 
+mod deleted;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -23,6 +25,7 @@ use crate::model::{
     Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, RowSelection, Sequence, SequenceRange, TableId,
     TableName, TableSchema, Timestamp,
 };
+pub use deleted::{DeletedDatabase, DeletedTable, SoftDeletion};
 
 /// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
 /// any MAC can use.
@@ -43,6 +46,8 @@ pub struct CatalogState {
     databases: SharedMap<DatabaseName, Arc<DatabaseEntry>>,
     database_names: SharedMap<DatabaseId, DatabaseName>,
     tables: SharedMap<TableId, Arc<TableEntry>>,
+    deleted_databases: SharedMap<DatabaseId, Arc<DeletedDatabase>>,
+    deleted_tables: SharedMap<TableId, Arc<DeletedTable>>,
     garbage: Arc<Vec<GarbageFile>>,
 }
 
@@ -156,6 +161,8 @@ pub(super) struct Facts {
     pub(super) log_owner: Option<LogOwner>,
     pub(super) databases: Vec<DatabaseFacts>,
     pub(super) tables: Vec<TableEntry>,
+    pub(super) deleted_databases: Vec<DeletedDatabase>,
+    pub(super) deleted_tables: Vec<DeletedTable>,
     pub(super) garbage: Vec<GarbageFile>,
 }
 
@@ -175,6 +182,8 @@ impl CatalogState {
             databases: SharedMap::default(),
             database_names: SharedMap::default(),
             tables: SharedMap::default(),
+            deleted_databases: SharedMap::default(),
+            deleted_tables: SharedMap::default(),
             garbage: Arc::default(),
         }
     }
@@ -189,6 +198,7 @@ impl CatalogState {
         for table in facts.tables {
             state.insert_table(table)?;
         }
+        state.restore_deleted(facts.deleted_databases, facts.deleted_tables);
         state.next_database_id = facts.next_database_id;
         state.next_table_id = facts.next_table_id;
         state.next_file_id = facts.next_file_id;
@@ -328,6 +338,12 @@ impl CatalogState {
             CatalogChange::AddColumns { table, columns } => self.add_columns(*table, columns),
             CatalogChange::DeleteDatabase { id } => self.delete_database(*id, at),
             CatalogChange::DeleteTable { id } => self.delete_table(*id, at),
+            CatalogChange::SoftDeleteDatabase { id, hard_delete_at } => {
+                self.soft_delete_database(*id, *hard_delete_at, at)
+            }
+            CatalogChange::SoftDeleteTable { id, hard_delete_at } => self.soft_delete_table(*id, *hard_delete_at, at),
+            CatalogChange::UndeleteDatabase { id, name } => self.undelete_database(*id, name),
+            CatalogChange::UndeleteTable { id, name } => self.undelete_table(*id, name),
             CatalogChange::SetDatabaseRetention { id, period } => {
                 self.database_mut(*id)?.retention = *period;
                 Ok(())
@@ -422,6 +438,10 @@ impl CatalogState {
     }
 
     fn delete_database(&mut self, id: DatabaseId, at: Timestamp) -> Result<(), ChangeError> {
+        self.drop_deleted_tables_of(id)?;
+        if self.deleted_databases.remove(&id).is_some() {
+            return Ok(());
+        }
         let name = self.database_names.get(&id).ok_or(ChangeError::NoDatabase { id })?.clone();
         let tables: Vec<TableId> = self.tables_of(id).map(|table| table.id).collect();
         for table in tables {
@@ -433,7 +453,7 @@ impl CatalogState {
     }
 
     fn delete_table(&mut self, id: TableId, at: Timestamp) -> Result<(), ChangeError> {
-        let table = self.tables.remove(&id).ok_or_else(|| self.no_table(id))?;
+        let Some(table) = self.tables.remove(&id) else { return self.drop_deleted_table(id) };
         self.database_mut(table.database)?.tables.remove(&table.name);
         self.discard(table.files.iter(), at);
         Ok(())
@@ -445,7 +465,7 @@ impl CatalogState {
 
     fn persisted(&mut self, table: TableId, files: &[DataFile], through: Sequence) -> Result<(), ChangeError> {
         let next_file_id = self.next_file_id;
-        let entry = self.table_mut(table)?;
+        let entry = self.kept_table_mut(table)?;
         let persisted = entry.persisted_through;
         if through <= persisted || files.iter().any(|file| file.sequences.first <= persisted) {
             return Err(ChangeError::AlreadyPersisted { table, persisted });

@@ -1,5 +1,7 @@
 //! The catalog's promises, each over memory and a real directory, with a store that fails on purpose.
 
+mod deleted;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -321,6 +323,20 @@ fn change_strategy() -> impl Strategy<Value = CatalogChange> {
             .prop_map(|(table, columns)| CatalogChange::AddColumns { table: TableId::new(table), columns }),
         any::<u32>().prop_map(|id| CatalogChange::DeleteDatabase { id: DatabaseId::new(id) }),
         any::<u32>().prop_map(|id| CatalogChange::DeleteTable { id: TableId::new(id) }),
+        any::<(u32, Option<i64>)>().prop_map(|(id, at)| CatalogChange::SoftDeleteDatabase {
+            id: DatabaseId::new(id),
+            hard_delete_at: at.map(Timestamp::from_nanos),
+        }),
+        any::<(u32, Option<i64>)>().prop_map(|(id, at)| CatalogChange::SoftDeleteTable {
+            id: TableId::new(id),
+            hard_delete_at: at.map(Timestamp::from_nanos),
+        }),
+        (any::<u32>(), "[a-z0-9][a-z0-9_-]{0,8}")
+            .prop_map(|(id, name)| CatalogChange::UndeleteDatabase { id: DatabaseId::new(id), name: database(&name) }),
+        (any::<u32>(), "\\PC{1,9}").prop_map(|(id, name)| CatalogChange::UndeleteTable {
+            id: TableId::new(id),
+            name: TableName::new(&name).unwrap(),
+        }),
         (any::<(u32, u64)>(), proptest::collection::vec(file_strategy(), 0..3)).prop_map(
             |((table, through), files)| {
                 CatalogChange::Persisted { table: TableId::new(table), files, through: Sequence::new(through) }
@@ -339,9 +355,22 @@ fn mark(sequence: u64, time: i64) -> RecordMark {
 fn fitting_change(state: &CatalogState, choice: u32) -> CatalogChange {
     let databases: Vec<_> = state.databases().map(|database| database.id.get()).collect();
     let tables: Vec<_> = state.tables().cloned().collect();
-    let (pick, name) = (choice as usize / 8, format!("n{choice}-{}", state.version()));
+    let (pick, name) = (choice as usize / 12, format!("n{choice}-{}", state.version()));
+    let hard_delete_at = (pick % 2 == 0).then_some(NOW);
+    let deleted = state.deleted_tables().next().filter(|table| state.database(table.entry.database).is_some());
     let table = (!tables.is_empty()).then(|| &tables[pick % tables.len()]);
-    match (choice % 8, table) {
+    match (choice % 12, table) {
+        (8, Some(table)) => CatalogChange::SoftDeleteTable { id: table.id, hard_delete_at },
+        (9, _) if !databases.is_empty() => {
+            let id = DatabaseId::new(databases[pick % databases.len()]);
+            CatalogChange::SoftDeleteDatabase { id, hard_delete_at }
+        }
+        (10, _) if deleted.is_some() => {
+            CatalogChange::UndeleteTable { id: deleted.unwrap().entry.id, name: TableName::new(&name).unwrap() }
+        }
+        (11, _) if state.deleted_databases().next().is_some() => {
+            CatalogChange::UndeleteDatabase { id: state.deleted_databases().next().unwrap().id, name: database(&name) }
+        }
         (1 | 2, _) if !databases.is_empty() => {
             create_table(databases[pick % databases.len()], state.next_table_id().get(), &name)
         }

@@ -1,18 +1,17 @@
-//! Databases and tables: list, create, delete.
+//! Databases and tables: create.
+//!
+//! Not here: what exists and goes (`deletions`), how long rows are seen (`retention`).
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
-use super::encode::{self, Format};
 use super::json::Json;
-use super::parameters::{Parameters, database_name, retention_period, table_name};
-use crate::error::{Error, ErrorKind, Result};
+use super::parameters::{database_name, retention_period, table_name};
+use crate::error::{Error, Result};
 use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableSchema};
 use crate::server::Services;
 
@@ -39,22 +38,6 @@ struct CreateField {
     r#type: String,
 }
 
-/// `GET /api/v3/configure/database?format=`: one row per database in the column `iox::database`.
-pub(super) async fn show_databases(
-    State(services): State<Arc<Services>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response> {
-    let parameters = Parameters::parse(query.as_deref());
-    let format = Format::choose(parameters.get("format"), &headers)?;
-    let names = services.engine.databases();
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(names.iter().map(|name| name.as_str())));
-    let schema = Arc::new(Schema::new(vec![Field::new("iox::database", DataType::Utf8, false)]));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![names])
-        .map_err(|error| Error::with_source(ErrorKind::Internal, "could not list databases", error))?;
-    encode::respond_with(format, &schema, &[batch])
-}
-
 /// `POST /api/v3/configure/database` with `{"db","retention_period"}`.
 pub(super) async fn create_database(
     State(services): State<Arc<Services>>,
@@ -62,16 +45,6 @@ pub(super) async fn create_database(
 ) -> Result<Response> {
     let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     services.engine.create_database(&database_name(&request.db)?, period).await?;
-    Ok(StatusCode::OK.into_response())
-}
-
-/// `DELETE /api/v3/configure/database?db=`.
-pub(super) async fn delete_database(
-    State(services): State<Arc<Services>>,
-    RawQuery(query): RawQuery,
-) -> Result<Response> {
-    let parameters = Parameters::parse(query.as_deref());
-    services.engine.delete_database(&database_name(parameters.required("db")?)?).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -84,14 +57,6 @@ pub(super) async fn create_table(
     let table = table_name(&request.table)?;
     let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     services.engine.create_table(&database, &table, schema_of(&request)?, period).await?;
-    Ok(StatusCode::OK.into_response())
-}
-
-/// `DELETE /api/v3/configure/table?db=&table=`.
-pub(super) async fn delete_table(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
-    let parameters = Parameters::parse(query.as_deref());
-    let database = database_name(parameters.required("db")?)?;
-    services.engine.delete_table(&database, &table_name(parameters.required("table")?)?).await?;
     Ok(StatusCode::OK.into_response())
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod body;
 mod delete;
+mod deletions;
 mod encode;
 mod health;
 mod json;
@@ -37,16 +38,18 @@ pub(super) fn router(services: Arc<Services>) -> Router {
         .route("/api/v3/query_influxql", get(query::influxql_get).post(query::influxql_post))
         .route(
             "/api/v3/configure/database",
-            get(admin::show_databases)
+            get(deletions::show_databases)
                 .post(admin::create_database)
                 .put(retention::update_database)
-                .delete(admin::delete_database),
+                .delete(deletions::delete_database),
         )
+        .route("/api/v3/configure/database/undelete", post(deletions::undelete_database))
         .route("/api/v3/configure/database/retention_period", post(retention::set).delete(retention::clear))
         .route(
             "/api/v3/configure/table",
-            post(admin::create_table).put(retention::update_table).delete(admin::delete_table),
+            post(admin::create_table).put(retention::update_table).delete(deletions::delete_table),
         )
+        .route("/api/v3/configure/table/undelete", post(deletions::undelete_table))
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))
         .route("/ping", any(health::ping))
