@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Command;
 
-use super::Exit;
+use super::{Exit, catalog};
 use crate::clock::Clock;
 use crate::config::{StoreConfig, with_store_settings};
 use crate::engine::store::check::{Finding, Need, Verdict, check};
@@ -40,6 +40,7 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_store_settings(check))
+        .subcommand(catalog::command())
 }
 
 /// Tries the store out and prints what it finds, line by line as it finds it.

@@ -6,6 +6,7 @@
 //! Not here: what a setting takes and where it comes from (see [`crate::config`]).
 
 mod admin;
+mod catalog;
 mod check;
 mod client;
 mod debug;
@@ -28,6 +29,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use self::admin::Admin;
+pub use self::catalog::Shown;
 use self::client::ClientError;
 use self::query::Query;
 use self::write::Write;
@@ -67,6 +69,8 @@ pub enum Invocation {
     CheckStore(StoreConfig),
     /// Compare what is stored with the catalog.
     Check(StoreConfig),
+    /// Show what the catalog in a store says.
+    ShowCatalog(StoreConfig, Shown),
 }
 
 /// A command for a server that runs; see [`run_client`].
@@ -135,10 +139,13 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         Ok(Invocation::Client(command)) => on_one_thread("Client", run_client(&command, &SystemClock::new())),
         Ok(Invocation::CheckStore(config)) => {
             let clock = SystemClock::new();
-            on_one_thread("Check", checked(debug::check_store(&config, &clock)))
+            on_one_thread("Check", finished("Check", debug::check_store(&config, &clock)))
         }
         Ok(Invocation::Check(config)) => {
-            on_one_thread("Check", checked(check::check(&config, Arc::new(SystemClock::new()))))
+            on_one_thread("Check", finished("Check", check::check(&config, Arc::new(SystemClock::new()))))
+        }
+        Ok(Invocation::ShowCatalog(config, shown)) => {
+            on_one_thread("Catalog", finished("Catalog", catalog::show(&config, &shown, Arc::new(SystemClock::new()))))
         }
         Err(error) => {
             // Where even this cannot be printed, the exit code still tells.
@@ -148,10 +155,10 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     }
 }
 
-async fn checked(check: impl Future<Output = Result<Exit, Error>>) -> ExitCode {
-    match check.await {
+async fn finished(command: &str, work: impl Future<Output = Result<Exit, Error>>) -> ExitCode {
+    match work.await {
         Ok(exit) => ExitCode::from(exit as u8),
-        Err(error) => failed("Check", &error),
+        Err(error) => failed(command, &error),
     }
 }
 
@@ -185,7 +192,7 @@ fn parse_with<T: Into<OsString> + Clone>(
         None => serve(&mut command, &[&root], environment, machine),
         Some(("serve", flags)) => serve(&mut command, &[flags, &root], environment, machine),
         Some(("check", flags)) => check(&mut command, flags, environment, machine),
-        Some(("debug", flags)) => check_store(&mut command, flags, environment, machine),
+        Some(("debug", flags)) => debug(&mut command, flags, environment, machine),
         Some((verb, flags)) => client(&mut command, verb, flags, environment).map(Invocation::Client),
     }
 }
@@ -214,7 +221,7 @@ fn check(
     }
 }
 
-fn check_store(
+fn debug(
     command: &mut Command,
     flags: &ArgMatches,
     environment: Environment<'_>,
@@ -222,6 +229,7 @@ fn check_store(
 ) -> Result<Invocation, clap::Error> {
     let (noun, flags) = flags.subcommand().unwrap_or(("", flags));
     match StoreConfig::from_flags(&[flags], environment, machine) {
+        Ok(config) if noun == "catalog" => Ok(Invocation::ShowCatalog(config, Shown::from_flags(flags))),
         Ok(config) => Ok(Invocation::CheckStore(config)),
         Err(error) => Err(subcommand(command, &["debug", noun]).error(ErrorKind::ValueValidation, error)),
     }

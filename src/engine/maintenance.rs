@@ -249,7 +249,8 @@ impl Maintenance {
                 _ = tick.tick() => {}
             }
             let tables = self.buffer.tables();
-            looked_at.retain(|id, _| tables.iter().any(|table| table.id() == *id));
+            let known: HashSet<TableId> = tables.iter().map(|table| table.id()).collect();
+            looked_at.retain(|id, _| known.contains(id));
             for table in tables {
                 let now = self.buffer.elapsed();
                 let files = Arc::clone(&table.contents().files);

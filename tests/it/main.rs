@@ -33,6 +33,9 @@ mod delete_statement;
 /// Retention and deletion as users ask for them.
 mod forgetting;
 
+/// Stored bytes of earlier versions are read by this one.
+mod formats;
+
 /// The command line as a script uses it.
 mod command_line;
 

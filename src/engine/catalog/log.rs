@@ -306,7 +306,7 @@ impl Log {
         }
     }
 
-    async fn get(&self, path: Path) -> Result<Option<Bytes>> {
+    pub(super) async fn get(&self, path: Path) -> Result<Option<Bytes>> {
         let fetch = || async {
             match self.objects.get(&path).await {
                 Ok(found) => found.bytes().await.map(Some),

@@ -22,6 +22,7 @@
 //! | `log` | records and checkpoints as objects |
 //! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages` | their bytes |
 //! | `log_owner` | which write-ahead log holds the newest rows |
+//! | `inspect` | all that for people who look into a store |
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
 
@@ -30,6 +31,7 @@ mod deletion_messages;
 mod error;
 mod file_messages;
 mod format;
+mod inspect;
 mod log;
 mod log_messages;
 mod log_owner;
@@ -52,6 +54,7 @@ use uuid::Uuid;
 pub use change::CatalogChange;
 pub use error::{CatalogError, ChangeError};
 pub use format::FormatError;
+pub use inspect::{CatalogObject, CatalogObjects, LogContent, LogRecord};
 pub use log_owner::LogOwner;
 pub use state::{CatalogState, DatabaseEntry, DeletedDatabase, DeletedTable, GarbageFile, SoftDeletion, TableEntry};
 
@@ -135,15 +138,6 @@ impl Catalog {
             epoch: AtomicU64::new(0),
             settings,
         })
-    }
-
-    /// The newest state of the catalog in a store, without opening it for changes; `None` if there is none.
-    ///
-    /// # Errors
-    /// As [`Catalog::open`].
-    pub async fn read(store: &Store, clock: Arc<dyn Clock>) -> Result<Option<Arc<CatalogState>>, CatalogError> {
-        let log = Log::new(Arc::clone(store.objects()), clock, CatalogSettings::default());
-        Ok(log.load().await?.map(|loaded| Arc::new(loaded.state)))
     }
 
     /// The state after the last commit of this node, or of another one that this node has heard of.

@@ -1,6 +1,7 @@
 //! The catalog's promises, each over memory and a real directory, with a store that fails on purpose.
 
 mod deleted;
+mod scale;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -16,7 +16,11 @@
 //! Always true: the chosen files are neighbours. Of the files that overlap one of them in time, none holds writes
 //! between theirs, so that the order of writes survives (see [`crate::model::last_write_wins`]).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::engine::layout::large_rows;
@@ -134,8 +138,9 @@ fn are_neighbours(chosen: &[Candidate], component: &[Candidate]) -> bool {
     let time = chosen.iter().map(|file| file.time).reduce(|a, b| a.union(&b));
     let sequences = chosen.iter().map(|file| file.sequences).reduce(SequenceRange::union);
     let Some((time, sequences)) = time.zip(sequences) else { return false };
+    let chosen_places = places(chosen);
     component.iter().all(|file| {
-        let is_chosen = chosen.iter().any(|chosen| chosen.place == file.place);
+        let is_chosen = chosen_places.binary_search(&file.place).is_ok();
         is_chosen || !file.time.overlaps(&time) || !file.sequences.overlaps(sequences)
     })
 }
@@ -152,24 +157,98 @@ fn split(component: &[Candidate], policy: &Policy) -> Option<Job> {
 
 /// Files of a component that can be merged at once: usually all. Of a component that is too deep the part where the fewest
 /// rows are moved for each merge of two, so that small parts grow before large ones are moved again.
+///
+/// A part begins anywhere and goes on to the first overlap, however far that is, and then as far as one merge may go. Where the
+/// first overlap is moves on with the beginning, so that all parts together cost little more than one.
 fn merge(component: &[Candidate]) -> Option<Job> {
     let groups = by_writes(component);
-    let windows = (0..groups.len()).filter_map(|first| {
-        let mut files: Vec<Candidate> = groups[first].to_vec();
-        let mut merges = 0;
-        for group in &groups[first + 1..] {
-            let more: Vec<Candidate> = files.iter().chain(group.iter()).copied().collect();
-            if depth(&files) > 1 && (depth(&more) > OVERLAP_MAX || more.len() > MERGE_FILES_MAX) {
-                break;
-            }
-            files = more;
-            merges += 1;
+    let mut starts: Vec<usize> = Vec::with_capacity(groups.len() + 1);
+    starts.push(0);
+    starts.extend(groups.iter().scan(0, |end, group| {
+        *end += group.len();
+        Some(*end)
+    }));
+    let rows: Vec<u64> = [0]
+        .into_iter()
+        .chain(component.iter().scan(0, |sum, file| {
+            *sum += file.rows;
+            Some(*sum)
+        }))
+        .collect();
+    let part = |first: usize, last: usize| starts[first]..starts[last + 1];
+
+    let mut fewest: Option<(u64, Range<usize>)> = None;
+    let (mut apart, mut end) = (Apart::default(), 0); // the groups from `first` to before `end`
+    for first in 0..groups.len() {
+        end = end.max(first);
+        while end < groups.len() && apart.add(groups[end]) {
+            end += 1;
         }
-        let rows: u64 = files.iter().map(|file| file.rows).sum();
-        (depth(&files) > 1).then_some((rows / merges.max(1), files))
-    });
-    let (_, fewest) = windows.min_by_key(|(cost, _)| *cost)?;
-    Some(Job { places: places(&fewest), cuts: Vec::new() })
+        if end == groups.len() {
+            break; // nothing overlaps from here on
+        }
+        let last = as_far_as_one_merge_goes(component, first, end, &groups, &part);
+        let files = part(first, last);
+        let cost = (rows[files.end] - rows[files.start]) / (last - first).max(1) as u64;
+        if fewest.as_ref().is_none_or(|(least, _)| cost < *least) {
+            fewest = Some((cost, files));
+        }
+        if first < end {
+            apart.remove(groups[first]);
+        }
+    }
+    let (_, files) = fewest?;
+    Some(Job { places: places(&component[files]), cuts: Vec::new() })
+}
+
+/// The last group of a merge that begins with `first` and must reach `overlapping`.
+fn as_far_as_one_merge_goes(
+    component: &[Candidate],
+    first: usize,
+    overlapping: usize,
+    groups: &[&[Candidate]],
+    part: &impl Fn(usize, usize) -> Range<usize>,
+) -> usize {
+    let mut last = overlapping;
+    if part(first, last).len() > MERGE_FILES_MAX {
+        return last;
+    }
+    let mut ends = ends(&component[part(first, last)]);
+    while last + 1 < groups.len() && part(first, last + 1).len() <= MERGE_FILES_MAX {
+        for end in groups[last + 1].iter().flat_map(|file| [(file.time.min, false), (file.time.max, true)]) {
+            ends.insert(ends.partition_point(|other| *other < end), end);
+        }
+        if depth_of(&ends) > OVERLAP_MAX {
+            break;
+        }
+        last += 1;
+    }
+    last
+}
+
+/// Files of which none overlaps another: the last instants by the first.
+#[derive(Debug, Default)]
+struct Apart(BTreeMap<Timestamp, Timestamp>);
+
+impl Apart {
+    /// Adds all of the files, or none if one of them overlaps another or one that is here.
+    fn add(&mut self, files: &[Candidate]) -> bool {
+        for (added, file) in files.iter().enumerate() {
+            let before = self.0.range(..=file.time.max).next_back();
+            if before.is_some_and(|(_, max)| *max >= file.time.min) {
+                self.remove(&files[..added]);
+                return false;
+            }
+            self.0.insert(file.time.min, file.time.max);
+        }
+        true
+    }
+
+    fn remove(&mut self, files: &[Candidate]) {
+        for file in files {
+            self.0.remove(&file.time.min);
+        }
+    }
 }
 
 /// The files in the order of writes, those together whose writes interleave: only whole groups are neighbours.
@@ -188,12 +267,22 @@ fn by_writes(component: &[Candidate]) -> Vec<&[Candidate]> {
 
 /// How many of the files there are at the instant that most of them share.
 pub(super) fn depth(files: &[Candidate]) -> usize {
-    let mut borders: Vec<(Timestamp, bool)> =
+    depth_of(&ends(files))
+}
+
+/// Both ends of each file, rising, with whether it is the last instant: where one ends in the instant in which another begins,
+/// both are there.
+fn ends(files: &[Candidate]) -> Vec<(Timestamp, bool)> {
+    let mut ends: Vec<(Timestamp, bool)> =
         files.iter().flat_map(|file| [(file.time.min, false), (file.time.max, true)]).collect();
-    borders.sort_unstable(); // where one ends in the instant in which another begins, both are there
+    ends.sort_unstable();
+    ends
+}
+
+fn depth_of(ends: &[(Timestamp, bool)]) -> usize {
     let (mut open, mut most) = (0_usize, 0);
-    for (_, is_end) in borders {
-        if is_end {
+    for (_, is_end) in ends {
+        if *is_end {
             open -= 1;
         } else {
             open += 1;
@@ -267,8 +356,15 @@ fn borders(files: &[Candidate]) -> Vec<Timestamp> {
 
 /// The borders that lie inside one of these files.
 fn within(files: &[Candidate], borders: &[Timestamp]) -> Vec<Timestamp> {
-    let is_inside = |border: &Timestamp| files.iter().any(|file| file.time.min < *border && *border <= file.time.max);
-    borders.iter().copied().filter(is_inside).collect()
+    let inside = files.iter().flat_map(|file| {
+        let first = borders.partition_point(|border| *border <= file.time.min);
+        let last = borders.partition_point(|border| *border <= file.time.max);
+        &borders[first..last]
+    });
+    let mut inside: Vec<Timestamp> = inside.copied().collect();
+    inside.sort_unstable();
+    inside.dedup();
+    inside
 }
 
 /// The next instant; `None` at the end of time.

@@ -7,6 +7,7 @@ mod model;
 mod plans;
 mod read_only;
 mod retention;
+mod scale;
 mod schemas;
 
 use std::collections::BTreeMap;

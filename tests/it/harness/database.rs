@@ -79,6 +79,19 @@ impl TestDatabase {
         Ok(database)
     }
 
+    /// A database on the files that `put` puts into its directory: `wal` and `data`.
+    pub async fn on_files(put: impl FnOnce(&std::path::Path)) -> Self {
+        let mut database = Self::unopened(None);
+        put(database.directory());
+        database.start().await.unwrap();
+        database
+    }
+
+    /// Where its files are, if its objects are not elsewhere.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     fn unopened(store: Option<Store>) -> Self {
         let queries_runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
