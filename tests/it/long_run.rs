@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flightline::clock::{Clock, ManualClock, SystemClock};
-use flightline::engine::EngineSettings;
 use flightline::engine::compaction::CompactionSettings;
 use flightline::engine::store::Store;
 use flightline::engine::verify::verify;
+use flightline::engine::{EngineSettings, HardDelete};
 use flightline::error::{ErrorKind, Result};
 use flightline::model::{ColumnName, DatabaseName, RowSelection, TableName, TimeRange, Timestamp};
 use object_store::ObjectStore;
@@ -206,7 +206,7 @@ impl Life {
         let tags = host.map(|host| (ColumnName::new("host").unwrap(), Some(host.to_owned())));
         let rows = RowSelection { time: TimeRange::from_nanos(first, last), tags: tags.into_iter().collect() };
         let (database, table, engine) = (database(), TableName::new(name).unwrap(), self.database.engine());
-        self.until_done(|| engine.delete_rows(&database, &table, rows.clone())).await;
+        self.until_done(|| engine.delete_rows(&database, &table, [rows.clone()])).await;
     }
 
     async fn set_retention(&mut self) {
@@ -225,7 +225,7 @@ impl Life {
         self.tables.remove(name);
         let (database, table, engine) = (database(), TableName::new(name).unwrap(), self.database.engine());
         self.until_done(|| async {
-            match engine.delete_table(&database, &table).await {
+            match engine.delete_table(&database, &table, HardDelete::Default).await {
                 // An earlier try, whose answer was lost, did it.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
                 other => other,
