@@ -388,7 +388,7 @@ fn period(text: &str) -> Option<&str> {
 
 impl Confirmation {
     /// Asks on the terminal unless the user has said yes. Where nobody can be asked, the answer is no.
-    fn ask(self, what: &str) -> Result<(), ClientError> {
+    pub(super) fn ask(self, what: &str) -> Result<(), ClientError> {
         if self == Self::Given {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 //! Not here: what a setting takes and where it comes from (see [`crate::config`]).
 
 mod admin;
+mod backup;
 mod catalog;
 mod check;
 mod client;
@@ -29,6 +30,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use self::admin::Admin;
+use self::backup::BackupCommand;
 pub use self::catalog::Shown;
 use self::client::ClientError;
 use self::query::Query;
@@ -71,6 +73,8 @@ pub enum Invocation {
     Check(StoreConfig),
     /// Show what the catalog in a store says.
     ShowCatalog(StoreConfig, Shown),
+    /// Copies of everything, and back.
+    Backup(BackupCommand),
 }
 
 /// A command for a server that runs; see [`run_client`].
@@ -123,6 +127,7 @@ pub fn command() -> Command {
         .subcommand(admin::delete_command())
         .subcommand(admin::undelete_command())
         .subcommand(admin::show_command())
+        .subcommand(backup::command())
         .subcommand(check::command())
         .subcommand(debug::command())
 }
@@ -147,6 +152,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         Ok(Invocation::ShowCatalog(config, shown)) => {
             on_one_thread("Catalog", finished("Catalog", catalog::show(&config, &shown, Arc::new(SystemClock::new()))))
         }
+        Ok(Invocation::Backup(command)) => on_one_thread("Backup", backup::run(&command, Arc::new(SystemClock::new()))),
         Err(error) => {
             // Where even this cannot be printed, the exit code still tells.
             let _ = error.print();
@@ -191,6 +197,7 @@ fn parse_with<T: Into<OsString> + Clone>(
     match root.subcommand() {
         None => serve(&mut command, &[&root], environment, machine),
         Some(("serve", flags)) => serve(&mut command, &[flags, &root], environment, machine),
+        Some(("backup", flags)) => backup::parse(&mut command, flags, environment, machine).map(Invocation::Backup),
         Some(("check", flags)) => check(&mut command, flags, environment, machine),
         Some(("debug", flags)) => debug(&mut command, flags, environment, machine),
         Some((verb, flags)) => client(&mut command, verb, flags, environment).map(Invocation::Client),

@@ -71,6 +71,7 @@ fn server_settings(config: &Config) -> ServerSettings {
         data_directory: config.data_dir.clone(),
         store,
         connection: connections,
+        backups: config.backup_to.clone(),
         writers: if single_writer { Writers::Single } else { Writers::Several },
         log: log_settings(config),
         engine: EngineSettings {

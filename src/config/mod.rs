@@ -8,6 +8,7 @@
 //!
 //! Not here: what the settings do. Nobody else reads the environment.
 
+mod backup;
 pub mod client;
 mod command;
 mod ignored;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
+pub use self::backup::{BackupPlace, RestoreTarget, from_argument};
 pub use self::command::{argument, settings_table, with_settings, with_store_settings};
 pub use self::machine::Machine;
 pub use self::sources::{ConfigError, Environment, Origin, process_environment};
@@ -74,6 +76,7 @@ pub struct Config {
     pub hard_delete_default_duration: Duration,
     pub max_columns_per_table: usize,
     pub max_tables: usize,
+    pub backup_to: Option<BackupPlace>,
     pub log_filter: String,
     pub log_format: LogFormat,
     /// What the user should know about the settings: one sentence each, for the log at start.
@@ -147,6 +150,7 @@ impl Config {
             hard_delete_default_duration: sources.duration("hard-delete-default-duration")?,
             max_columns_per_table: sources.number("max-columns-per-table")?,
             max_tables: sources.number("max-tables")?,
+            backup_to: backup::backup_place(&sources)?,
             log_filter: log_filter(&sources)?,
             log_format: log_format(&sources)?,
             notices: notices(&sources),

@@ -58,6 +58,7 @@ const AWS: &str = "Amazon S3 and compatible stores";
 const CLOUD: &str = "Google and Azure";
 const MEMORY: &str = "Memory and threads";
 const WRITES: &str = "Writes";
+const BACKUPS: &str = "Backups";
 const LOGS: &str = "Logs";
 
 const HOUR_MS: u64 = 3_600_000;
@@ -582,6 +583,15 @@ pub static SETTINGS: &[Setting] = &[
         env: &["FLIGHTLINE_MAX_TABLES"],
         aliases: &[],
         sentence: "Tables of all databases together; a line that would add more is refused.",
+    },
+    Setting {
+        section: BACKUPS,
+        name: "backup-to",
+        kind: Kind::Text,
+        preset: Preset::Nothing,
+        env: &["FLIGHTLINE_BACKUP_TO"],
+        aliases: &[],
+        sentence: "Where backups go: a directory, s3://bucket/path, gs://bucket/path or azure://container/path, with the store flags above.",
     },
     Setting {
         section: LOGS,

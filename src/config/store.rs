@@ -47,8 +47,20 @@ impl StoreConfig {
 fn store(sources: &Sources<'_>) -> Result<StoreSettings, ConfigError> {
     Ok(match sources.required_text("object-store")?.as_str() {
         "memory" => StoreSettings::Memory,
+        kind @ ("s3" | "google" | "azure") => remote_store(sources, kind, bucket(sources)?)?,
+        // The list of settings knows no other word than "file" here.
+        _ => {
+            let data_dir = path(&sources.required_text("data-dir")?, sources.environment)?;
+            StoreSettings::File { root: data_dir.join(OBJECTS_DIRECTORY) }
+        }
+    })
+}
+
+/// A store over the network: `s3`, `google` or else `azure`.
+pub(super) fn remote_store(sources: &Sources<'_>, kind: &str, bucket: String) -> Result<StoreSettings, ConfigError> {
+    Ok(match kind {
         "s3" => StoreSettings::S3 {
-            bucket: bucket(sources)?,
+            bucket,
             region: sources.required_text("aws-default-region")?,
             endpoint: sources.text("aws-endpoint")?,
             access_key_id: sources.text("aws-access-key-id")?,
@@ -59,14 +71,14 @@ fn store(sources: &Sources<'_>) -> Result<StoreSettings, ConfigError> {
             skip_signature: sources.switch("aws-skip-signature")?,
         },
         "google" => StoreSettings::Google {
-            bucket: bucket(sources)?,
+            bucket,
             service_account: file(sources, "google-service-account")?,
             endpoint: sources.text("google-endpoint")?,
             allow_http: sources.switch("google-allow-http")?,
             skip_signature: sources.switch("google-skip-signature")?,
         },
-        "azure" => StoreSettings::Azure {
-            container: bucket(sources)?,
+        _ => StoreSettings::Azure {
+            container: bucket,
             account: sources.text("azure-storage-account")?.ok_or(ConfigError::Missing {
                 setting: "azure-storage-account",
                 reason: "the azure store needs the name of an account",
@@ -75,15 +87,10 @@ fn store(sources: &Sources<'_>) -> Result<StoreSettings, ConfigError> {
             endpoint: sources.text("azure-endpoint")?,
             allow_http: sources.switch("azure-allow-http")?,
         },
-        // The list of settings knows no other word than "file" here.
-        _ => {
-            let data_dir = path(&sources.required_text("data-dir")?, sources.environment)?;
-            StoreSettings::File { root: data_dir.join(OBJECTS_DIRECTORY) }
-        }
     })
 }
 
-fn connections(sources: &Sources<'_>) -> Result<ConnectionSettings, ConfigError> {
+pub(super) fn connections(sources: &Sources<'_>) -> Result<ConnectionSettings, ConfigError> {
     Ok(ConnectionSettings {
         request_timeout: sources.duration("object-store-request-timeout")?,
         retry_timeout: sources.duration("object-store-retry-timeout")?,

@@ -7,12 +7,14 @@
 //! | [`store`] | Parquet files and catalog records, as objects |
 //! | [`catalog`] | which databases, tables, columns and files there are |
 //! | [`compaction`] | history in few, large files that don't overlap |
+//! | [`backup`] | copies of all that at one instant, elsewhere |
 //!
 //! [`open`] is recovery, [`write`] the way of a write, [`maintenance`] what happens later, [`snapshot`] what a query sees,
 //! [`databases`] what users make, [`deletions`] what they delete and want back, [`facts`] what there is to say of all that.
 //!
 //! Not here: SQL, HTTP, gRPC. `rg datafusion src/engine` finds nothing.
 
+pub mod backup;
 pub mod buffer;
 pub mod catalog;
 pub mod compaction;

@@ -73,6 +73,19 @@ pub async fn verify(
     found: &mut (dyn FnMut(&Problem) + Send),
 ) -> Result<Option<Verified>> {
     let Some(state) = Catalog::read(store, Arc::clone(&clock)).await? else { return Ok(None) };
+    verify_files(store, &state, clock, found).await.map(Some)
+}
+
+/// Compares the data files in a store with what a state says of them. `found` hears of each problem at once.
+///
+/// # Errors
+/// `Unavailable` if the store does not answer.
+pub async fn verify_files(
+    store: &Store,
+    state: &CatalogState,
+    clock: Arc<dyn Clock>,
+    found: &mut (dyn FnMut(&Problem) + Send),
+) -> Result<Verified> {
     let listed =
         store.objects().list(Some(&paths::data_files())).map_ok(|object| (object.location.to_string(), object.size));
     let sizes: HashMap<String, u64> = listed
@@ -84,7 +97,7 @@ pub async fn verify(
         databases: state.databases().count(),
         tables: state.table_count(),
         garbage: state.garbage().len(),
-        unknown: unknown(&state, &sizes),
+        unknown: unknown(state, &sizes),
         ..Verified::default()
     };
     let files = CheckedFiles::new(store.clone(), 0, RecentSettings::NOTHING, clock);
@@ -110,7 +123,7 @@ pub async fn verify(
         verified.rows += table.files.iter().map(|file| file.rows).sum::<u64>();
         verified.bytes += table.files.iter().map(|file| file.bytes).sum::<u64>();
     }
-    Ok(Some(verified))
+    Ok(verified)
 }
 
 fn unknown(state: &CatalogState, sizes: &HashMap<String, u64>) -> usize {

@@ -6,6 +6,7 @@
 //!
 //! Not here: what a command line or an environment says (`config`).
 
+pub(crate) mod backup_table;
 mod directory;
 pub mod flight;
 pub mod http;
@@ -31,7 +32,9 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::engine::store::single_writer::SingleWriter;
+use crate::config::BackupPlace;
+use crate::engine::backup::{Backups, Location};
+use crate::engine::store::single_writer::{SingleWriter, Writer};
 use crate::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use crate::engine::{Engine, EngineSettings, store};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +66,8 @@ pub struct ServerSettings {
     pub writers: Writers,
     /// Where the write-ahead log is.
     pub log: LogSettings,
+    /// Where backups go; nowhere: requests for one are refused.
+    pub backups: Option<BackupPlace>,
     /// Buffer, log and limits of tables.
     pub engine: EngineSettings,
     /// Memory and threads of queries.
@@ -82,6 +87,8 @@ pub struct Services {
     pub engine: Arc<Engine>,
     /// Reads.
     pub queries: Arc<Queries>,
+    /// Copies elsewhere, if there is a place for them.
+    pub backups: Option<Arc<Backups>>,
     /// Time and identifiers.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -122,10 +129,12 @@ impl Server {
         let query_runtime = query_runtime(settings.query.threads)?;
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
         let queries = Queries::new(Arc::clone(&engine), query, query_runtime.handle().clone(), Handle::current())?;
+        let backups = open_backups(&settings, &engine, &directory, &clock)?;
         let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
         let services = Arc::new(Services {
             engine,
             queries: Arc::new(queries),
+            backups,
             process_id: clock.unique_id(),
             telemetry: Arc::new(Telemetry::new(Duration::from_nanos(now))),
             clock,
@@ -155,6 +164,9 @@ impl Server {
         let patience = self.services.settings.shutdown_timeout;
         if !self.listener.drain(patience).await {
             tracing::warn!(?patience, "requests were still open after the shutdown timeout and are cut off");
+        }
+        if let Some(backups) = &self.services.backups {
+            backups.stop().await;
         }
         let closed = self.services.engine.close().await;
         let released = match &self.writer {
@@ -188,6 +200,24 @@ fn routes(services: &Arc<Services>) -> axum::Router {
     let grpc = tonic::service::Routes::new(flight.into_server()).prepare().into_axum_router();
     // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.
     http::router(Arc::clone(services)).merge(grpc.reset_fallback())
+}
+
+/// The backups of this server, if there is a place for them.
+fn open_backups(
+    settings: &ServerSettings,
+    engine: &Arc<Engine>,
+    directory: &DataDirectory,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Backups>>> {
+    let Some(BackupPlace { store, prefix, connections }) = &settings.backups else { return Ok(None) };
+    if *store == settings.store && prefix.is_empty() {
+        return Err(Error::invalid("--backup-to names the store itself: a copy has to be elsewhere"));
+    }
+    let place = store::open_below(store, prefix, connections)?;
+    tracing::info!(place = place.description(), "backups go to");
+    let writer = Writer { node: settings.node_id.clone(), directory: directory.id(clock.as_ref())? };
+    let location = Location::new(place, Arc::clone(clock));
+    Ok(Some(Arc::new(Backups::new(Arc::clone(engine), location, writer))))
 }
 
 fn query_runtime(threads: usize) -> Result<Runtime> {

@@ -56,6 +56,9 @@ mod logs;
 mod long_run;
 mod lost_acknowledgements;
 
+/// Backups: one instant, whatever goes on meanwhile, and the way back.
+mod backup;
+
 /// A store that fails, answers late and forgets, under random work.
 mod every_step;
 mod faulty_store;

@@ -26,6 +26,7 @@ use parking_lot::RwLock;
 
 pub use budget::MemoryBudget;
 pub use run::BufferedRun;
+pub(in crate::engine) use table::Frozen;
 pub use table::{TableBuffer, TableContents};
 
 use crate::clock::Clock;

@@ -107,7 +107,7 @@ impl Persister {
 }
 
 /// Merges frozen runs time block by time block and encodes them.
-fn encode_frozen(frozen: &Frozen) -> Result<Vec<EncodedFile>> {
+pub(in crate::engine) fn encode_frozen(frozen: &Frozen) -> Result<Vec<EncodedFile>> {
     let mut cutter = FileCutter::new(&frozen.schema);
     let mut files = Vec::new();
     for (place, pieces) in pieces_by_block(frozen)? {

@@ -64,7 +64,7 @@ pub struct Frozen {
 
 impl Frozen {
     /// The writes that the runs hold.
-    pub(super) fn sequences(&self) -> SequenceRange {
+    pub(in crate::engine) fn sequences(&self) -> SequenceRange {
         let ranges = self.runs.iter().map(|run| run.sequences());
         ranges.reduce(SequenceRange::union).unwrap_or(SequenceRange::single(self.through))
     }

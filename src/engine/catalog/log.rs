@@ -345,7 +345,7 @@ impl Log {
     }
 
     /// Stores an object whose content is the same whoever stores it.
-    async fn create_or_keep(&self, path: Path, bytes: Bytes) -> Result<()> {
+    pub(super) async fn create_or_keep(&self, path: Path, bytes: Bytes) -> Result<()> {
         let payload = PutPayload::from_bytes(bytes);
         let store = || async {
             match self.create(&path, payload.clone()).await {

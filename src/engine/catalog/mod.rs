@@ -23,6 +23,7 @@
 //! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages` | their bytes |
 //! | `log_owner` | which write-ahead log holds the newest rows |
 //! | `inspect` | all that for people who look into a store |
+//! | `image` | a state that leaves its store, and the catalog that is made of it elsewhere |
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
 
@@ -31,6 +32,7 @@ mod deletion_messages;
 mod error;
 mod file_messages;
 mod format;
+mod image;
 mod inspect;
 mod log;
 mod log_messages;
@@ -48,12 +50,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 pub use change::CatalogChange;
 pub use error::{CatalogError, ChangeError};
 pub use format::FormatError;
+pub use image::Founding;
 pub use inspect::{CatalogObject, CatalogObjects, LogContent, LogRecord};
 pub use log_owner::LogOwner;
 pub use state::{CatalogState, DatabaseEntry, DeletedDatabase, DeletedTable, GarbageFile, SoftDeletion, TableEntry};
@@ -224,6 +227,11 @@ impl Catalog {
             }
             _ => Ok(()),
         }
+    }
+
+    /// While this is held, [`Catalog::state`] stays as it is. Hold it briefly: commits wait.
+    pub async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.committing.lock().await
     }
 
     /// A number for a new file that no other file will ever have, on any node.

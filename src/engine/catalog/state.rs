@@ -208,6 +208,11 @@ impl CatalogState {
         Ok(state)
     }
 
+    /// The same databases, tables and files in a catalog of this identity, which has no garbage and whose rows are all in files.
+    pub(super) fn as_catalog(&self, id: Uuid, ticket_key: TicketKey, record: RecordMark) -> Self {
+        Self { id, ticket_key, record, log_owner: None, garbage: Arc::default(), ..self.clone() }
+    }
+
     /// The state after one more change, made at the moment `at`.
     ///
     /// # Errors

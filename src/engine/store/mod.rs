@@ -38,6 +38,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -95,6 +96,13 @@ impl Store {
             Ok(found) if found == *bytes => Ok(()),
             Ok(_) | Err(_) => Err(failure), // the first failure says more than that of the question
         }
+    }
+
+    /// The part of this store that lies below a path.
+    #[must_use]
+    pub fn below(&self, prefix: &Path) -> Self {
+        let description = format!("{}/{prefix}", self.description);
+        Self::new(Arc::new(PrefixStore::new(Arc::clone(&self.objects), prefix.clone())), description)
     }
 
     /// Where the objects are, such as `file:///var/lib/flightline` or `s3://bucket`.
@@ -179,6 +187,17 @@ pub fn open(settings: &StoreSettings, options: &ConnectionSettings) -> Result<St
         }
     };
     Ok(Store::new(objects, description))
+}
+
+/// Opens the part of a store that lies below `prefix`, as [`open`] does; all of it if the prefix is empty.
+///
+/// # Errors
+/// As [`open`]; `Invalid` too if the prefix is no path.
+pub fn open_below(settings: &StoreSettings, prefix: &str, options: &ConnectionSettings) -> Result<Store> {
+    let prefix = Path::parse(prefix)
+        .map_err(|error| Error::with_source(ErrorKind::Invalid, format!("\"{prefix}\" is no path"), error))?;
+    let store = open(settings, options)?;
+    Ok(if prefix.as_ref().is_empty() { store } else { store.below(&prefix) })
 }
 
 #[cfg(test)]

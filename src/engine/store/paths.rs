@@ -10,6 +10,15 @@
 //! dbs/{database}-{name}/{table}-{name}/{day}/{file:010}.parquet
 //! ```
 //!
+//! and in a place for backups, which may be any store:
+//!
+//! ```text
+//! backups/{name}/manifest                     says that the backup is there
+//! backups/{name}/{id}.catalog                 its catalog
+//! files/{set}/dbs/...                         data files, which the backups of a set share, as in the store they come from
+//! catalog/writer                              who writes or removes a backup at this moment
+//! ```
+//!
 //! Always true: the numbers alone make a path unique. The names beside them are for people who look
 //! into a bucket; they are reduced to a few harmless characters, so that no name of a user can leave its place,
 //! be too long for a file system, or meet another one where upper and lower case are the same.
@@ -120,6 +129,45 @@ pub fn data_file(
         .join(format!("{table}-{}", readable(table_name.as_str())))
         .join(day.to_string())
         .join(format!("{:010}.parquet", file.get()))
+}
+
+/// The directory of all backups in a place for backups.
+pub fn backups() -> Path {
+    Path::from("backups")
+}
+
+/// The object that says that a backup is there.
+pub fn backup_manifest(name: &str) -> Path {
+    backups().join(name).join("manifest")
+}
+
+/// The name of the backup that this is the manifest of; `None` if it is none.
+pub fn backup_name(path: &Path) -> Option<String> {
+    let parts: Vec<_> = path.parts().collect();
+    match parts.as_slice() {
+        [_, name, file] if file.as_ref() == "manifest" => Some(name.as_ref().to_owned()),
+        _ => None,
+    }
+}
+
+/// The catalog of a backup. The number keeps apart what two attempts under one name store.
+pub fn backup_catalog(name: &str, id: Uuid) -> Path {
+    backups().join(name).join(format!("{}.catalog", id.simple()))
+}
+
+/// Whether this is the catalog of a backup.
+pub fn is_backup_catalog(path: &Path) -> bool {
+    path.filename().is_some_and(|name| name.ends_with(".catalog"))
+}
+
+/// The directory of the data files of all backups.
+pub fn backup_sets() -> Path {
+    Path::from("files")
+}
+
+/// The directory below which a set of backups keeps its data files.
+pub fn backup_files(set: Uuid) -> Path {
+    backup_sets().join(set.simple().to_string())
 }
 
 fn numbered(sequence: u64) -> String {

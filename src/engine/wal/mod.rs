@@ -279,6 +279,23 @@ impl Wal {
         self.tell(Message::Forget(table));
     }
 
+    /// What `look` finds between two writes: every write that was acknowledged before this call is published, and of any
+    /// other all is or nothing. Runs on the commit thread, so it must be quick and must not wait for a write.
+    ///
+    /// # Errors
+    /// `Unavailable` if the log is closed.
+    pub async fn between_writes<T: Send + 'static>(&self, look: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let work = move || {
+            // Whoever asked may have stopped waiting.
+            let _ = answer.send(look());
+        };
+        if !self.messages.send(Message::Run(Box::new(work))) {
+            return Err(self.gone().into());
+        }
+        Ok(answered.await.map_err(|_| self.gone())?)
+    }
+
     /// Bytes of all segments on disk.
     pub fn bytes(&self) -> u64 {
         self.shared.metrics.lock().bytes_on_disk

@@ -25,6 +25,8 @@ pub(super) enum Message {
     Append(WaitingWrite),
     Release(TableId, Sequence),
     Forget(TableId),
+    /// Something to do between two groups.
+    Run(Box<dyn FnOnce() + Send>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -63,6 +65,7 @@ impl Writer {
                 }
                 Some(Message::Release(table, through)) => self.log.release(table, through),
                 Some(Message::Forget(table)) => self.log.forget(table),
+                Some(Message::Run(work)) => work(),
                 Some(Message::Close(answer)) => {
                     let closed = self.log.close().map_err(Error::from);
                     self.end();

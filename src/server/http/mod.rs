@@ -4,6 +4,7 @@
 //! throughout. Not here: what a request does; that is one call into the engine or the queries.
 
 mod admin;
+mod backups;
 mod body;
 mod delete;
 mod deletions;
@@ -50,6 +51,7 @@ pub(super) fn router(services: Arc<Services>) -> Router {
             post(admin::create_table).put(retention::update_table).delete(deletions::delete_table),
         )
         .route("/api/v3/configure/table/undelete", post(deletions::undelete_table))
+        .route("/api/v3/backups", get(backups::list).post(backups::create).delete(backups::delete))
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))
         .route("/ping", any(health::ping))

@@ -161,7 +161,7 @@ impl TestDatabase {
         drop(self.open.take());
     }
 
-    pub fn engine(&self) -> &Engine {
+    pub fn engine(&self) -> &Arc<Engine> {
         &self.open.as_ref().unwrap().engine
     }
 

@@ -36,6 +36,7 @@ impl TestServer {
             connection: ConnectionSettings::default(),
             writers: Writers::Several,
             log: LogSettings::default(),
+            backups: None,
             engine: EngineSettings::default(),
             query: QuerySettings { threads: 2, ..QuerySettings::default() },
             request_bytes_max: 10 << 20,

@@ -133,6 +133,7 @@ impl ObjectWriter {
                 Event::Message(Message::Append(write)) => self.take(write),
                 Event::Message(Message::Release(table, through)) => self.release(table, through),
                 Event::Message(Message::Forget(table)) => self.forget(table),
+                Event::Message(Message::Run(work)) => work(),
                 Event::Message(Message::Close(answer)) => break Some(answer),
                 Event::Landed(landed) => self.land(*landed),
                 Event::PauseOver => self.pause = None,
