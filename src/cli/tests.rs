@@ -66,6 +66,30 @@ fn a_store_is_checked_with_the_settings_of_the_server() {
 }
 
 #[test]
+fn a_backup_is_named_or_the_newest_and_its_place_must_be_known() {
+    let backup = |arguments: &[&str], variables: &[(&str, &str)]| {
+        parsed(&[&["backup"], arguments].concat(), variables).map(|invocation| format!("{invocation:?}"))
+    };
+    let restore = backup(&["restore", "a", "--from", "/mnt/b", "--data-dir", "/d"], &[]).unwrap();
+    assert!(restore.contains("Named(BackupName(\"a\"))") && restore.contains("file:///mnt/b"), "{restore}");
+    assert!(restore.contains("file:///d/objects"), "{restore}");
+    let newest =
+        backup(&["verify", "--not-after", "1970-01-01T00:00:00.000000007Z"], &[("FLIGHTLINE_BACKUP_TO", "/b")]);
+    assert!(newest.unwrap().contains("Newest { not_after: Some(Timestamp(7)) }"));
+    assert!(backup(&["list"], &[]).unwrap().contains("Asked"), "a server is asked");
+    for (arguments, said) in [
+        (&["restore"][..], "--from is not set"),
+        (&["verify", "A", "--from", "/b"], "no name of a backup"),
+        (&["verify", "--from", "ftp://b"], "s3://bucket/path"),
+        (&["restore", "a", "--not-after", "1970-01-01T00:00:00Z"], "cannot be used with"),
+        (&["delete"], "required"),
+    ] {
+        let error = backup(arguments, &[]).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains(said), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
 fn a_setting_that_cannot_be_used_ends_with_the_usage_code() {
     let error = parsed(&["serve", "--http-bind", "0.0.0.0:8181"], &[]).unwrap_err();
     assert_eq!(error.exit_code(), 2);

@@ -210,14 +210,22 @@ fn open_backups(
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Arc<Backups>>> {
     let Some(BackupPlace { store, prefix, connections }) = &settings.backups else { return Ok(None) };
-    if *store == settings.store && prefix.is_empty() {
-        return Err(Error::invalid("--backup-to names the store itself: a copy has to be elsewhere"));
+    if is_inside(store, prefix, &settings.store) {
+        return Err(Error::invalid("--backup-to lies in the store itself: a copy has to be elsewhere"));
     }
     let place = store::open_below(store, prefix, connections)?;
     tracing::info!(place = place.description(), "backups go to");
     let writer = Writer { node: settings.node_id.clone(), directory: directory.id(clock.as_ref())? };
     let location = Location::new(place, Arc::clone(clock));
     Ok(Some(Arc::new(Backups::new(Arc::clone(engine), location, writer))))
+}
+
+/// Whether a copy there would go with the store. Another part of one bucket is the user's choice.
+fn is_inside(place: &StoreSettings, prefix: &str, store: &StoreSettings) -> bool {
+    match (place, store) {
+        (StoreSettings::File { root: place }, StoreSettings::File { root: store }) => place.starts_with(store),
+        _ => place == store && prefix.is_empty(),
+    }
 }
 
 fn query_runtime(threads: usize) -> Result<Runtime> {

@@ -107,7 +107,7 @@ pub(super) async fn create(
         image: location.clock.unique_id(),
         version: image.version(),
     };
-    location.announce(&backup, &image).await?;
+    location.announce(&backup, image).await?;
     let Backup { name, files, bytes, copied_files, copied_bytes, .. } = &backup;
     tracing::info!(%name, files, bytes, copied_files, copied_bytes, "made a backup");
     Ok(backup)

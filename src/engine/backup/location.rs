@@ -167,8 +167,12 @@ impl Location {
     }
 
     /// Stores the catalog of a backup and then its manifest, with which the backup is there.
-    pub(super) async fn announce(&self, backup: &Backup, image: &CatalogState) -> Result<()> {
-        let catalog = (paths::backup_catalog(backup.name.as_str(), backup.image), image.to_bytes());
+    pub(super) async fn announce(&self, backup: &Backup, image: CatalogState) -> Result<()> {
+        // As the decoding, below.
+        let encoded = tokio::task::spawn_blocking(move || image.to_bytes())
+            .await
+            .map_err(|error| Error::with_source(ErrorKind::Internal, "the encoding of a catalog was cut off", error))?;
+        let catalog = (paths::backup_catalog(backup.name.as_str(), backup.image), encoded);
         let manifest = (paths::backup_manifest(backup.name.as_str()), manifest::encode(backup));
         for (path, bytes) in [catalog, manifest] {
             self.store.create(&path, &bytes).await.map_err(|error| self.failed("store", &path, error))?;

@@ -310,6 +310,52 @@ async fn a_closed_log_refuses_writes_and_closing_again_does_nothing() {
     assert_eq!(wal.last_sequence(), Sequence::new(1));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_looks_between_writes_sees_every_acknowledged_one_and_none_by_half() {
+    use std::sync::atomic::AtomicI64;
+    let halves: Arc<[AtomicI64; 2]> = Arc::default();
+    let published = Arc::clone(&halves);
+    let wal = Wal::open(
+        WalSettings::default(),
+        Arc::new(MemoryDisk::default()),
+        CATALOG,
+        Sequence::ZERO,
+        Arc::new(SystemClock::new()),
+        &mut |_, _| Ok(()),
+        Box::new(move |_, _| {
+            published[0].fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_micros(200)); // as the second table of a write comes after the first
+            published[1].fetch_add(1, Ordering::SeqCst);
+        }),
+    );
+    let wal = Arc::new(wal.unwrap());
+    let acknowledged = Arc::new(AtomicI64::new(0));
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (wal, acknowledged) = (Arc::clone(&wal), Arc::clone(&acknowledged));
+            tokio::spawn(async move {
+                for value in 0..100 {
+                    wal.append(record(writer * 100 + value), Durability::Unsynced).await.unwrap();
+                    acknowledged.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let mut looks = 0;
+    while !writers.iter().all(|writer| writer.is_finished()) {
+        let before = acknowledged.load(Ordering::SeqCst);
+        let seen = Arc::clone(&halves);
+        let look = move || (seen[0].load(Ordering::SeqCst), seen[1].load(Ordering::SeqCst));
+        let (first, second) = wal.between_writes(look).await.unwrap();
+        assert_eq!(first, second, "half a write");
+        assert!(first >= before, "{first} of {before}");
+        looks += 1;
+    }
+    assert!(looks > 10, "{looks}");
+    wal.close().await.unwrap();
+    assert_eq!(wal.between_writes(|| ()).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
 #[tokio::test]
 async fn dropping_the_log_ends_its_thread() {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
