@@ -17,7 +17,7 @@ const TABLE_PATH: &str = "/api/v3/configure/table";
 const DELETE_PATH: &str = "/api/v3/delete";
 
 /// The tables that users made; servers also list their own.
-const USER_TABLES: &str =
+pub(crate) const USER_TABLES: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = 'iox' ORDER BY table_name";
 
 const ALL_TABLES: &str =

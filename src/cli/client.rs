@@ -41,6 +41,8 @@ pub(crate) enum ClientError {
     NothingToWrite { name: String },
     #[error(transparent)]
     Split(#[from] SplitError),
+    #[error(transparent)]
+    Store(Error),
     #[error("{0}")]
     Unconfirmed(&'static str),
     #[error("{0}")]
@@ -49,6 +51,9 @@ pub(crate) enum ClientError {
 
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
+        if let ClientError::Store(error) = error {
+            return error;
+        }
         let kind = match &error {
             ClientError::Unreachable { .. } | ClientError::Truncated { .. } => ErrorKind::Unavailable,
             ClientError::Setup { .. } => ErrorKind::Internal,

@@ -12,6 +12,8 @@ mod check;
 mod client;
 mod debug;
 mod demo;
+mod export;
+mod import;
 mod input;
 mod query;
 mod report;
@@ -20,6 +22,7 @@ mod serve;
 mod split;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod write;
 
 use std::ffi::OsString;
@@ -33,6 +36,8 @@ use self::admin::Admin;
 use self::backup::BackupCommand;
 pub use self::catalog::Shown;
 use self::client::ClientError;
+use self::export::Export;
+use self::import::Import;
 use self::query::Query;
 use self::write::Write;
 use crate::clock::{Clock, SystemClock};
@@ -49,7 +54,9 @@ Without a command a server is started, as with `flightline serve`.
 Examples:
   flightline serve --data-dir /var/lib/flightline
   flightline write -d nyc 'cpu,host=a usage=0.5'
-  flightline query -d nyc 'SELECT * FROM cpu'";
+  flightline query -d nyc 'SELECT * FROM cpu'
+  flightline export -d nyc --to backup
+  flightline import -d copy backup";
 
 const SERVE_AFTER_HELP: &str = "\
 A flag beats the environment; of several variables the first one counts. Sizes take units (64MiB, 10MB), \
@@ -88,6 +95,8 @@ pub struct ClientCommand {
 enum Task {
     Write(Write),
     Query(Query),
+    Import(Box<Import>),
+    Export(Box<Export>),
     /// With the verb, as errors begin with it.
     Admin(&'static str, Admin),
 }
@@ -122,6 +131,8 @@ pub fn command() -> Command {
         .subcommand(with_settings(Command::new("serve").about("Run a server").after_help(SERVE_AFTER_HELP)))
         .subcommand(write::command())
         .subcommand(query::command())
+        .subcommand(import::command())
+        .subcommand(export::command())
         .subcommand(admin::create_command())
         .subcommand(admin::update_command())
         .subcommand(admin::delete_command())
@@ -251,8 +262,8 @@ fn client(
     let (noun, flags) = flags.subcommand().unwrap_or(("", flags));
     let command = subcommand(command, &[verb, noun]);
     let host = match verb {
-        "write" => HostKind::Write,
-        "query" => HostKind::Query,
+        "write" | "import" => HostKind::Write,
+        "query" | "export" => HostKind::Query,
         _ => HostKind::Any,
     };
     let settings = ClientSettings::from_flags(flags, host, environment)
@@ -261,6 +272,16 @@ fn client(
     let task = match verb {
         "write" => database.map(|database| Task::Write(Write::from_flags(flags, settings.clone(), database))),
         "query" => database.map(|database| Task::Query(Query::from_flags(flags, settings.clone(), database))),
+        "import" => {
+            let import = database.map(|database| Import::from_flags(flags, settings.clone(), database, environment));
+            let import = import.transpose().map_err(|error| command.error(ErrorKind::ValueValidation, error))?;
+            import.map(|import| Task::Import(Box::new(import)))
+        }
+        "export" => {
+            let export = database.map(|database| Export::from_flags(flags, settings.clone(), database, environment));
+            let export = export.transpose().map_err(|error| command.error(ErrorKind::ValueValidation, error))?;
+            export.map(|export| Task::Export(Box::new(export)))
+        }
         _ => {
             let name = match verb {
                 "create" => "Create",
@@ -301,6 +322,8 @@ pub async fn run_client(command: &ClientCommand, clock: &dyn Clock) -> ExitCode 
     let (name, result) = match &command.task {
         Task::Write(write) => ("Write", write.run(clock).await),
         Task::Query(query) => ("Query", query.run().await),
+        Task::Import(import) => ("Import", import.run(clock).await),
+        Task::Export(export) => ("Export", export.run(clock).await),
         Task::Admin(name, admin) => (*name, admin.run(&command.settings).await),
     };
     let exit = result.unwrap_or_else(|error| {

@@ -100,7 +100,7 @@ impl Report {
     }
 }
 
-fn shortened(line: &str) -> String {
+pub(crate) fn shortened(line: &str) -> String {
     match line.char_indices().nth(ORIGINAL_CHARACTERS_MAX) {
         Some((end, _)) => format!("{}… ({} bytes)", &line[..end], line.len()),
         None => line.to_owned(),

@@ -22,7 +22,7 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(300);
 const RETRIES_MAX: u32 = 8;
 
 /// While no server has ever answered there probably is none: about two seconds.
-const FIRST_CONTACT_RETRIES_MAX: u32 = 3;
+pub(crate) const FIRST_CONTACT_RETRIES_MAX: u32 = 3;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -56,12 +56,25 @@ pub(crate) struct Sender {
     connection: Connection,
     parameters: Vec<(&'static str, String)>,
     gzip: bool,
+    /// For a server that has answered before.
+    retries_max: u32,
     has_answered: AtomicBool,
 }
 
 impl Sender {
     pub(crate) fn new(connection: Connection, parameters: Vec<(&'static str, String)>, gzip: bool) -> Self {
-        Self { connection, parameters, gzip, has_answered: AtomicBool::new(false) }
+        Self { connection, parameters, gzip, retries_max: RETRIES_MAX, has_answered: AtomicBool::new(false) }
+    }
+
+    /// The same with pauses that add up to about `patience` before a request is given up.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        let mut waited = Duration::ZERO;
+        let mut retries_max = 0;
+        while waited < patience {
+            waited += pause(retries_max, 0);
+            retries_max += 1;
+        }
+        Self { retries_max, ..self }
     }
 
     /// Sends the chunk until the server has taken or refused it, or patience ends.
@@ -70,7 +83,7 @@ impl Sender {
         let mut retries = 0;
         loop {
             let pause = match self.try_once(body.clone()).await {
-                Ok(response) if is_passing(response.status()) && retries < RETRIES_MAX => {
+                Ok(response) if is_passing(response.status()) && retries < self.retries_max => {
                     asked_patience(&response).unwrap_or_else(|| pause(retries, chunk.first_line))
                 }
                 Ok(response) => return read_answer(response, chunk.first_line).await,
@@ -94,7 +107,7 @@ impl Sender {
     }
 
     fn retries_max(&self) -> u32 {
-        if self.has_answered.load(Ordering::Relaxed) { RETRIES_MAX } else { FIRST_CONTACT_RETRIES_MAX }
+        if self.has_answered.load(Ordering::Relaxed) { self.retries_max } else { FIRST_CONTACT_RETRIES_MAX }
     }
 
     async fn body(&self, chunk: &Chunk) -> Result<Bytes, ClientError> {
@@ -131,7 +144,7 @@ fn asked_patience(response: &Response) -> Option<Duration> {
 }
 
 /// Twice as long each time. Requests that failed together come back spread over a quarter of the pause.
-fn pause(retries: u32, first_line: u64) -> Duration {
+pub(crate) fn pause(retries: u32, first_line: u64) -> Duration {
     let pause = FIRST_PAUSE.saturating_mul(1 << retries.min(16)).min(PAUSE_MAX);
     let spread = (first_line.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u32; // 0 to 255, by the line's number
     pause + pause / 4 * spread / 256
@@ -203,6 +216,22 @@ mod tests {
         for body in ["incoming write was empty", r#"{"error":"x"}"#, r#"{"error":"x","data":[{}]}"#, "[]"] {
             assert_eq!(refused_lines(body, 1), None, "{body}");
         }
+    }
+
+    #[test]
+    fn patience_is_counted_in_pauses() {
+        let settings = crate::config::client::ClientSettings {
+            host: "http://127.0.0.1:1".into(),
+            database: None,
+            token: None,
+            tls_ca: None,
+            tls_no_verify: false,
+        };
+        let retries = |patience| {
+            let sender = Sender::new(Connection::new(&settings).unwrap(), Vec::new(), false);
+            sender.with_patience(Duration::from_secs(patience)).retries_max
+        };
+        assert_eq!((retries(0), retries(1), retries(60), retries(600)), (0, 3, 8, 26));
     }
 
     #[test]

@@ -49,6 +49,33 @@ impl<R: Read> Chunks<R> {
         Self { reader, bytes_max, pending: Vec::new(), next_line: 1 }
     }
 
+    /// Physical number, from 1, of the line behind the last chunk.
+    pub(crate) fn next_line(&self) -> u64 {
+        self.next_line
+    }
+
+    /// Passes over the first lines of the text, which must end where a line of line protocol does.
+    pub(crate) fn skip_lines(&mut self, mut lines: u64) -> Result<(), SplitError> {
+        while lines > 0 {
+            let is_last = self.fill()?;
+            let newlines = memchr::memchr_iter(b'\n', &self.pending);
+            let (mut passed, mut bytes) = (0, self.pending.len());
+            for newline in newlines.take(usize::try_from(lines).unwrap_or(usize::MAX)) {
+                passed += 1;
+                if passed == lines {
+                    bytes = newline + 1;
+                }
+            }
+            self.pending.drain(..bytes);
+            self.next_line += passed;
+            lines -= passed;
+            if is_last {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// The next chunk that holds a point; `None` at the end of the text.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Chunk>, SplitError> {
         while let Some(chunk) = self.next_lines()? {
@@ -176,6 +203,18 @@ mod tests {
         assert_eq!(cut(text, 17).unwrap().len(), 2);
         assert_eq!(cut("cpu f=1\ncpu f=2", 8).unwrap(), [(1, 1, "cpu f=1\n".into()), (2, 1, "cpu f=2".into())]);
         assert_eq!(cut("", 8).unwrap(), []);
+    }
+
+    #[test]
+    fn lines_that_are_passed_over_are_counted() {
+        let text = "cpu f=1\ncpu f=2\ncpu f=3";
+        for (skipped, expected) in [(0, Some((1, "cpu f=1\n"))), (2, Some((3, "cpu f=3"))), (3, None), (9, None)] {
+            let mut chunks = Chunks::new(text.as_bytes(), 8);
+            chunks.skip_lines(skipped).unwrap();
+            let next = chunks.next_chunk().unwrap();
+            let next = next.map(|chunk| (chunk.first_line, String::from_utf8(chunk.bytes.to_vec()).unwrap()));
+            assert_eq!(next, expected.map(|(line, text)| (line, text.to_owned())), "{skipped}");
+        }
     }
 
     #[test]

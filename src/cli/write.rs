@@ -121,7 +121,7 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn request_size(text: &str) -> Result<usize, String> {
+pub(crate) fn request_size(text: &str) -> Result<usize, String> {
     let bytes = values::bytes(text).and_then(|bytes| usize::try_from(bytes).ok());
     let in_bounds = bytes.filter(|bytes| (1..=1 << 30).contains(bytes));
     in_bounds.ok_or_else(|| "expected a size from 1 byte to 1GiB such as 10485760 or 10MiB".into())

@@ -6,14 +6,12 @@ use clap::{Arg, ArgMatches};
 
 use super::sources::{ConfigError, Environment, Sources};
 use super::store::{connections, remote_store};
-use super::{Machine, StoreConfig, path};
+use super::{Location, Machine, StoreConfig, path};
 use crate::engine::store::{ConnectionSettings, StoreSettings};
 
 /// The server's setting, and the flag by which the commands that need no server are told the same.
 const SETTING: &str = "backup-to";
 const FLAG: &str = "from";
-
-const ACCEPTS: &str = "a directory, s3://bucket/path, gs://bucket/path or azure://container/path";
 
 /// A place for backups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +35,7 @@ pub struct RestoreTarget {
 
 /// The flag that names the place for backups.
 pub fn from_argument() -> Arg {
-    let help = format!("Where the backups are: {ACCEPTS}; without it FLIGHTLINE_BACKUP_TO");
+    let help = format!("Where the backups are: {}; without it FLIGHTLINE_BACKUP_TO", Location::ACCEPTS);
     Arg::new(FLAG).long(FLAG).value_name("PLACE").help(help)
 }
 
@@ -85,32 +83,21 @@ pub(super) fn backup_place(sources: &Sources<'_>) -> Result<Option<BackupPlace>,
 }
 
 fn place(sources: &Sources<'_>, text: &str) -> Result<BackupPlace, ConfigError> {
-    let (store, prefix) = match text.split_once("://") {
-        None => (StoreSettings::File { root: path(text, sources.environment)? }, String::new()),
-        Some(("file", root)) => (StoreSettings::File { root: PathBuf::from(root) }, String::new()),
-        Some((scheme, rest)) => {
-            let kind = match scheme {
-                "s3" => "s3",
-                "gs" => "google",
-                "azure" | "az" => "azure",
-                _ => return Err(refused(sources, text)),
-            };
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(refused(sources, text));
-            }
-            (remote_store(sources, kind, bucket.to_owned())?, prefix.trim_matches('/').to_owned())
-        }
+    let (store, prefix) = match Location::parse(text).ok_or_else(|| refused(sources, text))? {
+        Location::Local(root) => (StoreSettings::File { root: path(root, sources.environment)? }, String::new()),
+        Location::Remote { kind, bucket, path } => (remote_store(sources, kind, bucket.to_owned())?, path.to_owned()),
     };
     Ok(BackupPlace { store, prefix, connections: connections(sources)? })
 }
 
 fn refused(sources: &Sources<'_>, text: &str) -> ConfigError {
     match sources.said(SETTING) {
-        Some((value, setting)) if value == text => ConfigError::Value { setting, value, accepts: ACCEPTS.to_owned() },
+        Some((value, setting)) if value == text => {
+            ConfigError::Value { setting, value, accepts: Location::ACCEPTS.to_owned() }
+        }
         _ => {
             let setting = super::Origin { setting: FLAG, variable: None };
-            ConfigError::Value { setting, value: text.to_owned(), accepts: ACCEPTS.to_owned() }
+            ConfigError::Value { setting, value: text.to_owned(), accepts: Location::ACCEPTS.to_owned() }
         }
     }
 }

@@ -27,6 +27,13 @@ pub fn with_store_settings(command: Command) -> Command {
     command.args(SETTINGS.iter().filter(|setting| setting.is_of_store()).map(argument))
 }
 
+/// Adds the settings of stores over the network to a command to which URLs name the store and the bucket.
+pub fn with_remote_store_settings(command: Command) -> Command {
+    let said_by_url = ["object-store", "bucket", "data-dir", "object-store-single-writer"];
+    let wanted = SETTINGS.iter().filter(|setting| setting.is_of_store() && !said_by_url.contains(&setting.name));
+    command.args(wanted.map(argument))
+}
+
 /// The flag of one setting.
 pub fn argument(setting: &Setting) -> Arg {
     let argument = Arg::new(setting.name)

@@ -12,6 +12,7 @@ mod backup;
 pub mod client;
 mod command;
 mod ignored;
+mod location;
 mod machine;
 pub mod settings;
 mod sources;
@@ -27,7 +28,8 @@ use std::time::Duration;
 use clap::ArgMatches;
 
 pub use self::backup::{BackupPlace, RestoreTarget, from_argument};
-pub use self::command::{argument, settings_table, with_settings, with_store_settings};
+pub use self::command::{argument, settings_table, with_remote_store_settings, with_settings, with_store_settings};
+pub use self::location::Location;
 pub use self::machine::Machine;
 pub use self::sources::{ConfigError, Environment, Origin, process_environment};
 pub use self::store::StoreConfig;

@@ -35,6 +35,23 @@ impl StoreConfig {
         Self::from_sources(&Sources { flags, environment, memory_bytes: machine.memory_bytes })
     }
 
+    /// The store that a URL names by its kind ("s3", "google" or "azure") and bucket; everything else of it comes from the flags
+    /// and the environment.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn named(
+        kind: &str,
+        bucket: &str,
+        flags: &[&ArgMatches],
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        // No setting of a store is a share of memory.
+        let sources = Sources { flags, environment, memory_bytes: 0 };
+        let store = remote_store(&sources, kind, bucket.to_owned())?;
+        Ok(Self { store, connections: connections(&sources)?, single_writer: false })
+    }
+
     pub(crate) fn from_sources(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             store: store(sources)?,

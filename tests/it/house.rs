@@ -21,8 +21,8 @@ const ROOMS: [(&str, &[&str]); 7] = [
 /// A foreign crate and the rooms that may name it.
 const FOREIGN: [(&str, &[&str]); 8] = [
     ("datafusion", &["query"]),
-    ("parquet", &["engine", "query", "server"]),
-    ("object_store", &["engine", "query"]),
+    ("parquet", &["engine", "query", "server", "cli"]),
+    ("object_store", &["engine", "query", "cli"]),
     ("prost", &["engine", "server"]),
     ("tonic", &["server", "cli"]),
     ("arrow_flight", &["server", "cli"]),

@@ -39,6 +39,9 @@ mod formats;
 /// The command line as a script uses it.
 mod command_line;
 
+/// Import and export, killed in between and compared point by point.
+mod transfer;
+
 /// SIGKILL at random moments: nothing acknowledged is lost, nothing comes twice.
 mod crash;
 

@@ -254,3 +254,40 @@ fn a_store_that_ignores_conditions_takes_a_single_writer_that_says_so() {
     flags.push("--object-store-single-writer".to_owned());
     crash::survive(&flags, KILLS);
 }
+
+#[rstest]
+fn an_export_to_a_store_is_imported_from_it(#[values(Kind::S3, Kind::Azure)] kind: Kind) {
+    let objects = ObjectServer::start(kind);
+    let flags = objects.bucket("exported").flags;
+    let store_flags =
+        flags.iter().filter(|flag| !flag.starts_with("--object-store=") && !flag.starts_with("--bucket="));
+    let store_flags: Vec<&str> = store_flags.map(String::as_str).collect();
+    let url = if kind == Kind::S3 { "s3://exported/nyc/all" } else { "azure://exported/nyc/all" };
+    let directory = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&directory.path().join("data"), &[]);
+    let run = |arguments: &[&str], more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).args(more).env_clear().env("FLIGHTLINE_HOST_URL", server.url(""));
+        let output = command.current_dir(directory.path()).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        (String::from_utf8(output.stdout).unwrap(), error)
+    };
+    let weather = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/nyc_weather.lp.gz");
+    run(&["write", "-d", "nyc", "--file", weather], &[]);
+    run(&["write", "-d", "nyc", "-p", "ns", "a/b\\ %c,t=x f=1u 1"], &[]);
+
+    let export = ["export", "-d", "nyc", "--to", url, "--rows-per-file", "10000"];
+    let (_, error) = run(&export, &store_flags);
+    assert!(error.contains("wrote 26,116 rows in 4 files"), "{error}");
+    let (_, error) = run(&export, &store_flags);
+    assert!(error.contains("4 files of an earlier run"), "{error}");
+    run(&["import", "-d", "copy", url], &store_flags);
+    run(&["import", "-d", "part", &format!("{url}/w*/2013-0*.parquet")], &store_flags);
+    for sql in ["SELECT * FROM weather ORDER BY origin, time", "SELECT * FROM \"a/b %c\""] {
+        let rows = |database| run(&["query", "-d", database, "--format", "csv", sql], &[]).0;
+        assert_eq!(rows("copy"), rows("nyc"));
+    }
+    let count = run(&["query", "-d", "part", "--format", "csv", "SELECT count(*) > 9999 FROM weather"], &[]).0;
+    assert!(count.ends_with("true\n"), "{count}");
+}

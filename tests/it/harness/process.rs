@@ -28,6 +28,21 @@ impl ServerProcess {
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, ExitStatus> {
         // Free a moment ago: another process could take it in between, then the start fails with a clear error.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::start_process(address, data, arguments, environment)
+    }
+
+    /// A server at an address of one's choice, which must be free.
+    pub fn start_at(address: SocketAddr, data: &Path, arguments: &[&str]) -> Self {
+        Self::start_process(address, data, arguments, &[])
+            .unwrap_or_else(|status| panic!("the server ended with {status} instead of starting"))
+    }
+
+    fn start_process(
+        address: SocketAddr,
+        data: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, ExitStatus> {
         let child = Command::new(PROGRAM)
             .args(["serve", "--data-dir"])
             .arg(data)
