@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flightline::clock::{Clock, SystemClock};
-use flightline::engine::EngineSettings;
 use flightline::engine::backup::{Backup, BackupKind, BackupName, Backups, Location, Restored, Which};
 use flightline::engine::store::Store;
 use flightline::engine::store::single_writer::{SingleWriterSettings, Writer};
+use flightline::engine::{EngineSettings, HardDelete};
 use flightline::error::{ErrorKind, Result};
 use flightline::model::{DatabaseName, RowSelection, TableName, TimeRange, Timestamp};
 use futures::TryStreamExt;
@@ -175,7 +175,7 @@ async fn eventful() -> TestDatabase {
 async fn delete(database: &TestDatabase, table: &str, time: i64) {
     let rows = RowSelection { time: TimeRange::from_nanos(time, time), tags: Vec::new() };
     let (name, table) = (DatabaseName::new(DATABASE).unwrap(), TableName::new(table).unwrap());
-    database.engine().delete_rows(&name, &table, rows).await.unwrap();
+    database.engine().delete_rows(&name, &table, [rows]).await.unwrap();
 }
 
 async fn contents(database: &TestDatabase) -> Vec<String> {
@@ -206,7 +206,7 @@ async fn a_backup_stays_as_it_was_whatever_becomes_of_its_source() {
     database.engine().persist_all().await.unwrap();
     database.engine().compact_all().await.unwrap();
     let (name, u) = (DatabaseName::new(DATABASE).unwrap(), TableName::new("u").unwrap());
-    database.engine().delete_table(&name, &u).await.unwrap();
+    database.engine().delete_table(&name, &u, HardDelete::Now).await.unwrap();
     database.engine().collect_garbage().await.unwrap();
     create(&database, &place, "second", BackupKind::Incremental).await.unwrap();
 

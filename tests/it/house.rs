@@ -11,11 +11,11 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ROOMS: [(&str, &[&str]); 7] = [
     ("model", &["model", "error"]),
     ("syntax", &["syntax", "model", "error"]),
-    ("engine", &["engine", "model", "error", "clock", "tasks", "telemetry"]),
+    ("engine", &["engine", "model", "error", "clock", "steps", "tasks", "telemetry"]),
     ("query", &["query", "engine", "model", "syntax", "error", "telemetry", "clock"]),
     ("server", &["server", "query", "engine", "model", "syntax", "config", "error", "clock", "tasks", "telemetry"]),
     ("config", &["config", "engine", "error", "telemetry", "model"]),
-    ("cli", &["cli", "config", "server", "query", "engine", "model", "error", "clock", "telemetry"]),
+    ("cli", &["cli", "config", "server", "query", "engine", "model", "error", "clock", "steps", "telemetry"]),
 ];
 
 /// A foreign crate and the rooms that may name it.

@@ -140,7 +140,7 @@ async fn store_runs(engine: &Engine, transfer: &Transfer, instant: Instant) -> R
     let mut image = instant.state.image();
     let mut copied = Copied::default();
     for (table, runs) in instant.runs {
-        let Some(entry) = instant.state.table(table) else { continue };
+        let Some(entry) = instant.state.kept_table(table) else { continue };
         let Some(through) = runs.last().map(|run| run.sequences().last) else { continue };
         let files = Arc::clone(&entry.files);
         let frozen = Frozen { schema: Arc::clone(&entry.schema), runs, through, files };
@@ -177,9 +177,10 @@ async fn describe(
     encoded: EncodedFile,
     sequences: SequenceRange,
 ) -> Result<(DataFile, Bytes)> {
-    let database = image.database(table.database).ok_or_else(|| Error::internal("a table without a database"))?;
+    let database =
+        image.kept_database_name(table.database).ok_or_else(|| Error::internal("a table without a database"))?;
     let id = engine.catalog.next_file_id().await?;
-    let path = paths::data_file(database.id, &database.name, table.id, &table.name, id, encoded.time.min);
+    let path = paths::data_file(table.database, database, table.id, &table.name, id, encoded.time.min);
     let file = DataFile {
         id,
         table: table.id,
@@ -200,7 +201,7 @@ async fn describe(
 }
 
 fn files_of(state: &CatalogState) -> impl Iterator<Item = &Arc<DataFile>> {
-    state.tables().flat_map(|table| table.files.iter())
+    state.kept_tables().flat_map(|table| table.files.iter())
 }
 
 impl Engine {
@@ -212,7 +213,7 @@ impl Engine {
         let look = move || {
             let state = catalog.state();
             let mut runs = Vec::new();
-            for table in state.tables() {
+            for table in state.kept_tables() {
                 let Some(buffered) = buffer.table(table.id) else { continue };
                 // The buffer may not have followed the catalog yet: what is in files by now is left out here.
                 let is_unstored = |run: &&Arc<BufferedRun>| run.sequences().last > table.persisted_through;

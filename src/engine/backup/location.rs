@@ -201,7 +201,7 @@ impl Location {
             let backup = listed.backup?;
             let image = self.image(&backup).await?;
             let directory = paths::backup_files(backup.set);
-            let files = image.tables().flat_map(|table| table.files.iter());
+            let files = image.kept_tables().flat_map(|table| table.files.iter());
             needed.extend(files.map(|file| Path::from(format!("{directory}/{}", file.path))));
             needed.insert(paths::backup_catalog(backup.name.as_str(), backup.image));
         }

@@ -45,7 +45,7 @@ impl Location {
         refuse_problems(checked, first, &format!("backup \"{}\" is damaged and was not restored", backup.name))?;
 
         let founding = Founding::begin(store, Arc::clone(&self.clock)).await?;
-        let files: Vec<Arc<DataFile>> = image.tables().flat_map(|table| table.files.iter()).cloned().collect();
+        let files: Vec<Arc<DataFile>> = image.kept_tables().flat_map(|table| table.files.iter()).cloned().collect();
         Transfer::new(&self.files(backup.set), store, &self.clock).copy_all(&files).await?;
         let catalog = founding.finish(&image).await?;
 

@@ -53,7 +53,8 @@ pub(in crate::engine::wal) async fn recover(
     let mut recovery = Recovery { log, listed: list(log).await?, needed_from: Place::BEGINNING };
     recovery.look_for_needed().await?;
     for &epoch in log.unfinished.iter().filter(|epoch| **epoch < log.epoch) {
-        recovery.end(epoch, clock).await?;
+        let end = recovery.end(epoch, clock).await?;
+        recovery.look_before(end).await?;
     }
     let superfluous = recovery.superfluous().await?;
     let mut recovered = Recovered { stored: VecDeque::new(), superfluous, next: Sequence::ZERO };
@@ -78,6 +79,14 @@ async fn list(log: &ObjectLog) -> Result<Listed, WalError> {
     Ok(listed)
 }
 
+/// How much of an epoch is known to be stored.
+enum Confirmed {
+    /// Everything up to this end.
+    End(u64),
+    /// Every object below this index.
+    Below(u64),
+}
+
 struct Recovery<'a> {
     log: &'a ObjectLog,
     listed: Listed,
@@ -100,9 +109,24 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Puts the end of an epoch, unless somebody else has.
-    async fn end(&mut self, epoch: u64, clock: &dyn Clock) -> Result<(), WalError> {
-        let Some(mut free) = self.confirmed(epoch).await? else { return Ok(()) };
+    /// Whoever had the epoch may have let go of objects until it ended; its last word is in the newest object before the end.
+    async fn look_before(&mut self, end: Place) -> Result<(), WalError> {
+        for index in (1..=end.index).rev() {
+            let Some(header) = self.header(Place { epoch: end.epoch, index }).await? else { return Ok(()) };
+            self.needed_from = self.needed_from.max(header.needed_from);
+            if header.kind == Kind::Writes {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the end of an epoch, unless somebody else has. Returns the place of an end.
+    async fn end(&mut self, epoch: u64, clock: &dyn Clock) -> Result<Place, WalError> {
+        let mut free = match self.confirmed(epoch).await? {
+            Confirmed::End(index) => return Ok(Place { epoch, index }),
+            Confirmed::Below(index) => index,
+        };
         let mut ahead = AHEAD_MIN;
         loop {
             let indexes = self.listed.entry(epoch).or_default();
@@ -113,9 +137,11 @@ impl Recovery<'_> {
                 Put::Ours => {
                     steps::reached(Step::LogEnded);
                     tracing::info!(epoch, index = free, "ended the write-ahead log of an earlier start");
-                    return Ok(());
+                    return Ok(Place { epoch, index: free });
                 }
-                Put::Taken if self.is_end(Place { epoch, index: free }).await? => return Ok(()),
+                Put::Taken if self.is_end(Place { epoch, index: free }).await? => {
+                    return Ok(Place { epoch, index: free });
+                }
                 Put::Taken => free += 1,
             }
             // Whoever has the epoch still writes, perhaps faster than this: an end further on stops it there at the latest.
@@ -127,13 +153,15 @@ impl Recovery<'_> {
         }
     }
 
-    /// The first index of an epoch that may be free; `None` if it has ended. Whoever made the newest object knew best what was
-    /// stored.
-    async fn confirmed(&self, epoch: u64) -> Result<Option<u64>, WalError> {
-        let Some(&index) = self.listed.get(&epoch).and_then(BTreeSet::last) else { return Ok(Some(1)) };
-        let Some(header) = self.header(Place { epoch, index }).await? else { return Ok(Some(1)) };
-        let has_ended = header.kind == Kind::End && header.confirmed == index;
-        Ok((!has_ended).then_some(header.confirmed))
+    /// What is stored of an epoch for certain. Whoever made the newest object knew best.
+    async fn confirmed(&self, epoch: u64) -> Result<Confirmed, WalError> {
+        let Some(&index) = self.listed.get(&epoch).and_then(BTreeSet::last) else { return Ok(Confirmed::Below(1)) };
+        let header = self.header(Place { epoch, index }).await?;
+        Ok(match header {
+            None => Confirmed::Below(1),
+            Some(header) if header.kind == Kind::End && header.confirmed == index => Confirmed::End(index),
+            Some(header) => Confirmed::Below(header.confirmed),
+        })
     }
 
     /// Puts an end, if its place is free; all objects below `confirmed` are stored.
