@@ -206,7 +206,7 @@ async fn a_backup_stays_as_it_was_whatever_becomes_of_its_source() {
     database.engine().persist_all().await.unwrap();
     database.engine().compact_all().await.unwrap();
     let (name, u) = (DatabaseName::new(DATABASE).unwrap(), TableName::new("u").unwrap());
-    database.engine().delete_table(&name, &u, HardDelete::Now).await.unwrap();
+    database.engine().delete_table(&name, &u, HardDelete::Default).await.unwrap();
     database.engine().collect_garbage().await.unwrap();
     create(&database, &place, "second", BackupKind::Incremental).await.unwrap();
 
@@ -225,6 +225,8 @@ async fn a_backup_stays_as_it_was_whatever_becomes_of_its_source() {
     let second = restored(&place, "second").await;
     assert_eq!(numbers(&second, "t").await, BTreeSet::from([99, 30, 5]));
     assert!(second.rows("SELECT * FROM u").await.is_err(), "it was deleted");
+    second.engine().undelete_table(&name, "u", None).await.unwrap();
+    assert!(!second.rows("SELECT * FROM u").await.unwrap().is_empty(), "and is brought back with its rows");
     // What comes of a restore begins a set of its own, whose numbers of files don't meet those of the other.
     let third = create(&copy, &place, "third", BackupKind::Incremental).await.unwrap();
     assert_eq!(third.kind, BackupKind::Full);

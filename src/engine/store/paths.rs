@@ -68,9 +68,14 @@ pub fn log_objects() -> Path {
     Path::from("wal")
 }
 
+/// The directory of what one start of a server put into the write-ahead log.
+pub fn log_epoch(epoch: u64) -> Path {
+    log_objects().join(format!("{epoch:010}"))
+}
+
 /// An object of the write-ahead log.
 pub fn log_object(epoch: u64, index: u64) -> Path {
-    Path::from_iter(["wal".to_owned(), format!("{epoch:010}"), format!("{index:010}")])
+    log_epoch(epoch).join(format!("{index:010}"))
 }
 
 /// Epoch and index of an object of the write-ahead log; `None` if it is none of ours.

@@ -14,7 +14,7 @@
 //! |  64 |  8 | every object of the epoch below this index was stored when this one was made |
 //! |  72 |  8 | epoch, and |
 //! |  80 |  8 | index of the oldest object of the log that was needed when this one was made; those before may be gone |
-//! |  88 |  8 | sequence of the first record; the others follow without gaps |
+//! |  88 |  8 | sequence of the first record; the others follow without gaps. Of an end: the next sequence, if the process that had the epoch put it, else 0 |
 //! |  96 |  8 | length of the body |
 //! | 104 |  4 | number of records |
 //! | 108 |  4 | CRC32C of the body |
@@ -79,7 +79,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// That of an end.
+    /// That of an end which a successor puts. Who ends its own epoch says which sequence is next.
     pub(super) fn end(catalog: Uuid, nonce: Uuid, place: Place, needed_from: Place) -> Self {
         Self {
             kind: Kind::End,
@@ -93,6 +93,11 @@ impl Header {
             records: 0,
             body_checksum: 0,
         }
+    }
+
+    /// Whether the process that had the epoch ended it itself.
+    pub(super) fn is_own_end(&self) -> bool {
+        self.kind == Kind::End && self.first > Sequence::ZERO
     }
 
     pub(super) fn encode(&self) -> Bytes {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
 
 use super::object::{HEADER_BYTES, Header, Kind, Object, ObjectFault};
@@ -24,7 +25,7 @@ use crate::steps::{self, Step};
 const FETCHES_MAX: usize = 8;
 
 /// How far ahead of a process that still writes an end is put at first, and how much further each time.
-const AHEAD_MIN: u64 = 64;
+const AHEAD_MIN: u64 = 16;
 const AHEAD_FACTOR: u64 = 4;
 
 /// What earlier epochs left.
@@ -50,12 +51,13 @@ pub(in crate::engine::wal) async fn recover(
     clock: &dyn Clock,
     apply: &mut (dyn FnMut(Sequence, WriteRecord) -> Result<()> + Send),
 ) -> Result<Recovered> {
-    let mut recovery = Recovery { log, listed: list(log).await?, needed_from: Place::BEGINNING };
-    recovery.look_for_needed().await?;
+    let mut recovery = Recovery { log, listed: Listed::new(), needed_from: Place::BEGINNING };
     for &epoch in log.unfinished.iter().filter(|epoch| **epoch < log.epoch) {
-        let end = recovery.end(epoch, clock).await?;
-        recovery.look_before(end).await?;
+        recovery.end(epoch, clock).await?;
     }
+    // Now nobody can add or let go of anything any more.
+    recovery.listed = list(log, &paths::log_objects()).await?;
+    recovery.look_for_needed().await?;
     let superfluous = recovery.superfluous().await?;
     let mut recovered = Recovered { stored: VecDeque::new(), superfluous, next: Sequence::ZERO };
     for (&epoch, indexes) in &recovery.listed {
@@ -64,10 +66,9 @@ pub(in crate::engine::wal) async fn recover(
     Ok(recovered)
 }
 
-async fn list(log: &ObjectLog) -> Result<Listed, WalError> {
-    let directory = paths::log_objects();
-    let objects = log.store.objects().list(Some(&directory)).map_ok(|object| object.location);
-    let found: Vec<_> = objects.try_collect().await.map_err(|source| failed("list", &directory, source))?;
+async fn list(log: &ObjectLog, directory: &Path) -> Result<Listed, WalError> {
+    let objects = log.store.objects().list(Some(directory)).map_ok(|object| object.location);
+    let found: Vec<_> = objects.try_collect().await.map_err(|source| failed("list", directory, source))?;
     let mut listed = Listed::new();
     for path in found {
         let Some((epoch, index)) = paths::log_object_place(&path) else { continue };
@@ -79,14 +80,6 @@ async fn list(log: &ObjectLog) -> Result<Listed, WalError> {
     Ok(listed)
 }
 
-/// How much of an epoch is known to be stored.
-enum Confirmed {
-    /// Everything up to this end.
-    End(u64),
-    /// Every object below this index.
-    Below(u64),
-}
-
 struct Recovery<'a> {
     log: &'a ObjectLog,
     listed: Listed,
@@ -95,87 +88,79 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    /// What is needed is said best by the newest object.
+    /// What is needed is said best by whoever wrote last: it is in the newest object with writes, or in the end that a process
+    /// put for itself. Ends of successors only repeat what they knew.
     async fn look_for_needed(&mut self) -> Result<(), WalError> {
-        let newest = self.listed.iter().next_back().and_then(|(&epoch, indexes)| {
-            let index = *indexes.last()?;
-            Some(Place { epoch, index })
-        });
-        if let Some(newest) = newest
-            && let Some(header) = self.header(newest).await?
-        {
-            self.needed_from = header.needed_from;
-        }
-        Ok(())
-    }
-
-    /// Whoever had the epoch may have let go of objects until it ended; its last word is in the newest object before the end.
-    async fn look_before(&mut self, end: Place) -> Result<(), WalError> {
-        for index in (1..=end.index).rev() {
-            let Some(header) = self.header(Place { epoch: end.epoch, index }).await? else { return Ok(()) };
-            self.needed_from = self.needed_from.max(header.needed_from);
-            if header.kind == Kind::Writes {
-                return Ok(());
+        for (&epoch, indexes) in self.listed.iter().rev() {
+            for &index in indexes.iter().rev() {
+                let Some(header) = self.header(Place { epoch, index }).await? else { continue };
+                self.needed_from = self.needed_from.max(header.needed_from);
+                if header.kind == Kind::Writes || header.is_own_end() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    /// Puts the end of an epoch, unless somebody else has. Returns the place of an end.
-    async fn end(&mut self, epoch: u64, clock: &dyn Clock) -> Result<Place, WalError> {
-        let mut free = match self.confirmed(epoch).await? {
-            Confirmed::End(index) => return Ok(Place { epoch, index }),
-            Confirmed::Below(index) => index,
-        };
+    /// Ends an epoch, unless somebody else has.
+    ///
+    /// An end counts only if whoever has the epoch was not past it already: an object that is needed no more is removed, and
+    /// its name is free again. So the epoch is looked at anew after each end that is put.
+    async fn end(&mut self, epoch: u64, clock: &dyn Clock) -> Result<(), WalError> {
         let mut ahead = AHEAD_MIN;
         loop {
-            let indexes = self.listed.entry(epoch).or_default();
-            while indexes.contains(&free) {
-                free += 1;
-            }
-            match self.try_end(Place { epoch, index: free }, free, clock).await? {
+            let directory = paths::log_epoch(epoch);
+            let indexes = list(self.log, &directory).await?.remove(&epoch).unwrap_or_default();
+            let Some(confirmed) = self.confirmed(epoch, &indexes).await? else { continue };
+            let Some(free) = self.first_free(epoch, &indexes, confirmed).await? else { return Ok(()) };
+            match self.try_end(Place { epoch, index: free }, confirmed, clock).await? {
                 Put::Ours => {
                     steps::reached(Step::LogEnded);
                     tracing::info!(epoch, index = free, "ended the write-ahead log of an earlier start");
-                    return Ok(Place { epoch, index: free });
                 }
-                Put::Taken if self.is_end(Place { epoch, index: free }).await? => {
-                    return Ok(Place { epoch, index: free });
+                Put::Taken => {
+                    // Whoever has the epoch still writes, perhaps faster than this: an end further on stops it there at the latest.
+                    let further = Place { epoch, index: free.saturating_add(ahead) };
+                    self.try_end(further, confirmed, clock).await?;
+                    ahead = ahead.saturating_mul(AHEAD_FACTOR);
                 }
-                Put::Taken => free += 1,
             }
-            // Whoever has the epoch still writes, perhaps faster than this: an end further on stops it there at the latest.
-            let further = Place { epoch, index: free.saturating_add(ahead) };
-            self.try_end(further, free, clock).await?;
-            ahead = ahead.saturating_mul(AHEAD_FACTOR);
-            let now = list(self.log).await?.remove(&epoch).unwrap_or_default();
-            self.listed.entry(epoch).or_default().extend(now);
         }
     }
 
-    /// What is stored of an epoch for certain. Whoever made the newest object knew best.
-    async fn confirmed(&self, epoch: u64) -> Result<Confirmed, WalError> {
-        let Some(&index) = self.listed.get(&epoch).and_then(BTreeSet::last) else { return Ok(Confirmed::Below(1)) };
-        let header = self.header(Place { epoch, index }).await?;
-        Ok(match header {
-            None => Confirmed::Below(1),
-            Some(header) if header.kind == Kind::End && header.confirmed == index => Confirmed::End(index),
-            Some(header) => Confirmed::Below(header.confirmed),
-        })
+    /// Every object of the epoch below this index was stored once: what the newest objects say. `None` if one of them is gone by now.
+    async fn confirmed(&self, epoch: u64, indexes: &BTreeSet<u64>) -> Result<Option<u64>, WalError> {
+        let mut confirmed = 1;
+        for &index in indexes.iter().rev() {
+            let Some(header) = self.header(Place { epoch, index }).await? else { return Ok(None) };
+            confirmed = confirmed.max(header.confirmed);
+            if header.kind == Kind::Writes || header.is_own_end() {
+                break;
+            }
+        }
+        Ok(Some(confirmed))
+    }
+
+    /// Where the next object of the epoch would go; `None` if there is an end.
+    async fn first_free(&self, epoch: u64, indexes: &BTreeSet<u64>, confirmed: u64) -> Result<Option<u64>, WalError> {
+        let mut free = confirmed;
+        while indexes.contains(&free) {
+            let header = self.header(Place { epoch, index: free }).await?;
+            if header.is_some_and(|header| header.kind == Kind::End) {
+                return Ok(None);
+            }
+            free += 1;
+        }
+        Ok(Some(free))
     }
 
     /// Puts an end, if its place is free; all objects below `confirmed` are stored.
-    async fn try_end(&mut self, place: Place, confirmed: u64, clock: &dyn Clock) -> Result<Put, WalError> {
-        let nonce = clock.unique_id();
-        let end = Header { confirmed, ..Header::end(self.log.catalog, nonce, place, self.needed_from) }.encode();
+    async fn try_end(&self, place: Place, confirmed: u64, clock: &dyn Clock) -> Result<Put, WalError> {
+        let end = Header { confirmed, ..Header::end(self.log.catalog, clock.unique_id(), place, self.needed_from) };
+        let end = end.encode();
         let put = put_new(&self.log.store, &place.path(), PutPayload::from_bytes(end.clone()), &end).await;
-        let put = put.map_err(|source| failed("store", &place.path(), source))?;
-        self.listed.entry(place.epoch).or_default().insert(place.index);
-        Ok(put)
-    }
-
-    async fn is_end(&self, place: Place) -> Result<bool, WalError> {
-        Ok(self.header(place).await?.is_some_and(|header| header.kind == Kind::End))
+        put.map_err(|source| failed("store", &place.path(), source))
     }
 
     /// Objects before those that are needed. Ends stay.
@@ -290,6 +275,6 @@ fn damaged(place: Place, fault: ObjectFault) -> WalError {
     WalError::Object { file: place.path().to_string(), fault }
 }
 
-fn failed(action: &'static str, path: &object_store::path::Path, source: StoreError) -> WalError {
+fn failed(action: &'static str, path: &Path, source: StoreError) -> WalError {
     WalError::Store { action, path: path.to_string(), source }
 }

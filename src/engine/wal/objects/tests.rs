@@ -218,7 +218,7 @@ async fn who_is_taken_over_acknowledges_nothing_that_the_other_does_not_know() {
             loop {
                 match try_open(&store, 2, &[1], settings()).await {
                     Ok(new) => break new,
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "seed {seed}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "seed {seed}: {error}"),
                 }
             }
         };

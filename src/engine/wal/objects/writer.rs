@@ -353,7 +353,9 @@ impl ObjectWriter {
                 return Err(WalError::TakenOver);
             }
             let place = Place { epoch: self.log.epoch, index: self.next_index };
-            let end = Header::end(self.log.catalog, self.clock.unique_id(), place, self.needed_from());
+            let nonce = self.clock.unique_id();
+            let end = Header::end(self.log.catalog, nonce, place, self.needed_from());
+            let end = Header { first: self.next_sequence, ..end };
             let bytes = end.encode();
             if self.put(place, PutPayload::from_bytes(bytes.clone()), bytes).await == Put::Taken {
                 return Err(WalError::TakenOver);
