@@ -1,5 +1,6 @@
 //! Everything at once, for as long as one likes: writes, deletions, retention, tables that come and go, persists, compactions,
-//! the removal of files, a clock that moves, a store that fails, orderly restarts and crashes, against a slow model.
+//! the removal of files, a clock that moves, a store that fails, orderly restarts and crashes, backups and lives that go on
+//! from a restored one, against a slow model.
 //!
 //! A life is one seed: an empty store, some hundred steps, and at the end a check of the whole store. It is the same each
 //! time but for what runs in the background. `FLIGHTLINE_LONG_RUN_SECONDS` says for how long lives are begun,
@@ -10,14 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flightline::clock::{Clock, ManualClock, SystemClock};
+use flightline::engine::backup::{BackupKind, BackupName, Backups, Location};
 use flightline::engine::compaction::CompactionSettings;
 use flightline::engine::store::Store;
+use flightline::engine::store::single_writer::{SingleWriterSettings, Writer};
 use flightline::engine::verify::verify;
 use flightline::engine::{EngineSettings, HardDelete};
 use flightline::error::{ErrorKind, Result};
 use flightline::model::{ColumnName, DatabaseName, RowSelection, TableName, TimeRange, Timestamp};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use uuid::Uuid;
 
 use crate::harness::database::{DATABASE, TestDatabase};
 use crate::harness::store::{FaultRates, FaultStore};
@@ -48,6 +52,9 @@ struct Life {
     clock: Arc<ManualClock>,
     faults: Arc<FaultStore>,
     is_faulty: bool,
+    /// Where its backups are.
+    backups: Store,
+    backup_count: usize,
     tables: BTreeMap<&'static str, Table>,
 }
 
@@ -110,19 +117,19 @@ async fn live(seed: u64) {
 
 impl Life {
     async fn begin(seed: u64) -> Self {
-        let faults = FaultStore::new(Arc::new(InMemory::new()), seed);
-        let store = Store::new(Arc::clone(&faults) as Arc<dyn ObjectStore>, "test");
         let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(START)));
-        let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
-        let settings =
-            EngineSettings { compaction, delete_grace: Duration::from_secs(60), ..EngineSettings::default() };
-        let shared = Arc::clone(&clock) as Arc<dyn Clock>;
-        let database = match seed % 2 {
-            0 => TestDatabase::with(store, settings, shared).await,
-            _ => TestDatabase::diskless(store, settings, shared).await,
-        };
-        let tables = BTreeMap::new();
-        Self { seed, random: Random(seed), database, clock, faults, is_faulty: false, tables }
+        let (database, faults) = open(seed, Arc::new(InMemory::new()), &clock).await;
+        Self {
+            seed,
+            random: Random(seed),
+            database,
+            clock,
+            faults,
+            is_faulty: false,
+            backups: Store::in_memory(),
+            backup_count: 0,
+            tables: BTreeMap::new(),
+        }
     }
 
     async fn step(&mut self) {
@@ -141,7 +148,8 @@ impl Life {
                 self.faults.set_rates(FaultRates { before, after_commit, ..FaultRates::default() });
                 self.is_faulty = true;
             }
-            91..95 => {
+            91 => self.back_up_and_restore().await,
+            92..95 => {
                 self.heal();
                 self.database.restart().await;
             }
@@ -234,6 +242,30 @@ impl Life {
         .await;
     }
 
+    /// Takes a backup, looks at what it restores, and now and then goes on from there.
+    async fn back_up_and_restore(&mut self) {
+        self.heal();
+        // Nobody else wants the lock: no need to wait for one who might.
+        let lock = SingleWriterSettings { settle: Duration::ZERO, ..SingleWriterSettings::default() };
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let place = || Location::new(self.backups.clone(), Arc::clone(&clock)).with_lock(lock);
+        let writer = Writer { node: "test".to_owned(), directory: Uuid::from_u128(1) };
+        let backups = Arc::new(Backups::new(Arc::clone(self.database.engine()), place(), writer));
+        let name = BackupName::new(&format!("b{}", self.backup_count)).unwrap();
+        let backup = backups.create(Some(name), BackupKind::Incremental).await.unwrap();
+        backups.stop().await;
+
+        let objects = Arc::new(InMemory::new());
+        let store = Store::new(Arc::clone(&objects) as Arc<dyn ObjectStore>, "restored");
+        place().restore(&backup, &store).await.unwrap();
+        let (database, faults) = open(self.seed, objects, &self.clock).await;
+        self.backup_count += 1;
+        self.check_database(&database).await;
+        if self.random.below(2) == 0 {
+            (self.database, self.faults) = (database, faults);
+        }
+    }
+
     fn some_table(&mut self) -> Option<&'static str> {
         let known: Vec<&'static str> = self.tables.keys().copied().collect();
         (!known.is_empty()).then(|| self.random.pick(&known))
@@ -250,12 +282,16 @@ impl Life {
         panic!("seed {}: not done in {TRIES_MAX} tries", self.seed);
     }
 
-    async fn check(&mut self) {
+    async fn check(&self) {
+        self.check_database(&self.database).await;
+    }
+
+    async fn check_database(&self, database: &TestDatabase) {
         for name in TABLES {
             let sql = format!("SELECT host, CAST(time AS BIGINT), n, s FROM {name}");
             let mut tries = 0;
             let found = loop {
-                match self.database.rows(&sql).await {
+                match database.rows(&sql).await {
                     Err(_) if self.is_faulty && tries < TRIES_MAX => tries += 1,
                     other => break other,
                 }
@@ -284,6 +320,20 @@ impl Life {
             assert_eq!(found, expected, "seed {}: {name}", self.seed);
         }
     }
+}
+
+/// A database on these objects, on disk or with the log in the store, as the seed says.
+async fn open(seed: u64, objects: Arc<InMemory>, clock: &Arc<ManualClock>) -> (TestDatabase, Arc<FaultStore>) {
+    let faults = FaultStore::new(objects, seed);
+    let store = Store::new(Arc::clone(&faults) as Arc<dyn ObjectStore>, "test");
+    let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
+    let settings = EngineSettings { compaction, delete_grace: Duration::from_secs(60), ..EngineSettings::default() };
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    let database = match seed % 2 {
+        0 => TestDatabase::with(store, settings, clock).await,
+        _ => TestDatabase::diskless(store, settings, clock).await,
+    };
+    (database, faults)
 }
 
 fn database() -> DatabaseName {
