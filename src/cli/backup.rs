@@ -17,7 +17,7 @@ use super::query::{Output, format_argument};
 use super::{Exit, failed, subcommand};
 use crate::clock::Clock;
 use crate::config::client::{ClientSettings, HostKind, with_client_settings};
-use crate::config::{BackupPlace, Environment, Machine, RestoreTarget, from_argument, with_store_settings};
+use crate::config::{Environment, Machine, RestoreTarget, StorePlace, from_argument, with_store_settings};
 use crate::engine::backup::{Backup, BackupName, Location, Which};
 use crate::engine::store::{self, open_below};
 use crate::engine::verify::{Problem, Verified};
@@ -62,7 +62,7 @@ enum Task {
     /// A server does it.
     Asked(ClientSettings, Asked),
     /// This process does it.
-    Done(BackupPlace, Done),
+    Done(StorePlace, Done),
 }
 
 #[derive(Debug, Clone)]
@@ -149,7 +149,7 @@ pub(super) fn parse(
     };
     let refused = |command: &mut Command, text: String| command.error(ClapErrorKind::ValueValidation, text);
     if let Some(done) = done.map_err(|error| refused(command, error.to_string()))? {
-        let place = BackupPlace::from_flags(flags, environment, machine);
+        let place = StorePlace::from_flags(flags, environment, machine);
         let place = place.map_err(|error| refused(command, error.to_string()))?;
         return Ok(BackupCommand(Task::Done(place, done)));
     }
@@ -218,7 +218,7 @@ async fn ask(settings: &ClientSettings, asked: &Asked, clock: &dyn Clock) -> Res
     Ok(Exit::Success)
 }
 
-async fn do_it(place: &BackupPlace, done: &Done, clock: Arc<dyn Clock>) -> Result<Exit> {
+async fn do_it(place: &StorePlace, done: &Done, clock: Arc<dyn Clock>) -> Result<Exit> {
     let location = Location::new(open_below(&place.store, &place.prefix, &place.connections)?, Arc::clone(&clock));
     match done {
         Done::List => {

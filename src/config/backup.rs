@@ -5,24 +5,11 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches};
 
 use super::sources::{ConfigError, Environment, Sources};
-use super::store::{connections, remote_store};
-use super::{Location, Machine, StoreConfig, path};
-use crate::engine::store::{ConnectionSettings, StoreSettings};
+use super::{Location, Machine, StoreConfig, StorePlace, path};
 
 /// The server's setting, and the flag by which the commands that need no server are told the same.
 const SETTING: &str = "backup-to";
 const FLAG: &str = "from";
-
-/// A place for backups.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackupPlace {
-    /// The store.
-    pub store: StoreSettings,
-    /// Below which path of the store; empty for all of it.
-    pub prefix: String,
-    /// How patiently the store is spoken to.
-    pub connections: ConnectionSettings,
-}
 
 /// Where a backup is restored to.
 #[derive(Debug, Clone)]
@@ -39,8 +26,8 @@ pub fn from_argument() -> Arg {
     Arg::new(FLAG).long(FLAG).value_name("PLACE").help(help)
 }
 
-impl BackupPlace {
-    /// The place that the flags, or the environment, name for a command that needs no server.
+impl StorePlace {
+    /// The place for backups that the flags, or the environment, name for a command that needs no server.
     ///
     /// # Errors
     /// If none is named, or the first setting that cannot be used.
@@ -78,16 +65,13 @@ impl RestoreTarget {
 }
 
 /// The place for the backups of a server; `None` if it has none.
-pub(super) fn backup_place(sources: &Sources<'_>) -> Result<Option<BackupPlace>, ConfigError> {
+pub(super) fn backup_place(sources: &Sources<'_>) -> Result<Option<StorePlace>, ConfigError> {
     sources.text(SETTING)?.map(|text| place(sources, &text)).transpose()
 }
 
-fn place(sources: &Sources<'_>, text: &str) -> Result<BackupPlace, ConfigError> {
-    let (store, prefix) = match Location::parse(text).ok_or_else(|| refused(sources, text))? {
-        Location::Local(root) => (StoreSettings::File { root: path(root, sources.environment)? }, String::new()),
-        Location::Remote { kind, bucket, path } => (remote_store(sources, kind, bucket.to_owned())?, path.to_owned()),
-    };
-    Ok(BackupPlace { store, prefix, connections: connections(sources)? })
+fn place(sources: &Sources<'_>, text: &str) -> Result<StorePlace, ConfigError> {
+    let location = Location::parse(text).ok_or_else(|| refused(sources, text))?;
+    StorePlace::at(sources, location)
 }
 
 fn refused(sources: &Sources<'_>, text: &str) -> ConfigError {
@@ -109,13 +93,13 @@ mod tests {
     use super::super::with_store_settings;
     use super::*;
 
-    fn place_of(arguments: &[&str], variables: &[(&str, &str)]) -> Result<BackupPlace, String> {
+    fn place_of(arguments: &[&str], variables: &[(&str, &str)]) -> Result<StorePlace, String> {
         let command = with_store_settings(Command::new("test")).arg(from_argument());
         let flags = command.try_get_matches_from([&["test"], arguments].concat()).unwrap();
         let environment =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let machine = Machine { memory_bytes: 1 << 30, processors: 1, host: None };
-        BackupPlace::from_flags(&flags, &environment, &machine).map_err(|error| error.to_string())
+        StorePlace::from_flags(&flags, &environment, &machine).map_err(|error| error.to_string())
     }
 
     #[test]

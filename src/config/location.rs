@@ -1,5 +1,34 @@
 //! Where something is that a user names by one text: a path of this machine, or a URL into an object store.
 
+use super::path;
+use super::sources::{ConfigError, Sources};
+use super::store::{connections, remote_store};
+use crate::engine::store::{ConnectionSettings, StoreSettings};
+
+/// A place for objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorePlace {
+    /// The store.
+    pub store: StoreSettings,
+    /// Below which path of the store; empty for all of it.
+    pub prefix: String,
+    /// How patiently the store is spoken to.
+    pub connections: ConnectionSettings,
+}
+
+impl StorePlace {
+    /// The place that a location means together with the store flags.
+    pub(super) fn at(sources: &Sources<'_>, location: Location<'_>) -> Result<Self, ConfigError> {
+        let (store, prefix) = match location {
+            Location::Local(root) => (StoreSettings::File { root: path(root, sources.environment)? }, String::new()),
+            Location::Remote { kind, bucket, path } => {
+                (remote_store(sources, kind, bucket.to_owned())?, path.to_owned())
+            }
+        };
+        Ok(Self { store, prefix, connections: connections(sources)? })
+    }
+}
+
 /// A place in words of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Location<'a> {

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub use self::backup::{BackupPlace, RestoreTarget, from_argument};
+pub use self::backup::{RestoreTarget, from_argument};
 pub use self::command::{argument, settings_table, with_remote_store_settings, with_settings, with_store_settings};
-pub use self::location::Location;
+pub use self::location::{Location, StorePlace};
 pub use self::machine::Machine;
 pub use self::sources::{ConfigError, Environment, Origin, process_environment};
 pub use self::store::StoreConfig;
@@ -68,7 +68,7 @@ pub struct Config {
     pub persist_age: Duration,
     pub wal: LogPlace,
     pub wal_flush_interval: Duration,
-    pub wal_replicate_to: Option<PathBuf>,
+    pub wal_replicate_to: Option<LogReplica>,
     pub wal_abandon: bool,
     pub wal_segment_bytes: usize,
     pub disable_compaction: bool,
@@ -78,7 +78,7 @@ pub struct Config {
     pub hard_delete_default_duration: Duration,
     pub max_columns_per_table: usize,
     pub max_tables: usize,
-    pub backup_to: Option<BackupPlace>,
+    pub backup_to: Option<StorePlace>,
     pub log_filter: String,
     pub log_format: LogFormat,
     /// What the user should know about the settings: one sentence each, for the log at start.
@@ -92,6 +92,15 @@ pub enum LogPlace {
     Local,
     /// In the object store.
     Object,
+}
+
+/// The second place of a log on the local disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogReplica {
+    /// A directory, which should be on another disk.
+    Directory(PathBuf),
+    /// An object store.
+    Store(Box<StorePlace>),
 }
 
 /// How the log is written.
@@ -238,14 +247,18 @@ fn log_place(sources: &Sources<'_>) -> Result<LogPlace, ConfigError> {
     }
 }
 
-fn replica(sources: &Sources<'_>, environment: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
+fn replica(sources: &Sources<'_>, environment: Environment<'_>) -> Result<Option<LogReplica>, ConfigError> {
     let Some((value, setting)) = sources.said("wal-replicate-to") else { return Ok(None) };
     if log_place(sources)? == LogPlace::Object {
         let accepts =
             "nothing with --wal object: the object store keeps its objects in several places itself".to_owned();
         return Err(ConfigError::Value { setting, value, accepts });
     }
-    path(&value, environment).map(Some)
+    Ok(Some(match Location::parse(&value) {
+        Some(Location::Local(directory)) => LogReplica::Directory(path(directory, environment)?),
+        Some(location) => LogReplica::Store(Box::new(StorePlace::at(sources, location)?)),
+        None => return Err(ConfigError::Value { setting, value, accepts: Location::ACCEPTS.to_owned() }),
+    }))
 }
 
 fn log_filter(sources: &Sources<'_>) -> Result<String, ConfigError> {

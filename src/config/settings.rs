@@ -497,11 +497,11 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         section: WRITES,
         name: "wal-replicate-to",
-        kind: Kind::Path,
+        kind: Kind::Text,
         preset: Preset::Nothing,
         env: &["FLIGHTLINE_WAL_REPLICATE_TO"],
         aliases: &[],
-        sentence: "Second directory, on another disk, that has every write of the local log, too, before it is acknowledged.",
+        sentence: "Second place of the local log, which has every write before it is acknowledged: a directory on another disk, or s3://bucket/path, gs:// or azure://.",
     },
     Setting {
         section: WRITES,

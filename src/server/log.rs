@@ -1,14 +1,17 @@
-//! Opens the engine with its write-ahead log: on the local disk, on two disks, or in the object store.
+//! Opens the engine with its write-ahead log: on the local disk, in two places, or in the object store.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+
+use tokio::runtime::Handle;
 
 use super::ServerSettings;
 use super::directory::DataDirectory;
 use crate::clock::Clock;
-use crate::engine::store::{Store, StoreSettings, Writers};
+use crate::config::{LogReplica, StorePlace};
+use crate::engine::store::{Store, StoreSettings, Writers, open_below};
 use crate::engine::wal::objects::ObjectLogSettings;
-use crate::engine::wal::{Disk, MemoryDisk, RealDisk, ReplicatedDisk};
+use crate::engine::wal::{Disk, MemoryDisk, RealDisk, ReplicatedDisk, StoreDisk};
 use crate::engine::{Engine, EngineSettings, LogIdentity};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,8 +29,8 @@ pub struct LogSettings {
 pub enum LogPlace {
     /// In the data directory; with a memory store, in memory.
     Local {
-        /// A second directory that has all of it, too.
-        replica: Option<PathBuf>,
+        /// A second place that has all of it, too.
+        replica: Option<LogReplica>,
     },
     /// In the object store.
     Store(ObjectLogSettings),
@@ -74,7 +77,7 @@ pub(super) async fn open_engine(
             let disk = open_disk(&path)?;
             let disk = match replica {
                 None => disk,
-                Some(replica_path) => replicated(disk, replica_path).await?,
+                Some(replica) => replicated(disk, replica).await?,
             };
             Engine::open(engine, store, disk, clock_of_log).await
         }
@@ -89,11 +92,19 @@ fn open_disk(path: &Path) -> Result<Arc<dyn Disk>> {
     Ok(Arc::new(RealDisk::open(path).map_err(failed)?))
 }
 
-async fn replicated(first: Arc<dyn Disk>, path: &Path) -> Result<Arc<dyn Disk>> {
-    let replica = open_disk(path)?;
+async fn replicated(first: Arc<dyn Disk>, replica: &LogReplica) -> Result<Arc<dyn Disk>> {
+    let (replica, place): (Arc<dyn Disk>, String) = match replica {
+        LogReplica::Directory(path) => (open_disk(path)?, path.display().to_string()),
+        LogReplica::Store(place) => {
+            let StorePlace { store, prefix, connections } = place.as_ref();
+            let store = open_below(store, prefix, connections)?;
+            let place = store.description().to_owned();
+            (Arc::new(StoreDisk::new(store, Handle::current())), place)
+        }
+    };
     let opened = tokio::task::spawn_blocking(move || ReplicatedDisk::open(first, replica)).await;
     let failed = |error| {
-        let message = format!("could not make the replica of the log in \"{}\" like the log", path.display());
+        let message = format!("could not make the replica of the log in \"{place}\" like the log");
         Error::with_source(ErrorKind::Unavailable, message, error)
     };
     Ok(Arc::new(opened.map_err(std::io::Error::other).and_then(|opened| opened).map_err(failed)?))

@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::config::BackupPlace;
+use crate::config::StorePlace;
 use crate::engine::backup::{Backups, Location};
 use crate::engine::store::single_writer::{SingleWriter, Writer};
 use crate::engine::store::{ConnectionSettings, StoreSettings, Writers};
@@ -67,7 +67,7 @@ pub struct ServerSettings {
     /// Where the write-ahead log is.
     pub log: LogSettings,
     /// Where backups go; nowhere: requests for one are refused.
-    pub backups: Option<BackupPlace>,
+    pub backups: Option<StorePlace>,
     /// Buffer, log and limits of tables.
     pub engine: EngineSettings,
     /// Memory and threads of queries.
@@ -209,7 +209,7 @@ fn open_backups(
     directory: &DataDirectory,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Arc<Backups>>> {
-    let Some(BackupPlace { store, prefix, connections }) = &settings.backups else { return Ok(None) };
+    let Some(StorePlace { store, prefix, connections }) = &settings.backups else { return Ok(None) };
     if is_inside(store, prefix, &settings.store) {
         return Err(Error::invalid("--backup-to lies in the store itself: a copy has to be elsewhere"));
     }

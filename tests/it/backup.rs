@@ -462,7 +462,7 @@ async fn a_server_without_a_place_refuses_and_one_with_a_place_answers_over_http
     assert!(refused.text().await.unwrap().contains("--backup-to"));
 
     let directory = tempfile::tempdir().unwrap();
-    let place = flightline::config::BackupPlace {
+    let place = flightline::config::StorePlace {
         store: flightline::engine::store::StoreSettings::File { root: directory.path().to_owned() },
         prefix: "deep/down".to_owned(),
         connections: flightline::engine::store::ConnectionSettings::default(),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::harness::object_server::{Kind, ObjectServer};
 use crate::harness::process::{PROGRAM, ServerProcess};
 
 /// How long a program that must not start may take to say so.
@@ -118,10 +119,24 @@ fn a_log_that_was_left_behind_is_not_forgotten() {
 }
 
 #[test]
-fn a_replica_has_all_that_was_acknowledged() {
+fn a_replica_in_a_directory_has_all_that_was_acknowledged() {
     let root = tempfile::tempdir().unwrap();
-    let (data, replica) = (root.path().join("data"), root.path().join("replica"));
-    let arguments = ["--wal-replicate-to".to_owned(), replica.to_string_lossy().into_owned()];
+    replica_survives(&["--wal-replicate-to".to_owned(), root.path().join("replica").to_string_lossy().into_owned()]);
+}
+
+#[test]
+fn a_replica_in_a_bucket_has_all_that_was_acknowledged() {
+    let server = ObjectServer::start(Kind::S3);
+    let mut flags = server.bucket("replica").flags;
+    // The tables stay on the local disk.
+    let store = flags.iter().position(|flag| flag.starts_with("--object-store")).unwrap();
+    flags[store] = "--object-store=file".to_owned();
+    replica_survives(&[flags, vec!["--wal-replicate-to=s3://replica/log".to_owned()]].concat());
+}
+
+fn replica_survives(arguments: &[String]) {
+    let root = tempfile::tempdir().unwrap();
+    let data = root.path().join("data");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--wal-segment-bytes=65536"]).collect();
     let server = ServerProcess::start(&data, &arguments);
     for n in 0..50 {

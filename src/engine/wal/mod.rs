@@ -22,7 +22,7 @@
 //! Two kinds: files of a disk, as told here, and objects of a store (see [`objects`]), for servers without a disk to rely on.
 //!
 //! Reading order: `segment` the bytes, `record` one write, `log` the files, `replay` the start, `writer` the thread; then
-//! `replicated` for two disks, and `objects`.
+//! `replicated` for two places, `store_disk` for one in a store, and `objects`.
 
 mod disk;
 mod error;
@@ -32,6 +32,7 @@ mod record;
 mod replay;
 mod replicated;
 mod segment;
+mod store_disk;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -50,6 +51,7 @@ pub use error::WalError;
 pub use log::SegmentLog;
 pub use record::{EncodedRecord, RecordEntry, RecordFault, WriteRecord};
 pub use replicated::ReplicatedDisk;
+pub use store_disk::StoreDisk;
 
 use crate::clock::Clock;
 use crate::error::Result;
