@@ -1,0 +1,115 @@
+//! Statements: described, fetched, refused; and in which database.
+
+use super::*;
+
+#[tokio::test]
+async fn a_query_answers_with_exactly_the_announced_columns() {
+    let service = service(&["nyc"]).await;
+    for (text, rows) in [
+        ("SELECT 1 AS one, 'x' AS two", 1),
+        ("SELECT * FROM weather", 0),
+        ("SELECT region, count(*), avg(temperature) FROM weather GROUP BY region", 0),
+        ("SELECT * FROM (VALUES (1, 'a'), (2, NULL)) v(n, t) ORDER BY n", 2),
+        ("SELECT column_name FROM information_schema.columns WHERE table_name = 'a_b'", 2),
+    ] {
+        assert_eq!(service.rows(&query(text), &[]).await.unwrap().num_rows(), rows, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn order_is_announced_where_the_text_asks_for_it() {
+    let service = service(&["nyc"]).await;
+    assert!(service.info(&query("SELECT * FROM weather ORDER BY time"), &[]).await.unwrap().ordered);
+    assert!(!service.info(&query("SELECT * FROM weather"), &[]).await.unwrap().ordered);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_query_is_said_when_it_is_described() {
+    let service = service(&["nyc"]).await;
+    for (text, code) in [
+        ("SELEC 1", Code::InvalidArgument),
+        ("SELECT nope FROM weather", Code::InvalidArgument),
+        ("SELECT $1, $2", Code::InvalidArgument),
+        ("DROP TABLE weather", Code::InvalidArgument),
+    ] {
+        assert_eq!(service.info(&query(text), &[]).await.unwrap_err().code(), code, "{text}");
+    }
+    let parameters = service.info(&query("SELECT $1, $2"), &[]).await.unwrap_err();
+    assert!(parameters.message().contains("$1, $2"), "{parameters}");
+    let transaction = CommandStatementQuery { transaction_id: Some(Bytes::from_static(b"t")), ..query("SELECT 1") };
+    assert_eq!(service.info(&transaction, &[]).await.unwrap_err().code(), Code::Unimplemented);
+    let influxql = service.info(&query("SHOW DATABASES"), &[("x-influxdata-query-language", "influxql")]).await;
+    assert_eq!(influxql.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn a_poll_is_complete_at_once() {
+    let service = service(&["nyc"]).await;
+    let poll = service.client.clone().poll_flight_info(descriptor(&query("SELECT 1"))).await.unwrap().into_inner();
+    assert!(poll.info.is_some() && poll.flight_descriptor.is_none());
+    assert_eq!(poll.progress, Some(1.0));
+}
+
+#[tokio::test]
+async fn clients_of_influxdb_query_with_a_json_ticket() {
+    let service = service(&["nyc", "boston"]).await;
+    for ticket in [
+        r#"{"database":"nyc","sql_query":"SELECT $a + 1 AS x","query_type":"sql","params":{"a":1}}"#,
+        r#"{"namespace_name":"nyc","sql_query":"SELECT 2 AS x"}"#,
+        r#" {"bucket":"nyc","sql_query":"SELECT 2 AS x","is_debug":false,"params":null}"#,
+        r#"{"bucket-name":"nyc","sql_query":"SELECT 2 AS x"}"#,
+    ] {
+        let (_, batches) = service.get(ticket.as_bytes().to_vec(), &[]).await.unwrap();
+        assert_eq!(texts(&batches[0], "x"), ["2"], "{ticket}");
+    }
+    for (ticket, code) in [
+        (r#"{"database":"nyc"}"#, Code::InvalidArgument),
+        (r#"{"sql_query":"SELECT 1"}"#, Code::InvalidArgument),
+        (r#"{"database":"../x","sql_query":"SELECT 1"}"#, Code::InvalidArgument),
+        (r#"{"database":"nyc","sql_query":"SELECT $a","params":{"a":[1]}}"#, Code::InvalidArgument),
+        (r#"{"database":"nyc","sql_query":"SELECT $a","params":{}}"#, Code::InvalidArgument),
+        (r#"{"database":"paris","sql_query":"SELECT 1"}"#, Code::NotFound),
+        (r#"{"database":"nyc","sql_query":"SELECT 1","query_type":"influxql"}"#, Code::Unimplemented),
+        (r#"{"database":"nyc","sql_query":"SELECT 1","query_type":"flux"}"#, Code::InvalidArgument),
+    ] {
+        assert_eq!(service.get(ticket.as_bytes().to_vec(), &[]).await.unwrap_err().code(), code, "{ticket}");
+    }
+}
+
+#[tokio::test]
+async fn a_lone_database_needs_no_header() {
+    let lone = service(&["nyc"]).await;
+    assert!(lone.info(&query("SELECT * FROM weather"), &[]).await.is_ok());
+
+    let several = service(&["nyc", "boston"]).await;
+    let refused = several.info(&query("SELECT * FROM weather"), &[]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().starts_with("no 'database' header in request"), "{refused}");
+    assert!(refused.message().contains("adbc.flight.sql.rpc.call_header.database"), "{refused}");
+    for header in ["database", "bucket", "bucket-name", "iox-namespace-name"] {
+        assert!(several.rows(&query("SELECT * FROM weather"), &[(header, "nyc")]).await.is_ok(), "{header}");
+    }
+    let unknown = several.info(&query("SELECT 1"), &[("database", "paris")]).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "database not found: paris"));
+}
+
+#[tokio::test]
+async fn headers_that_contradict_each_other_are_refused() {
+    let service = service(&["nyc", "boston"]).await;
+    let agreed = [("database", "nyc"), ("bucket", "nyc")];
+    assert!(service.info(&query("SELECT 1"), &agreed).await.is_ok());
+    for headers in [
+        [("database", "nyc"), ("bucket", "boston")].as_slice(),
+        &[("database", "nyc"), ("database", "boston")],
+        &[("database", "")],
+        &[("database", "../etc")],
+        &[("database", "nyc"), ("x-influxdata-query-language", "flux")],
+        &[("database", "nyc"), ("x-influxdata-base-table-type", "SOFA")],
+    ] {
+        assert_eq!(
+            service.info(&query("SELECT 1"), headers).await.unwrap_err().code(),
+            Code::InvalidArgument,
+            "{headers:?}"
+        );
+    }
+}
