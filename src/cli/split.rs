@@ -139,11 +139,16 @@ impl Lines {
     }
 
     fn add(&mut self, line: &[u8]) {
-        let content = line.trim_ascii();
-        self.points += u64::from(!content.is_empty() && !content.starts_with(b"#"));
+        self.points += u64::from(is_point(line));
         self.newlines += memchr::memchr_iter(b'\n', line).count() as u64;
         self.bytes += line.len();
     }
+}
+
+/// Neither blank nor a comment, as the server reads it: a `\r` is part of a table's name unless it ends the line.
+fn is_point(line: &[u8]) -> bool {
+    let start = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    !line[start..].starts_with(b"#") && !matches!(&line[start..], b"" | b"\n" | b"\r" | b"\r\n")
 }
 
 /// The length of the first line with its newline; `None` if it doesn't end within `text`.
@@ -235,6 +240,12 @@ mod tests {
         assert_eq!(cut("\n# a\n  \ncpu f=1\n\n", 100).unwrap(), [(1, 1, "\n# a\n  \ncpu f=1\n\n".into())]);
         // A request without any point would be refused, so it is not made.
         assert_eq!(cut("# aaaaa\n# bbbbb\ncpu f=1\n", 8).unwrap(), [(3, 1, "cpu f=1\n".into())]);
+    }
+
+    #[test]
+    fn a_return_ends_a_blank_line_but_begins_a_name() {
+        assert_eq!(cut("\r\n \r\n\r", 100).unwrap(), []);
+        assert_eq!(cut("\r# f=1\n", 100).unwrap(), [(1, 1, "\r# f=1\n".into())]);
     }
 
     #[test]
