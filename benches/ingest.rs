@@ -1,4 +1,4 @@
-//! What a row costs on its way in: parse, sort, merge, encode. One core, no disk, no network.
+//! What a row costs on its way in: parse or take as columns, sort, merge, encode. One core, no disk, no network.
 //!
 //! `cargo bench --bench ingest`; rates are rows (elements) and bytes of line protocol per second.
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
@@ -8,10 +8,13 @@ mod points;
 use std::hint::black_box;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flightline::model::last_write_wins::{Merge, Step, sort_run};
-use flightline::model::{Precision, TableSchema, Timestamp};
+use flightline::model::{ArrowColumns, Precision, TableSchema, Timestamp};
 use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use points::Points;
 
@@ -55,6 +58,31 @@ fn parsing(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The same rows as [`parsing`] has as text, as clients send them over Flight: tags as dictionaries, and as plain text.
+fn columns(criterion: &mut Criterion) {
+    let (table, rows) = batch(&Points::new("").lines(ROWS));
+    let as_text = |column: &ArrayRef| match column.data_type() {
+        DataType::Dictionary(_, _) => cast(column, &DataType::Utf8).unwrap(),
+        _ => Arc::clone(column),
+    };
+    let fields = rows.schema().fields().clone();
+    let plain = RecordBatch::try_from_iter_with_nullable(
+        fields.iter().zip(rows.columns()).map(|(field, column)| (field.name(), as_text(column), true)),
+    )
+    .unwrap();
+    let mut group = criterion.benchmark_group("columns 10 tags 10 floats");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    for (name, rows) in [("dictionaries", &rows), ("text", &plain)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let columns = ArrowColumns::new(&rows.schema(), Some(&table), None).unwrap();
+                black_box(columns.rows(rows, Timestamp::from_nanos(0)).unwrap())
+            });
+        });
+    }
+    group.finish();
+}
+
 fn sorting(criterion: &mut Criterion) {
     let (schema, rows) = batch(&Points::new("").lines(ROWS));
     let mut group = criterion.benchmark_group("last write wins");
@@ -89,5 +117,5 @@ fn merged_rows(schema: &TableSchema, runs: &[RecordBatch]) -> usize {
     }
 }
 
-criterion_group!(ingest, parsing, sorting);
+criterion_group!(ingest, parsing, columns, sorting);
 criterion_main!(ingest);

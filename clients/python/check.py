@@ -22,6 +22,7 @@ SERVER_CHECKS = [
     "test_answers.py",
     "test_adbc.py",
     "test_flight.py",
+    "test_writing.py",
     "test_influxdb3_python.py",
     "test_http.py",
     "test_cancelling.py",

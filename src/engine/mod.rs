@@ -35,7 +35,7 @@ pub mod wal;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -129,6 +129,8 @@ pub struct Engine {
     tasks: Tasks,
     clock: Arc<dyn Clock>,
     closed: AtomicBool,
+    /// The first time that no row without one has got.
+    arrivals: AtomicI64,
 }
 
 impl Engine {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use arrow::array::RecordBatch;
 
@@ -112,8 +112,8 @@ impl Engine {
         if settings.compaction.is_on {
             tasks.spawn("compaction", |stop| Arc::clone(&maintenance).compaction_loop(stop));
         }
-        let closed = AtomicBool::new(false);
-        Ok(Arc::new(Self { settings, store, files, catalog, wal, buffer, maintenance, tasks, clock, closed }))
+        let (closed, arrivals) = (AtomicBool::new(false), AtomicI64::new(i64::MIN));
+        Ok(Arc::new(Self { settings, store, files, catalog, wal, buffer, maintenance, tasks, clock, closed, arrivals }))
     }
 }
 

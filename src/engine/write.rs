@@ -1,6 +1,7 @@
 //! The write path as a story: room, admission, durability, visibility.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Engine;
@@ -8,7 +9,7 @@ use super::buffer::TableContents;
 use super::catalog::{CatalogChange, CatalogState, TableEntry};
 use super::wal::{Durability, RecordEntry, WriteRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DatabaseId, DatabaseName, Rows, Sequence, TableRows, TableSchema};
+use crate::model::{DatabaseId, DatabaseName, Rows, Sequence, TableRows, TableSchema, Timestamp};
 
 /// How long a write waits for room in the buffer before it is refused. Shorter than the timeouts of the
 /// clients, so that they get an answer that tells them to come back.
@@ -39,6 +40,15 @@ impl Engine {
         }
         let record = self.admit(database, rows).await?; // known columns, or a catalog change
         self.wal.append(record, durability).await // durable and visible when it returns
+    }
+
+    /// Times for so many rows that bring none: the one that is returned and the nanoseconds after it. No others get them from
+    /// this process, so that no two such rows are one point.
+    pub fn arrival_times(&self, rows: usize) -> Timestamp {
+        let (now, rows) = (self.clock.now().as_nanos(), i64::try_from(rows).unwrap_or(i64::MAX));
+        let next = |free: i64| Some(free.max(now).saturating_add(rows));
+        let free = self.arrivals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(now);
+        Timestamp::from_nanos(free.max(now))
     }
 
     /// Translates names into ids; what is new goes through the catalog first.

@@ -3,6 +3,7 @@
 //! No async, no IO, no DataFusion, and no `Serialize`: what is stored or sent has its own type at
 //! that border (`engine::catalog::format`, `engine::wal::segment`, `server::flight::tickets`).
 
+mod arrow_rows;
 mod data_file;
 mod deletion;
 mod ids;
@@ -13,6 +14,7 @@ mod rows;
 mod schema;
 mod time;
 
+pub use arrow_rows::{ArrowColumns, ArrowRowsError};
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
 pub use deletion::{Deletion, RowSelection};
 pub use ids::{DatabaseId, FileId, Sequence, SequenceRange, TableId};

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::names::{ColumnName, TIME_COLUMN};
 
 /// Key of the Arrow field metadata in which clients of InfluxDB 3 look for a column's kind.
-const COLUMN_TYPE_KEY: &str = "iox::column::type";
+pub(super) const COLUMN_TYPE_KEY: &str = "iox::column::type";
 
 /// The type of a field's values. A field keeps its type for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,13 @@ impl ColumnKind {
             Self::Field(FieldType::String) => DataType::Utf8,
             Self::Field(FieldType::Boolean) => DataType::Boolean,
         }
+    }
+
+    /// The kind with this name, if there is one.
+    pub fn from_wire_name(name: &str) -> Option<Self> {
+        use FieldType::{Boolean, Float, Integer, String, Unsigned};
+        let fields = [Float, Integer, Unsigned, String, Boolean].map(Self::Field);
+        [Self::Tag].into_iter().chain(fields).find(|kind| kind.wire_name() == name)
     }
 
     /// The name by which clients of InfluxDB 3 know the kind, such as `iox::column_type::field::float`.

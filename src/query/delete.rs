@@ -6,7 +6,7 @@
 //! `NOT` are gone when the condition is looked at.
 //!
 //! Always true:
-//! - planning changes nothing; [`PlannedDeletion::run`] does, and all selections go in one commit;
+//! - all selections go in one commit;
 //! - the instant of `now()` is that of planning.
 //!
 //! Not here: the deletion itself ([`Engine::delete_rows`]).
@@ -14,19 +14,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::{ScalarValue, TableReference};
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{BinaryExpr, Cast, DmlStatement, Expr, LogicalPlan, Operator, TryCast, WriteOp};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::parser::Statement;
 
 use super::error::QueryError;
-use super::{CATALOG, PlannedParameter, Query, TABLE_SCHEMA};
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::model::{
     ColumnKind, ColumnName, DatabaseName, RowSelection, TIME_COLUMN, TableName, TableSchema, TimeRange, Timestamp,
 };
@@ -37,94 +34,37 @@ const SELECTIONS_MAX: usize = 100;
 
 /// A deletion whose rows are known and that has not begun.
 #[derive(Debug)]
-pub struct PlannedDeletion {
-    engine: Arc<Engine>,
+pub(super) struct PlannedDeletion {
     database: DatabaseName,
     table: TableName,
     selections: Vec<RowSelection>,
-    parameters: Vec<PlannedParameter>,
-    missing: Option<String>,
 }
 
 impl PlannedDeletion {
-    /// The columns of what [`PlannedDeletion::run`] answers: `count`, nullable 64-bit signed.
-    pub fn answer_schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![Field::new("count", DataType::Int64, true)]))
-    }
-
-    /// What [`PlannedDeletion::run`] answers: one row, and null for how many rows went, because nobody counts them.
+    /// Plans a DELETE with all its values.
     ///
     /// # Errors
-    /// None that can happen; a defect if one does.
-    pub fn answer() -> Result<RecordBatch> {
-        let unknown = Arc::new(Int64Array::from(vec![None]));
-        RecordBatch::try_new(Self::answer_schema(), vec![unknown])
-            .map_err(|error| Error::with_source(ErrorKind::Internal, "could not tell of a deletion", error))
-    }
-
-    /// The parameters of the text: numbered ones in order, then named ones by name.
-    pub fn parameters(&self) -> &[PlannedParameter] {
-        &self.parameters
+    /// Whatever the planner says; `NotSelectable` and `TooManySelections` for what is not deleted by time and tags.
+    pub(super) fn new(
+        session: &SessionState,
+        input: &LogicalPlan,
+        database: &DatabaseName,
+        table: TableName,
+        engine: &Engine,
+    ) -> Result<Self, QueryError> {
+        let schema = engine.table_schema(database, table.as_str());
+        let schema = schema.ok_or_else(|| QueryError::TableNotFound(table.to_string()))?;
+        let selections = selections(session, input, &schema)?;
+        Ok(Self { database: database.clone(), table, selections })
     }
 
     /// Deletes the rows: those that were acknowledged before this call, and no later ones.
     ///
     /// # Errors
-    /// `Invalid` if a parameter has no value; `NotFound` if the table is gone; `Unavailable` if rows or catalog can't be
-    /// written: then the rows may be deleted or not, and deleting again is safe.
-    pub async fn run(self) -> Result<()> {
-        if let Some(name) = self.missing {
-            return Err(QueryError::MissingParameter(name).into());
-        }
-        self.engine.delete_rows(&self.database, &self.table, self.selections).await
-    }
-}
-
-/// Plans a DELETE.
-///
-/// # Errors
-/// Whatever the planner says; `NotSelectable` and `TooManySelections` for what is not deleted by time and tags.
-pub(super) async fn plan(
-    session: &SessionState,
-    statement: Statement,
-    query: &Query,
-    engine: Arc<Engine>,
-) -> Result<PlannedDeletion, QueryError> {
-    let unbound = session.statement_to_plan(statement).await?;
-    let parameters = super::parameters(&unbound)?;
-    let missing = super::missing(&parameters, query);
-    let table = target(&unbound)?;
-    let selections = match missing {
-        Some(_) => Vec::new(),
-        None => {
-            let plan = super::coerce(session, super::bind(unbound, &query.parameters)?)?;
-            let schema = engine.table_schema(&query.database, table.as_str());
-            let schema = schema.ok_or_else(|| QueryError::TableNotFound(table.to_string()))?;
-            selections(session, input(&plan)?, &schema)?
-        }
-    };
-    Ok(PlannedDeletion { engine, database: query.database.clone(), table, selections, parameters, missing })
-}
-
-/// The user's table that the statement deletes from.
-fn target(plan: &LogicalPlan) -> Result<TableName, QueryError> {
-    let LogicalPlan::Dml(DmlStatement { table_name, op: WriteOp::Delete, .. }) = plan else {
-        return Err(QueryError::ReadOnly(plan.display().to_string()));
-    };
-    let is_ours = |reference: &TableReference| {
-        reference.schema().is_none_or(|schema| schema == TABLE_SCHEMA)
-            && reference.catalog().is_none_or(|catalog| catalog == CATALOG)
-    };
-    if !is_ours(table_name) {
-        return Err(QueryError::ReadOnly(format!("DELETE FROM {table_name}")));
-    }
-    TableName::new(table_name.table()).map_err(|_| QueryError::TableNotFound(table_name.to_string()))
-}
-
-fn input(plan: &LogicalPlan) -> Result<&LogicalPlan, QueryError> {
-    match plan {
-        LogicalPlan::Dml(statement) => Ok(&statement.input),
-        other => Err(QueryError::ReadOnly(other.display().to_string())),
+    /// `NotFound` if the table is gone; `Unavailable` if rows or catalog can't be written: then the rows may be deleted
+    /// or not, and deleting again is safe.
+    pub(super) async fn run(self, engine: &Engine) -> Result<()> {
+        engine.delete_rows(&self.database, &self.table, self.selections).await
     }
 }
 

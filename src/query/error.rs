@@ -40,6 +40,14 @@ pub(super) enum QueryError {
     TooManySelections { count_max: usize },
     #[error("no value for the parameter \"${0}\"")]
     MissingParameter(String),
+    #[error("{0}")]
+    Table(String),
+    #[error("table '{0}' already exists")]
+    TableExists(String),
+    #[error("the rows of one INSERT may take {bytes_max} bytes; insert them in parts")]
+    TooManyRows { bytes_max: usize },
+    #[error("the parameter ${name} is {given}, which can't be {wanted}")]
+    ParameterType { name: String, given: String, wanted: String },
     #[error("InfluxQL is not supported yet, use SQL")]
     InfluxQl,
     #[error("the query ran into a defect of the server: {0}")]
@@ -54,14 +62,17 @@ impl From<QueryError> for Error {
     fn from(error: QueryError) -> Self {
         let kind = match &error {
             QueryError::DatabaseNotFound(_) | QueryError::TableNotFound(_) => ErrorKind::NotFound,
-            QueryError::TextTooLong { .. } => ErrorKind::TooLarge,
+            QueryError::TextTooLong { .. } | QueryError::TooManyRows { .. } => ErrorKind::TooLarge,
+            QueryError::TableExists(_) => ErrorKind::Conflict,
             QueryError::TooComplex { .. }
             | QueryError::Empty
             | QueryError::NotOneStatement(_)
             | QueryError::ReadOnly(_)
             | QueryError::NotSelectable(_)
             | QueryError::TooManySelections { .. }
-            | QueryError::MissingParameter(_) => ErrorKind::Invalid,
+            | QueryError::MissingParameter(_)
+            | QueryError::Table(_)
+            | QueryError::ParameterType { .. } => ErrorKind::Invalid,
             QueryError::InfluxQl => ErrorKind::Unsupported,
             QueryError::Panicked(_) => ErrorKind::Internal,
             QueryError::Stopped => ErrorKind::Unavailable,

@@ -6,7 +6,8 @@
 //! | file | |
 //! |---|---|
 //! | [`limits`], [`statement`] | which texts are planned at all |
-//! | [`delete`] | which rows a DELETE is about |
+//! | [`plans`], [`parameters`] | plans that are kept, and values for them |
+//! | [`change`], [`delete`], [`insert`], [`tables`] | statements that change something |
 //! | [`session`], [`catalog`], [`functions`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`rules`] | what we change in DataFusion's plans |
@@ -14,8 +15,8 @@
 //! | [`error`] | whose fault it is when they don't |
 //!
 //! Always true:
-//! - queries read: no text changes a row, a table, a setting or a file, or reads anything but its database; the one exception
-//!   is a DELETE of rows, which only [`Queries::plan_statement`] plans and only [`PlannedDeletion::run`] does;
+//! - queries read: no text changes a row, a table, a setting or a file, or reads anything but its database; the exceptions
+//!   are statements that only [`Queries::plan_statement`] plans and only [`PlannedChange::run`] does;
 //! - a query sees one instant of each table, taken once;
 //! - the announced schema is the schema of every batch;
 //! - planning and running happen on the CPU runtime, never on the caller's thread.
@@ -23,11 +24,15 @@
 //! Not here: sessions, tickets, formats of a protocol (`server`).
 
 mod catalog;
+mod change;
 mod deduplicate;
 mod delete;
 mod error;
 mod functions;
+mod insert;
 mod limits;
+mod parameters;
+mod plans;
 mod rules;
 mod scan;
 mod session;
@@ -35,6 +40,7 @@ mod statement;
 mod stream;
 mod system;
 mod table;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -42,16 +48,14 @@ mod wire;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::information_schema::{
     INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES, InformationSchemaProvider,
 };
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
-use datafusion::sql::parser::Statement;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 
@@ -59,13 +63,16 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
 use error::QueryError;
+use parameters::Fit;
+use plans::{Plans, Unbound};
 use scan::FileAccess;
 use session::Sessions;
 use statement::{Parsed, Permitted};
 use stream::{DroppedOnCpu, on_cpu};
 use system::SystemTables;
 
-pub use delete::PlannedDeletion;
+pub use change::PlannedChange;
+pub use parameters::{Parameter, PlannedParameter};
 pub use stream::QueryStream;
 
 /// The one catalog that every database is seen as.
@@ -113,23 +120,6 @@ pub enum Language {
     InfluxQl,
 }
 
-/// A value for a `$name` in the text.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Parameter {
-    /// No value, of whatever type is wanted.
-    Null,
-    /// True or false.
-    Boolean(bool),
-    /// 64-bit signed.
-    Integer(i64),
-    /// 64-bit unsigned.
-    Unsigned(u64),
-    /// 64-bit floating point.
-    Float(f64),
-    /// UTF-8 text.
-    String(String),
-}
-
 /// A question to one database.
 #[derive(Debug, Clone)]
 pub struct Query {
@@ -142,15 +132,6 @@ pub struct Query {
     /// Values by name, without the `$`. Those of `$1`, or of the first `?`, are named `1`, and so on. Names
     /// that the text does not use are ignored.
     pub parameters: Vec<(String, Parameter)>,
-}
-
-/// A parameter that a text uses.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedParameter {
-    /// The name without the `$`.
-    pub name: String,
-    /// What it is compared with or assigned to, as on the wire; `None` if the text doesn't say.
-    pub data_type: Option<DataType>,
 }
 
 /// What kind of table a listing shows.
@@ -181,6 +162,7 @@ pub struct ListedTable {
 pub struct Queries {
     engine: Arc<Engine>,
     sessions: Arc<Sessions>,
+    plans: Arc<Plans>,
     settings: QuerySettings,
     cpu: Handle,
 }
@@ -200,7 +182,7 @@ impl Queries {
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Handle, io: Handle) -> Result<Self> {
         let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io));
         let sessions = Sessions::new(Arc::clone(&engine), &settings, access).map_err(QueryError::from)?;
-        Ok(Self { engine, sessions: Arc::new(sessions), settings, cpu })
+        Ok(Self { engine, sessions: Arc::new(sessions), plans: Arc::new(Plans::new()), settings, cpu })
     }
 
     /// Parses and plans a text that reads. The result knows its schema even where parameters have no value yet.
@@ -212,16 +194,16 @@ impl Queries {
     pub async fn plan(&self, query: Query) -> Result<PlannedQuery> {
         match self.plan_what(query, Permitted::Reading).await? {
             PlannedStatement::Query(planned) => Ok(*planned),
-            PlannedStatement::Deletion(_) => Err(Error::internal("a deletion was planned where none is permitted")),
+            PlannedStatement::Change(_) => Err(Error::internal("a change was planned where none is permitted")),
         }
     }
 
-    /// Parses and plans a text that reads or deletes rows. Nothing is deleted yet.
+    /// Parses and plans a text that reads or changes something. Nothing is changed yet.
     ///
     /// # Errors
     /// As [`Queries::plan`]; `Invalid` also for a DELETE that selects by more than time and tags.
     pub async fn plan_statement(&self, query: Query) -> Result<PlannedStatement> {
-        self.plan_what(query, Permitted::ReadingAndDeleting).await
+        self.plan_what(query, Permitted::ReadingAndChanging).await
     }
 
     async fn plan_what(&self, query: Query, permitted: Permitted) -> Result<PlannedStatement> {
@@ -232,16 +214,28 @@ impl Queries {
             return Err(QueryError::InfluxQl.into());
         }
         let session = self.sessions.open(&query.database);
-        let (engine, cpu) = (Arc::clone(&self.engine), self.cpu.clone());
+        let (engine, plans, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.plans), self.cpu.clone());
         let text_bytes_max = self.settings.text_bytes_max;
         let work = async move {
-            match statement::parse(&query.text, text_bytes_max, permitted)? {
-                Parsed::Reading(statement) => plan(session, statement, &query, &cpu)
-                    .await
-                    .map(|planned| PlannedStatement::Query(Box::new(planned))),
-                Parsed::Deleting(statement) => {
-                    delete::plan(&session, statement, &query, engine).await.map(PlannedStatement::Deletion)
+            let kept = plans.get(&engine, &query.database, &query.text).await;
+            let unbound = match kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging) {
+                Some(kept) => kept,
+                None => {
+                    let statement = match statement::parse(&query.text, text_bytes_max, permitted)? {
+                        Parsed::Reading(statement) => (statement, true),
+                        Parsed::Changing(statement) => (statement, false),
+                        Parsed::Table(change) => {
+                            return Ok(PlannedStatement::Change(PlannedChange::of_table(engine, &query, change)));
+                        }
+                    };
+                    let unbound = Arc::new(Unbound::new(&session, statement, &engine, &query.database, &cpu).await?);
+                    plans.keep(&query.database, &query.text, Arc::clone(&unbound)).await;
+                    unbound
                 }
+            };
+            match unbound.reads {
+                true => Ok(PlannedStatement::Query(Box::new(plan(session, &unbound, &query, &cpu)?))),
+                false => Ok(PlannedStatement::Change(change::plan(session, &unbound, &query, engine, &cpu)?)),
             }
         };
         Ok(on_cpu(&self.cpu, work).await?)
@@ -298,8 +292,8 @@ impl Queries {
 pub enum PlannedStatement {
     /// It reads.
     Query(Box<PlannedQuery>),
-    /// It deletes rows.
-    Deletion(PlannedDeletion),
+    /// It changes something.
+    Change(PlannedChange),
 }
 
 impl PlannedStatement {
@@ -307,7 +301,7 @@ impl PlannedStatement {
     pub fn schema(&self) -> SchemaRef {
         match self {
             Self::Query(query) => SchemaRef::clone(query.schema()),
-            Self::Deletion(_) => PlannedDeletion::answer_schema(),
+            Self::Change(_) => PlannedChange::answer_schema(),
         }
     }
 
@@ -315,7 +309,7 @@ impl PlannedStatement {
     pub fn parameters(&self) -> &[PlannedParameter] {
         match self {
             Self::Query(query) => query.parameters(),
-            Self::Deletion(deletion) => deletion.parameters(),
+            Self::Change(change) => change.parameters(),
         }
     }
 }
@@ -367,64 +361,36 @@ impl PlannedQuery {
     }
 }
 
-async fn plan(
-    session: SessionState,
-    statement: Statement,
-    query: &Query,
-    cpu: &Handle,
-) -> Result<PlannedQuery, QueryError> {
-    let unbound = session.statement_to_plan(statement).await?;
-    statement::check_plan(&unbound)?;
-
-    let parameters = parameters(&unbound)?;
-    let missing = missing(&parameters, query);
-    let plan = match missing {
-        // Coercion needs the types of all values; the schema is good enough without.
-        Some(_) => unbound,
-        None => coerce(&session, bind(unbound, &query.parameters)?)?,
-    };
+fn plan(session: SessionState, unbound: &Unbound, query: &Query, cpu: &Handle) -> Result<PlannedQuery, QueryError> {
+    let missing = parameters::missing(&unbound.parameters, query);
+    let plan = bound(&session, unbound, query, missing.is_some())?;
     Ok(PlannedQuery {
         schema: wire::wire_schema(plan.schema().as_arrow()),
         is_ordered: is_ordered(&plan),
-        parameters,
+        parameters: unbound.parameters.clone(),
         missing,
         work: DroppedOnCpu::new((session, plan), cpu),
         cpu: cpu.clone(),
     })
 }
 
-fn parameters(plan: &LogicalPlan) -> Result<Vec<PlannedParameter>, QueryError> {
-    let types = plan.get_parameter_types()?;
-    let parameter = |name: String| {
-        let data_type = types.get(&format!("${name}")).cloned().flatten();
-        PlannedParameter { name, data_type: data_type.as_ref().map(wire::wire_type) }
-    };
-    Ok(statement::parameter_names(plan)?.into_iter().map(parameter).collect())
-}
-
-/// The first parameter without a value.
-fn missing(parameters: &[PlannedParameter], query: &Query) -> Option<String> {
-    let has_value = |parameter: &&PlannedParameter| query.parameters.iter().any(|(name, _)| *name == parameter.name);
-    parameters.iter().find(|parameter| !has_value(parameter)).map(|parameter| parameter.name.clone())
-}
-
-fn bind(plan: LogicalPlan, parameters: &[(String, Parameter)]) -> Result<LogicalPlan, QueryError> {
-    if parameters.is_empty() {
-        return Ok(plan);
+/// The plan with values and settled types; without all values, one that has the same columns as far as the text settles them.
+fn bound(
+    session: &SessionState,
+    unbound: &Unbound,
+    query: &Query,
+    values_are_missing: bool,
+) -> Result<LogicalPlan, QueryError> {
+    if unbound.parameters.is_empty() {
+        return unbound.plan();
     }
-    let value = |(name, parameter): &(String, Parameter)| (name.clone(), scalar_value(parameter));
-    Ok(plan.with_param_values(parameters.iter().map(value).collect::<Vec<_>>())?)
-}
-
-fn scalar_value(parameter: &Parameter) -> ScalarValue {
-    match parameter {
-        Parameter::Null => ScalarValue::Null,
-        Parameter::Boolean(value) => ScalarValue::Boolean(Some(*value)),
-        Parameter::Integer(value) => ScalarValue::Int64(Some(*value)),
-        Parameter::Unsigned(value) => ScalarValue::UInt64(Some(*value)),
-        Parameter::Float(value) => ScalarValue::Float64(Some(*value)),
-        Parameter::String(value) => ScalarValue::Utf8(Some(value.clone())),
+    if !values_are_missing {
+        let fit = if unbound.reads { Fit::Loose } else { Fit::Exact };
+        return coerce(session, parameters::bind(unbound.plan()?, &unbound.parameters, &query.parameters, fit)?);
     }
+    let with_nulls = parameters::bind_nulls(unbound.plan()?, &unbound.parameters);
+    // Where the text doesn't say the types, nulls may not fit; the columns are good enough then.
+    with_nulls.and_then(|plan| coerce(session, plan)).or_else(|_| unbound.plan())
 }
 
 /// Settles the types of all expressions, so that the announced schema is that of the result: only then is it

@@ -1,7 +1,7 @@
-//! From text to one statement, which reads or, where that is permitted, deletes.
+//! From text to one statement, which reads or, where that is permitted, changes something.
 //!
 //! Reading: SELECT, WITH, VALUES, SHOW TABLES, SHOW COLUMNS, SHOW FUNCTIONS, DESCRIBE, and EXPLAIN
-//! \[ANALYZE\] of these. Deleting: DELETE, alone. What is refused is refused twice: here by the kind of statement, with words a user
+//! \[ANALYZE\] of these. Changing: INSERT, DELETE, CREATE TABLE and DROP TABLE, alone. What is refused is refused twice: here by the kind of statement, with words a user
 //! understands, and by [`check_plan`] on the finished plan, which no way of planning can avoid.
 
 use std::collections::HashSet;
@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::QueryError;
 use super::limits;
+use super::tables::TableChange;
 
 /// Depth of the parser's recursion. A parenthesis may take more than one step.
 const PARSER_DEPTH_MAX: usize = 2 * limits::PARENTHESES_DEPTH_MAX + 50;
@@ -28,14 +29,16 @@ pub(super) const SETTINGS_VIEW: &str = "df_settings";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permitted {
     Reading,
-    ReadingAndDeleting,
+    ReadingAndChanging,
 }
 
 /// A statement, by what it does.
 #[derive(Debug)]
 pub(super) enum Parsed {
     Reading(Statement),
-    Deleting(Statement),
+    /// INSERT or DELETE.
+    Changing(Statement),
+    Table(TableChange),
 }
 
 /// Parses exactly one statement that does what is permitted. `?` stands for `$1`, `$2` and so on, in order.
@@ -55,12 +58,16 @@ pub(super) fn parse(text: &str, bytes_max: usize, permitted: Permitted) -> Resul
         return Err(QueryError::NotOneStatement(statements.len()));
     }
     let statement = statements.pop_front().ok_or(QueryError::Empty)?;
-    if permitted == Permitted::ReadingAndDeleting
+    if permitted == Permitted::ReadingAndChanging
         && let Statement::Statement(inner) = &statement
-        && let ast::Statement::Delete(_) = inner.as_ref()
     {
-        limits::check_tree(inner)?;
-        return Ok(Parsed::Deleting(statement));
+        if let Some(change) = TableChange::parse(inner) {
+            return change.map(Parsed::Table);
+        }
+        if let ast::Statement::Delete(_) | ast::Statement::Insert(_) = inner.as_ref() {
+            limits::check_tree(inner)?;
+            return Ok(Parsed::Changing(statement));
+        }
     }
     let reading = reading_statement(&statement).ok_or(QueryError::ReadOnly(words))?;
     limits::check_tree(reading)?;
@@ -167,11 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_delete_by_itself_deletes() {
-        let parsed = |text| parse(text, 1024, Permitted::ReadingAndDeleting);
-        assert!(matches!(parsed("DELETE FROM cpu"), Ok(Parsed::Deleting(_))));
+    fn only_a_statement_by_itself_changes_something() {
+        let parsed = |text| parse(text, 1024, Permitted::ReadingAndChanging);
+        assert!(matches!(parsed("DELETE FROM cpu"), Ok(Parsed::Changing(_))));
+        assert!(matches!(parsed("INSERT INTO cpu (a) VALUES (1)"), Ok(Parsed::Changing(_))));
+        assert!(matches!(parsed("DROP TABLE cpu"), Ok(Parsed::Table(_))));
         assert!(matches!(parsed("SELECT 1"), Ok(Parsed::Reading(_))));
-        for other in ["EXPLAIN DELETE FROM cpu", "UPDATE cpu SET a = 1", "DELETE FROM cpu; DELETE FROM mem"] {
+        for other in [
+            "EXPLAIN DELETE FROM cpu",
+            "EXPLAIN DROP TABLE cpu",
+            "DROP VIEW cpu",
+            "UPDATE cpu SET a = 1",
+            "DELETE FROM cpu; DELETE FROM mem",
+        ] {
             assert!(parsed(other).is_err(), "{other}");
         }
     }

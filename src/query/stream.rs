@@ -63,6 +63,10 @@ impl<T: Send + 'static> DroppedOnCpu<T> {
         Self { value: Some(value), cpu: cpu.clone() }
     }
 
+    pub(super) fn get(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+
     pub(super) fn take(mut self) -> Option<T> {
         self.value.take()
     }

@@ -98,7 +98,7 @@ pub struct Services {
     /// Different for each start of the process.
     pub process_id: Uuid,
     /// Bounds the memory of writes.
-    pub(crate) write_slots: Semaphore,
+    pub(crate) write_slots: Arc<Semaphore>,
 }
 
 /// A running server.
@@ -139,7 +139,7 @@ impl Server {
             telemetry: Arc::new(Telemetry::new(Duration::from_nanos(now))),
             clock,
             settings,
-            write_slots: Semaphore::new(WRITES_AT_ONCE),
+            write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         });
         let listener = listener.serve(routes(&services), services.settings.connections_max);
         tracing::info!(address = %listener.address(), "ready");
@@ -196,6 +196,8 @@ fn routes(services: &Arc<Services>) -> axum::Router {
         Arc::clone(&services.engine),
         Arc::clone(&services.queries),
         Arc::clone(&services.clock),
+        Arc::clone(&services.telemetry),
+        Arc::clone(&services.write_slots),
     );
     let grpc = tonic::service::Routes::new(flight.into_server()).prepare().into_axum_router();
     // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.

@@ -46,10 +46,17 @@ pub struct Statement {
     /// The text as the client sent it.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
+    /// Rows of values for its parameters, one for each execution: a stream of Arrow IPC. Empty if none are bound.
+    #[prost(bytes = "vec", tag = "3")]
+    pub values: ::prost::alloc::vec::Vec<u8>,
 }
-/// A statement that was done. How many rows it changed is not known.
+/// A statement that was done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Done {}
+pub struct Done {
+    /// How many rows it changed, if somebody counted.
+    #[prost(uint64, optional, tag = "1")]
+    pub count: ::core::option::Option<u64>,
+}
 /// A Flight SQL metadata command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Metadata {

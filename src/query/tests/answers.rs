@@ -213,3 +213,19 @@ async fn memory_that_is_used_up_is_an_error_that_says_so() {
         fixture.ask("SELECT value, count(*) FROM generate_series(1, 1000000) GROUP BY value").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{}", error.report());
 }
+
+#[tokio::test]
+async fn a_text_that_is_sent_again_sees_new_rows_new_columns_and_the_time() {
+    let fixture = Fixture::new().await;
+    fixture.write("cpu v=1i 1").await;
+    let columns = async || fixture.ask("SELECT * FROM cpu").await.unwrap()[0].num_columns();
+    let now = async || fixture.ask("SELECT now() AS now").await.unwrap()[0].column(0).to_data();
+    assert_eq!(columns().await, 2);
+    let first = now().await;
+    fixture.write("cpu v=1i,more=2i 2").await;
+    fixture.check("SELECT count(*) AS n FROM cpu", "| n |\n| 2 |").await;
+    assert_eq!(columns().await, 3);
+    fixture.write("cpu v=1i 3").await;
+    fixture.check("SELECT count(*) AS n FROM cpu", "| n |\n| 3 |").await;
+    assert_ne!(now().await, first);
+}

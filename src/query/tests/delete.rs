@@ -120,8 +120,8 @@ async fn what_is_no_key_is_refused_with_what_is() {
     ] {
         match fixture.queries.plan_statement(query(text)).await {
             Err(_) => {}
-            Ok(PlannedStatement::Deletion(deletion)) => {
-                let error = deletion.run().await.unwrap_err();
+            Ok(PlannedStatement::Change(change)) => {
+                let error = change.run().await.unwrap_err();
                 assert!(error.to_string().starts_with("no value for the parameter"), "{text}: {error}");
             }
             Ok(PlannedStatement::Query(_)) => panic!("{text} is planned as a query"),

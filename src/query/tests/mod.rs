@@ -85,7 +85,7 @@ impl Fixture {
 
     async fn delete_for(&self, query: Query) -> Result<()> {
         match self.queries.plan_statement(query).await? {
-            PlannedStatement::Deletion(deletion) => deletion.run().await,
+            PlannedStatement::Change(change) => change.run().await.map(drop),
             PlannedStatement::Query(query) => panic!("{query:?} deletes nothing"),
         }
     }

@@ -77,6 +77,19 @@ async fn no_text_touches_a_file_or_a_setting() {
 }
 
 #[tokio::test]
+async fn what_changes_something_reads_no_settings_either() {
+    let fixture = Fixture::new().await;
+    fixture.write("cpu,host=a usage=1 1").await;
+    for text in [
+        "INSERT INTO cpu (host) SELECT value FROM information_schema.df_settings",
+        "INSERT INTO cpu (host) SELECT (SELECT max(value) FROM information_schema.df_settings)",
+        "INSERT INTO cpu (host) SELECT * FROM '/etc/passwd'",
+    ] {
+        assert!(fixture.queries.plan_statement(query(text)).await.is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_says_that_queries_only_read() {
     let fixture = Fixture::new().await;
     for (text, message) in [

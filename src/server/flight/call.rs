@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrow::ipc::CompressionType;
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
 use base64::Engine as _;
 use base64::alphabet;
@@ -11,6 +12,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Response, Status};
 
 use super::error::FlightError;
+use super::stream::Delivery;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
@@ -21,6 +23,11 @@ use crate::server::status;
 const DATABASE_HEADERS: [&str; 4] = ["database", "bucket", "bucket-name", "iox-namespace-name"];
 
 const LANGUAGE_HEADER: &str = "x-influxdata-query-language";
+/// The header that asks for compressed buffers.
+const COMPRESSION_HEADER: &str = "x-flightline-ipc-compression";
+
+/// The header with the names of the columns that are tags in what is written.
+const TAGS_HEADER: &str = "x-flightline-tags";
 const TABLE_TYPE_HEADER: &str = "x-influxdata-base-table-type";
 
 /// The word for tables in metadata unless the call wants the other one.
@@ -43,8 +50,12 @@ pub(super) struct Call {
     pub(super) language: Language,
     /// The word for tables.
     pub(super) table_type: &'static str,
+    /// The columns of what is written that are tags, if the call says so.
+    pub(super) tags: Option<Vec<String>>,
     /// When the client stops waiting.
-    pub(super) deadline: Option<Instant>,
+    deadline: Option<Instant>,
+    /// How the client wants buffers compressed.
+    compression: Option<CompressionType>,
 }
 
 impl Call {
@@ -57,6 +68,8 @@ impl Call {
             database: database(headers)?,
             language: language(headers)?,
             table_type: table_type(headers)?,
+            tags: tags(headers)?,
+            compression: compression(headers)?,
             deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
         })
     }
@@ -77,6 +90,11 @@ impl Call {
     pub(super) fn database(&self, engine: &Engine) -> Result<DatabaseName> {
         let none = || FlightError::NoDatabase { databases: engine.databases().len() };
         Ok(self.database_if_any(engine).ok_or_else(none)?)
+    }
+
+    /// How rows are to be sent.
+    pub(super) fn delivery(&self) -> Delivery {
+        Delivery { deadline: self.deadline, compression: self.compression }
     }
 
     /// Waits for `answer`, but not past the client's deadline; the work is dropped then.
@@ -163,6 +181,27 @@ fn table_type(headers: &MetadataMap) -> Result<&'static str> {
         TABLE => Ok(TABLE),
         _ => Err(unknown_value(TABLE_TYPE_HEADER, value.as_bytes(), "'BASE TABLE' or 'TABLE'")),
     }
+}
+
+fn compression(headers: &MetadataMap) -> Result<Option<CompressionType>> {
+    let Some(value) = headers.get(COMPRESSION_HEADER) else { return Ok(None) };
+    match value.to_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "none" => Ok(None),
+        "lz4" => Ok(Some(CompressionType::LZ4_FRAME)),
+        "zstd" => Ok(Some(CompressionType::ZSTD)),
+        _ => Err(unknown_value(COMPRESSION_HEADER, value.as_bytes(), "'lz4', 'zstd' or 'none'")),
+    }
+}
+
+fn tags(headers: &MetadataMap) -> Result<Option<Vec<String>>> {
+    let Some(value) = headers.get(TAGS_HEADER) else { return Ok(None) };
+    let unreadable = |_| Error::invalid(format!("header '{TAGS_HEADER}' is not readable as text"));
+    Ok(Some(names(value.to_str().map_err(unreadable)?)))
+}
+
+/// The names in a text, between commas; none if it is empty.
+pub(super) fn names(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn unknown_value(name: &'static str, value: &[u8], expected: &'static str) -> Error {

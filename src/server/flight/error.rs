@@ -23,8 +23,22 @@ pub(super) enum FlightError {
     UnexpectedCommand { method: &'static str, command: String },
     #[error("{0}")]
     Unsupported(&'static str),
-    #[error("statement parameters are not supported yet; this statement has {0}")]
-    Parameters(String),
+    #[error("the statement has the parameters {0}, and no values are bound to them")]
+    Unbound(String),
+    #[error("the statement has {count} parameters ({names}), the values have {given} columns")]
+    ParameterCount { names: String, count: usize, given: usize },
+    #[error("the values of a query take more than {bytes_max} bytes; send them in several executions")]
+    ValuesTooLarge { bytes_max: usize },
+    #[error(
+        "the table definition options must say what to do if the table exists (fail, append, replace) and if it doesn't (create, fail)"
+    )]
+    TableDefinition,
+    #[error("tables are in the catalog 'public' and its schema 'iox'; leave both out")]
+    Place,
+    #[error("a path is [table] or [database, table]")]
+    Path,
+    #[error("an Arrow message is refused: {0}")]
+    Message(&'static str),
     #[error("this is a query, which an update can't be; send it as a query")]
     QueryAsUpdate,
     #[error("action '{0}' is not supported")]
@@ -58,8 +72,8 @@ impl From<FlightError> for Error {
                 ErrorKind::Unsupported
             }
             FlightError::ExpiredTicket => ErrorKind::NotFound,
+            FlightError::ValuesTooLarge { .. } => ErrorKind::TooLarge,
             FlightError::Encode(_) | FlightError::ForeignBatch => ErrorKind::Internal,
-            // Parameters too: Python's driver swallows an "unsupported" and later fails without a word about them.
             _ => ErrorKind::Invalid,
         };
         match error {

@@ -212,8 +212,7 @@ fn described_column(field: &Field, table: &ListedTable) -> Field {
     describe("SCHEMA_NAME", table.schema.clone());
     describe("TABLE_NAME", table.name.clone());
     describe("IS_AUTO_INCREMENT", flag(false));
-    // Rows are not written with SQL.
-    describe("IS_READ_ONLY", flag(true));
+    describe("IS_READ_ONLY", flag(table.kind != TableKind::Table));
     describe("IS_SEARCHABLE", flag(true));
     if let Some(sql_type) = types::sql_type(field.data_type()) {
         describe("TYPE_NAME", sql_type.name.to_owned());

@@ -6,14 +6,17 @@
 //! | file | what |
 //! |---|---|
 //! | `call` | what the headers say: database, language, deadline, handshake |
-//! | `statements`, `prepared` | queries, and statements that delete |
+//! | `statements`, `prepared`, `values` | queries and statements that change something, with their parameters |
+//! | `ingest`, `incoming` | batches into tables; messages into batches, guarded |
 //! | `metadata`, `types`, `sql_info` | what there is |
 //! | `tickets` | work, sealed |
 //! | `stream` | batches into messages |
+//! | `flights` | tables as flights |
+//! | `actions`, `running` | what can be done besides; results that can be cancelled |
 //! | `sessions` | as little as drivers insist on |
 //!
 //! Always true:
-//! - a statement that deletes runs once: in `GetFlightInfo` or `DoPut`, never when it is described or prepared; the ticket
+//! - a statement that changes something runs once: in `GetFlightInfo` or `DoPut`, never when it is described or prepared; the ticket
 //!   repeats the answer and not the statement;
 //! - the columns that a description announces are exactly those of the rows;
 //! - nothing that a client sends can panic;
@@ -22,26 +25,33 @@
 //! arrow-flight's `FlightSqlService` is not used: it can answer neither `GetSchema` nor `PollFlightInfo`, calls a message it
 //! can't decode an internal error, and asks for each command twice, where here one description serves four methods.
 
+mod actions;
 mod call;
 mod error;
+mod flights;
+mod incoming;
+mod ingest;
 mod metadata;
 mod prepared;
+mod running;
 mod sessions;
 mod sql_info;
 mod statements;
 mod stream;
 mod tickets;
 mod types;
+mod values;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::{FlightService as Protocol, FlightServiceServer};
-use arrow_flight::sql::{ActionCreatePreparedStatementRequest, Any, Command, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
     HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
@@ -50,19 +60,25 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use prost::Message;
+use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status, Streaming};
 
+use actions::ACTIONS;
 use call::Call;
 use error::FlightError;
+use ingest::Writer;
+use prepared::Bound;
+use running::Running;
 use stream::{Messages, encode};
-use tickets::{Metadata, Seal, Work};
+use tickets::{Metadata, Seal, Statement, Work};
 
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::query::{PlannedDeletion, Queries};
+use crate::query::Queries;
 use crate::server::status;
+use crate::telemetry::Telemetry;
 
 /// Largest message that is taken. Drivers don't cut what they send; tonic's own limit is 4 MiB.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -70,22 +86,17 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What the types of all Flight SQL messages begin with.
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
-/// The actions that are served.
-const ACTIONS: [(&str, &str); 5] = [
-    ("CreatePreparedStatement", "ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult"),
-    ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
-    ("SetSessionOptions", "SetSessionOptionsRequest -> SetSessionOptionsResult"),
-    ("GetSessionOptions", "GetSessionOptionsRequest -> GetSessionOptionsResult"),
-    ("CloseSession", "CloseSessionRequest -> CloseSessionResult"),
-];
-
-/// Answers Flight and Flight SQL calls. It keeps nothing between them.
+/// Answers Flight and Flight SQL calls. Between them it keeps values that were bound to prepared statements, and which results are
+/// being sent.
 #[derive(Debug)]
 pub struct FlightService {
     engine: Arc<Engine>,
     queries: Arc<Queries>,
     clock: Arc<dyn Clock>,
     seal: Seal,
+    bound: Bound,
+    writer: Writer,
+    running: Running,
 }
 
 /// What a command will answer.
@@ -94,16 +105,32 @@ struct Description {
     schema: SchemaRef,
     /// Whether the order of the rows means something.
     ordered: bool,
-    work: Work,
-    /// What `GetFlightInfo` does before it hands out the ticket, and nobody else.
-    deletion: Option<PlannedDeletion>,
+    work: Described,
+    /// The parameters that have no values, if there are some: then it can be described but not run.
+    unbound: Option<String>,
+}
+
+/// What stands behind a description.
+enum Described {
+    /// Work that a ticket can carry.
+    Ticket(Work),
+    /// A change, which `GetFlightInfo` makes before it hands out a ticket, and nobody else.
+    Change(Statement),
 }
 
 impl FlightService {
-    /// A service for all databases of the engine. Tickets are sealed with the engine's key.
-    pub fn new(engine: Arc<Engine>, queries: Arc<Queries>, clock: Arc<dyn Clock>) -> Self {
+    /// A service for all databases of the engine. Tickets are sealed with the engine's key; `write_slots` bound the memory of
+    /// writes.
+    pub fn new(
+        engine: Arc<Engine>,
+        queries: Arc<Queries>,
+        clock: Arc<dyn Clock>,
+        telemetry: Arc<Telemetry>,
+        write_slots: Arc<Semaphore>,
+    ) -> Self {
+        let writer = Writer { engine: Arc::clone(&engine), telemetry, slots: write_slots };
         let seal = Seal::new(&engine.ticket_key());
-        Self { engine, queries, clock, seal }
+        Self { engine, queries, clock, seal, bound: Bound::new(), writer, running: Running::default() }
     }
 
     /// The service as tonic serves it: requests of up to 64 MiB, compressed with gzip or zstd if the client likes.
@@ -115,6 +142,9 @@ impl FlightService {
     }
 
     async fn describe(&self, descriptor: &FlightDescriptor, call: &Call) -> Result<Description> {
+        if descriptor.r#type() == DescriptorType::Path {
+            return self.describe_path(&descriptor.path, call).await;
+        }
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(command) => self.describe_query(command, call).await,
             Command::CommandPreparedStatementQuery(command) => self.describe_prepared(&command).await,
@@ -127,8 +157,8 @@ impl FlightService {
         Ok(Description {
             schema,
             ordered: true,
-            work: Work::Metadata(self.metadata_work(encoded, call)),
-            deletion: None,
+            work: Described::Ticket(Work::Metadata(self.metadata_work(encoded, call))),
+            unbound: None,
         })
     }
 
@@ -139,18 +169,31 @@ impl FlightService {
 
     async fn flight_info(&self, descriptor: FlightDescriptor, call: &Call) -> Result<FlightInfo> {
         let described = self.describe(&descriptor, call).await?;
-        if let Some(deletion) = described.deletion {
-            deletion.run().await?;
+        if let Some(names) = described.unbound {
+            return Err(FlightError::Unbound(names).into());
         }
-        let (sealed, expires) = self.seal.ticket(described.work, self.clock.as_ref());
+        let work = match described.work {
+            Described::Ticket(work) => work,
+            Described::Change(statement) => Work::Done { count: self.change(statement).await? },
+        };
+        self.info(descriptor, &described.schema, described.ordered, work)
+    }
+
+    fn info(&self, descriptor: FlightDescriptor, schema: &Schema, ordered: bool, work: Work) -> Result<FlightInfo> {
+        let info = FlightInfo::new().try_with_schema(schema).map_err(FlightError::Encode)?;
+        Ok(info.with_endpoint(self.endpoint(work)).with_descriptor(descriptor).with_ordered(ordered))
+    }
+
+    /// A ticket for the work, and until when it is good.
+    fn endpoint(&self, work: Work) -> FlightEndpoint {
+        let (sealed, expires) = self.seal.ticket(work, self.clock.as_ref());
         let ticket = TicketStatementQuery { statement_handle: sealed }.as_any().encode_to_vec();
         // No location: the client stays on the connection that it has, whatever lies between it and this server.
         let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
         let expiration = endpoint.expiration_time.get_or_insert_default();
         expiration.seconds = expires.as_nanos().div_euclid(1_000_000_000);
         expiration.nanos = i32::try_from(expires.as_nanos().rem_euclid(1_000_000_000)).unwrap_or_default();
-        let info = FlightInfo::new().try_with_schema(&described.schema).map_err(FlightError::Encode)?;
-        Ok(info.with_endpoint(endpoint).with_descriptor(descriptor).with_ordered(described.ordered))
+        endpoint
     }
 
     async fn schema(&self, descriptor: FlightDescriptor, call: &Call) -> Result<SchemaResult> {
@@ -167,14 +210,18 @@ impl FlightService {
         }
         match command(&ticket)? {
             Command::TicketStatementQuery(sealed) => {
-                match self.seal.open(&sealed.statement_handle, self.clock.as_ref())? {
-                    Work::Statement(statement) => self.statement_rows(statement, call).await,
-                    Work::Done => statements::deletion_rows(call),
+                let ticket = sealed.statement_handle;
+                match self.seal.open(&ticket, self.clock.as_ref())? {
+                    Work::Statement(statement) => {
+                        let rows = self.statement_rows(statement, call).await?;
+                        Ok(self.running.until_cancelled(&ticket, rows))
+                    }
+                    Work::Done { count } => statements::change_rows(count, call),
                     Work::Metadata(asked) => self.metadata_rows(command(&asked.command)?, &asked, call),
                 }
             }
             Command::CommandPreparedStatementQuery(command) => {
-                self.statement_rows(self.prepared(&command)?, call).await
+                self.statement_rows(self.prepared(&command).await?, call).await
             }
             other => self.metadata_rows(other, &self.metadata_work(ticket, call), call),
         }
@@ -183,44 +230,27 @@ impl FlightService {
     fn metadata_rows(&self, command: Command, asked: &Metadata, call: &Call) -> Result<Messages> {
         let schema = metadata::schema(&command).ok_or_else(|| unexpected("DoGet", &command))?;
         let batches = metadata::rows(command, asked, &self.engine, &self.queries)?;
-        Ok(encode(schema, batches, call.deadline))
+        Ok(encode(schema, batches, call.delivery()))
     }
 
-    async fn put(&self, mut messages: Streaming<FlightData>, call: &Call) -> Result<PutResult> {
+    async fn put(&self, mut messages: Streaming<FlightData>, call: &Call) -> Result<Answers<PutResult>> {
         let received = |status: Status| Error::invalid(status.message());
         let first = messages.message().await.map_err(received)?.ok_or(FlightError::NoCommand)?;
         let descriptor = first.flight_descriptor.clone().ok_or(FlightError::NoCommand)?;
-        match command(&descriptor.cmd)? {
+        if descriptor.r#type() == DescriptorType::Path {
+            return self.put_batches(&descriptor.path, first, messages, call);
+        }
+        let result = match command(&descriptor.cmd)? {
             Command::CommandPreparedStatementQuery(command) => self.bind(command, first, messages).await,
             Command::CommandStatementUpdate(command) => {
                 while messages.message().await.map_err(received)?.is_some() {} // some drivers send an empty batch
                 self.update(command, call).await
             }
             Command::CommandPreparedStatementUpdate(command) => self.update_prepared(command, first, messages).await,
-            Command::CommandStatementIngest(_) | Command::CommandStatementSubstraitPlan(_) => {
-                let instead = "writing over Flight SQL is not supported yet; write line protocol over HTTP";
-                Err(FlightError::Unsupported(instead).into())
-            }
+            Command::CommandStatementIngest(command) => self.ingest(command, first, messages, call).await,
             other => Err(unexpected("DoPut", &other)),
-        }
-    }
-
-    /// The result of an action; `None` if it has none.
-    async fn act(&self, action: Action, call: &Call) -> Result<Option<Bytes>> {
-        match action.r#type.as_str() {
-            "CreatePreparedStatement" => {
-                let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
-                self.create_prepared(request, call).await.map(Some)
-            }
-            "ClosePreparedStatement" => prepared::close_prepared(&action.body).map(|()| None),
-            "SetSessionOptions" => sessions::set_options(&action.body).map(Some),
-            "GetSessionOptions" => Ok(Some(sessions::options())),
-            "CloseSession" => Ok(Some(sessions::close())),
-            "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
-                Err(FlightError::Unsupported("transactions are not supported").into())
-            }
-            _ => Err(FlightError::UnknownAction(action.r#type).into()),
-        }
+        };
+        result.map(one)
     }
 }
 
@@ -234,13 +264,6 @@ fn command(encoded: &Bytes) -> Result<Command> {
         Command::Unknown(any) => Err(FlightError::UnknownCommand(any.type_url).into()),
         known => Ok(known),
     }
-}
-
-/// The message inside the `google.protobuf.Any` of an action.
-fn unpack<M: ProstMessageExt>(body: &Bytes) -> Result<M> {
-    let any = Any::decode(body.clone()).map_err(FlightError::Undecodable)?;
-    let message = any.unpack().map_err(FlightError::UndecodableCommand)?;
-    Ok(message.ok_or_else(|| FlightError::UnknownCommand(any.type_url))?)
 }
 
 /// Substrait and the like are commands that this server doesn't serve; tickets and actions stand where they don't belong.
@@ -306,7 +329,7 @@ impl Protocol for FlightService {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let call = call_of(&request)?;
-        Ok(call.answer(self.put(request.into_inner(), &call)).await?.map(one))
+        call.answer(self.put(request.into_inner(), &call)).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
@@ -322,9 +345,10 @@ impl Protocol for FlightService {
         Ok(Response::new(futures::stream::iter(ACTIONS.map(action)).boxed()))
     }
 
-    /// There are no flights but those that a command describes.
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        Ok(Response::new(futures::stream::empty().boxed()))
+    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let call = call_of(&request)?;
+        let flights = call.answer(async { self.flights(request.get_ref(), &call) }).await?;
+        Ok(flights.map(|flights| futures::stream::iter(flights.into_iter().map(Ok)).boxed()))
     }
 
     async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {

@@ -1,37 +1,66 @@
-//! Prepared statements: a handle that carries its query, sealed. Nothing is kept on the server, so nothing can leak
-//! or be lost with a restart, and any server of the catalog can run it.
+//! Prepared statements: a handle that carries its query, sealed, and the values that are bound to it. So any server of the catalog
+//! can run it, and nothing is lost with a restart.
+//!
+//! Binding answers with a handle that has the values in it. Java and Go go on with that one, but Python's DB API with the one that it
+//! had: so values are also kept here, under the handle that they came with, for as long as it is used at all.
 //!
 //! JDBC and Python's DB API prepare every statement, even one that runs once: this is the common way in.
 
-use arrow::datatypes::Schema;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery,
-    CommandPreparedStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
 };
 use arrow_flight::{FlightData, IpcMessage, PutResult, SchemaAsIpc};
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt};
+use futures::Stream;
+use moka::future::Cache;
 use prost::Message;
 use tonic::Status;
 
 use super::call::Call;
 use super::error::FlightError;
-use super::statements::refuse_transaction;
+use super::incoming::{Incoming, Received};
+use super::statements::{Execution, refuse_transaction, update_result};
 use super::tickets::Statement;
+use super::values::{self, Places};
 use super::{Description, FlightService};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::query::{PlannedParameter, PlannedStatement};
+
+/// How long values are kept under a handle that nobody uses.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Bytes of all values that are kept, with their handles.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// `is_update`, field 4 of `ActionCreatePreparedStatementResult`, which arrow-flight does not know yet. Without
 /// it JDBC guesses from the columns whether to run a statement as a query.
 const IS_UPDATE_FALSE: [u8; 2] = [0x20, 0x00];
 const IS_UPDATE_TRUE: [u8; 2] = [0x20, 0x01];
 
+/// Values by the handle that they were bound to.
+#[derive(Debug)]
+pub(super) struct Bound {
+    values: Cache<Bytes, Bytes>,
+}
+
+impl Bound {
+    pub(super) fn new() -> Self {
+        let weight = |handle: &Bytes, values: &Bytes| u32::try_from(handle.len() + values.len()).unwrap_or(u32::MAX);
+        Self { values: Cache::builder().max_capacity(BYTES_MAX).weigher(weight).time_to_idle(IDLE).build() }
+    }
+}
+
 impl FlightService {
     /// Plans a statement and hands back its handle and columns, as `google.protobuf.Any`.
     ///
     /// # Errors
-    /// Whatever is wrong with the text; `Invalid` if it has parameters.
+    /// Whatever is wrong with the text.
     pub(super) async fn create_prepared(
         &self,
         request: ActionCreatePreparedStatementRequest,
@@ -39,28 +68,29 @@ impl FlightService {
     ) -> Result<Bytes> {
         refuse_transaction(request.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        let statement = Statement { database, language: call.language, text: request.query };
+        let statement = Statement::new(database, call.language, request.query);
         let handle = self.seal.handle(statement.clone(), self.clock.as_ref());
-        let described = self.describe_statement(statement).await?;
+        let planned = self.plan(statement, Vec::new()).await?;
         // Older drivers take what has columns for a query.
-        let (columns, is_update) = match described.deletion {
-            None => (described.schema.as_ref(), IS_UPDATE_FALSE),
-            Some(_) => (&Schema::empty(), IS_UPDATE_TRUE),
+        let (columns, is_update) = match &planned {
+            PlannedStatement::Query(query) => (query.schema().as_ref(), IS_UPDATE_FALSE),
+            PlannedStatement::Change(_) => (&Schema::empty(), IS_UPDATE_TRUE),
         };
         let result = ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle,
             dataset_schema: schema_bytes(columns)?,
-            parameter_schema: schema_bytes(&Schema::empty())?,
+            parameter_schema: schema_bytes(&parameter_schema(planned.parameters()))?,
         };
         let value = [result.encode_to_vec().as_slice(), &is_update].concat();
         let type_url = ActionCreatePreparedStatementResult::type_url().to_owned();
         Ok(Any { type_url, value: value.into() }.encode_to_vec().into())
     }
 
-    /// Runs a prepared statement that is no query.
+    /// Runs a prepared statement that is no query: once for each row of values, or once if none come.
     ///
     /// # Errors
-    /// `Unsupported` if there are values to bind; `Invalid` if it is a query; and whatever keeps it from being done.
+    /// `Invalid` if the values don't fit or it is a query; and whatever keeps it from being done: then it is done for the rows
+    /// before the one that failed.
     pub(super) async fn update_prepared(
         &self,
         command: CommandPreparedStatementUpdate,
@@ -68,79 +98,97 @@ impl FlightService {
         rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
     ) -> Result<PutResult> {
         let statement = self.seal.open_handle(&command.prepared_statement_handle, self.clock.as_ref())?;
-        refuse_values(&first, rest).await?;
-        self.update_by(statement).await
+        let mut execution = Execution::new(self, statement.clone()).await?;
+        let mut incoming = Incoming::new(first, rest);
+        let mut has_columns = false;
+        while let Some(Received { batch, .. }) = incoming.next().await? {
+            // Java sends one row of no columns where there are no values.
+            if batch.num_columns() > 0 {
+                has_columns = true;
+                execution.rows(&batch).await?;
+            }
+        }
+        has_columns |= incoming.schema().is_some_and(|schema| !schema.fields().is_empty());
+        if !has_columns {
+            let values = self.values(&command.prepared_statement_handle, statement).await;
+            execution.bound(&values).await?;
+        }
+        Ok(update_result(execution.count()))
     }
 
-    /// What a prepared statement will answer.
+    /// What a prepared statement will answer. Without values for its parameters only its columns are known.
     pub(super) async fn describe_prepared(&self, command: &CommandPreparedStatementQuery) -> Result<Description> {
-        self.describe_statement(self.prepared(command)?).await
+        self.describe_statement(self.prepared(command).await?).await
     }
 
-    /// The statement behind a handle; the database is the one it was prepared for, whatever this call's headers say.
-    pub(super) fn prepared(&self, command: &CommandPreparedStatementQuery) -> Result<Statement> {
-        self.seal.open_handle(&command.prepared_statement_handle, self.clock.as_ref())
+    /// The statement behind a handle, with the values that were last bound to it; the database is the one it was prepared for,
+    /// whatever this call's headers say.
+    pub(super) async fn prepared(&self, command: &CommandPreparedStatementQuery) -> Result<Statement> {
+        let handle = &command.prepared_statement_handle;
+        let mut statement = self.seal.open_handle(handle, self.clock.as_ref())?;
+        statement.values = self.values(handle, statement.clone()).await;
+        Ok(statement)
     }
 
-    /// Takes the parameters of a prepared statement, of which there can be none yet; answers with the same handle,
-    /// because Java uses the returned one and Python the one it had.
+    async fn values(&self, handle: &Bytes, statement: Statement) -> Bytes {
+        self.bound.values.get(handle).await.unwrap_or(statement.values)
+    }
+
+    /// Takes the values for a prepared statement, in place of those that it had; answers with a handle that has them.
     ///
     /// # Errors
-    /// `Unsupported` if there are values to bind.
+    /// `Invalid` if they don't fit; `TooLarge` if they are too many.
     pub(super) async fn bind(
         &self,
         command: CommandPreparedStatementQuery,
         first: FlightData,
         rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
     ) -> Result<PutResult> {
-        self.prepared(&command)?;
-        refuse_values(&first, rest).await?;
         let handle = command.prepared_statement_handle;
-        let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
+        let statement = self.seal.open_handle(&handle, self.clock.as_ref())?;
+        let mut incoming = Incoming::new(first, rest);
+        let mut batches = Vec::new();
+        while let Some(received) = incoming.next().await? {
+            batches.push(received.batch);
+        }
+        let schema = incoming.schema().unwrap_or_else(|| Arc::new(Schema::empty()));
+        let parameters = self.plan(statement.clone(), Vec::new()).await?;
+        let parameters = parameters.parameters();
+        let bound = match parameters.is_empty() && schema.fields().is_empty() {
+            // Nothing to bind and nothing bound: the handle as it is.
+            true => handle,
+            false => {
+                Places::new(parameters, &schema)?;
+                let values = values::encode(&schema, &batches)?;
+                let with_values = Statement { values: values.clone(), ..statement };
+                // A first execution by way of trial: what doesn't fit is told to whoever sent it.
+                self.describe_statement(with_values.clone()).await?;
+                self.bound.values.insert(handle, values).await;
+                self.seal.handle(with_values, self.clock.as_ref())
+            }
+        };
+        let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(bound) };
         Ok(PutResult { app_metadata: result.encode_to_vec().into() })
     }
-}
 
-/// Reads the values that a client sends for parameters, of which there can be none yet.
-async fn refuse_values(first: &FlightData, rest: impl Stream<Item = Result<FlightData, Status>> + Unpin) -> Result<()> {
-    let mut parameters = Parameters::default();
-    parameters.observe(first)?;
-    let mut rest = rest.map_err(|status| Error::invalid(status.message()));
-    while let Some(message) = rest.try_next().await? {
-        parameters.observe(&message)?;
-    }
-    Ok(())
-}
-
-/// Handles are not kept, so closing one forgets nothing; it only has to be possible, as often as anyone likes.
-pub(super) fn close_prepared(body: &[u8]) -> Result<()> {
-    let any = Any::decode(body).map_err(FlightError::Undecodable)?;
-    any.unpack::<arrow_flight::sql::ActionClosePreparedStatementRequest>().map_err(FlightError::UndecodableCommand)?;
-    Ok(())
-}
-
-/// What of a stream of parameters matters: whether there are any. Java sends one row of no columns for "none".
-#[derive(Debug, Default)]
-struct Parameters {
-    columns: usize,
-}
-
-impl Parameters {
-    fn observe(&mut self, message: &FlightData) -> Result<()> {
-        if message.data_header.is_empty() {
-            return Ok(());
-        }
-        let header = arrow::ipc::root_as_message(&message.data_header)
-            .map_err(|error| Error::invalid(format!("could not decode the parameters: {error}")))?;
-        if let Some(schema) = header.header_as_schema() {
-            self.columns = schema.fields().map_or(0, |fields| fields.len());
-        }
-        let rows = header.header_as_record_batch().map_or(0, |batch| batch.length());
-        if self.columns > 0 && rows > 0 {
-            return Err(FlightError::Unsupported("statement parameters are not supported yet").into());
-        }
+    /// Forgets what was bound to a handle; possible as often as anyone likes.
+    pub(super) async fn close_prepared(&self, body: &[u8]) -> Result<()> {
+        let any = Any::decode(body).map_err(FlightError::Undecodable)?;
+        let request: Option<ActionClosePreparedStatementRequest> =
+            any.unpack().map_err(FlightError::UndecodableCommand)?;
+        let request = request.ok_or_else(|| FlightError::UnknownCommand(any.type_url))?;
+        self.bound.values.invalidate(&request.prepared_statement_handle).await;
         Ok(())
     }
+}
+
+/// A nullable column for each parameter, in order. Where the text doesn't say the type it is text: JDBC can't set what has none.
+fn parameter_schema(parameters: &[PlannedParameter]) -> Schema {
+    let field = |parameter: &PlannedParameter| {
+        let data_type = parameter.data_type.clone().filter(|data_type| *data_type != DataType::Null);
+        Field::new(format!("${}", parameter.name), data_type.unwrap_or(DataType::Utf8), true)
+    };
+    Schema::new(parameters.iter().map(field).collect::<Vec<_>>())
 }
 
 /// An encapsulated IPC message: continuation marker, length, schema. Go and Java refuse it without the marker.

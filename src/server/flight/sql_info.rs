@@ -97,12 +97,12 @@ fn server() -> Vec<(SqlInfo, Value)> {
         (SqlInfo::FlightSqlServerSubstraitMinVersion, "".into()),
         (SqlInfo::FlightSqlServerSubstraitMaxVersion, "".into()),
         (SqlInfo::FlightSqlServerTransaction, (SqlSupportedTransaction::None as i32).into()),
-        (SqlInfo::FlightSqlServerCancel, false.into()),
+        (SqlInfo::FlightSqlServerCancel, true.into()),
         (SqlInfo::FlightSqlServerStatementTimeout, 0.into()),
         (SqlInfo::FlightSqlServerTransactionTimeout, 0.into()),
         (SqlInfo::SqlDdlCatalog, false.into()),
         (SqlInfo::SqlDdlSchema, false.into()),
-        (SqlInfo::SqlDdlTable, false.into()),
+        (SqlInfo::SqlDdlTable, true.into()),
         (SqlInfo::SqlAllTablesAreSelectable, true.into()),
     ]
 }
@@ -222,7 +222,7 @@ fn transactions() -> Vec<(SqlInfo, Value)> {
         (SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, bits([read_only]).into()),
         (SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive, 0.into()),
         (SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive, 0.into()),
-        (SqlInfo::SqlBatchUpdatesSupported, false.into()),
+        (SqlInfo::SqlBatchUpdatesSupported, true.into()),
         (SqlInfo::SqlSavepointsSupported, false.into()),
     ]
 }

@@ -1,18 +1,22 @@
-//! Queries: what one will answer, and its rows. And statements that delete rows.
+//! Statements: what one will answer, its rows, and what it changes.
 //!
-//! A DELETE comes as an update, or as a query from drivers that don't tell one from the other. As a query it runs in
+//! What changes something comes as an update, or as a query from drivers that don't tell one from the other. As a query it runs in
 //! `GetFlightInfo`, which the protocol calls executing: drivers fetch in the background and give that up when a cursor is closed, so
-//! that a deletion at the fetch would now and then not happen. Its ticket says that it is done, and can be fetched any number of times.
+//! that a change at the fetch would now and then not happen. Its ticket says that it is done, and can be fetched any number of times.
 //!
 //! A query is planned when it is described, so that what is wrong with it is said there, and once more when its
 //! ticket is fetched. Both plans announce the same columns as the rows have; drivers compare them.
 //!
 //! Not here: prepared statements, which end in the same two steps (`prepared`).
 
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::PutResult;
 use arrow_flight::sql::{CommandStatementQuery, CommandStatementUpdate, DoPutUpdateResult};
-use futures::{StreamExt, TryFutureExt, stream};
+use bytes::Bytes;
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use prost::Message;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,17 +25,15 @@ use super::call::Call;
 use super::error::FlightError;
 use super::stream::{Messages, encode};
 use super::tickets::{Statement, Work};
-use super::{Description, FlightService};
+use super::values::{self, Places, Row};
+use super::{Described, Description, FlightService};
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
-use crate::query::{Language, Parameter, PlannedDeletion, PlannedStatement, Query};
+use crate::query::{Language, PlannedChange, PlannedParameter, PlannedStatement, Query};
 use crate::server::parameters;
 
-impl Statement {
-    fn into_query(self, parameters: Vec<(String, Parameter)>) -> Query {
-        Query { database: self.database, language: self.language, text: self.text, parameters }
-    }
-}
+/// Executions of one update that are planned together; the rows of INSERTs among them are one write.
+const EXECUTIONS_AT_ONCE: usize = 500;
 
 impl FlightService {
     /// What `CommandStatementQuery` will answer.
@@ -41,38 +43,45 @@ impl FlightService {
     pub(super) async fn describe_query(&self, command: CommandStatementQuery, call: &Call) -> Result<Description> {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        self.describe_statement(Statement { database, language: call.language, text: command.query }).await
+        self.describe_statement(Statement::new(database, call.language, command.query)).await
     }
 
-    /// What a query will answer.
+    /// What a statement will answer.
     ///
     /// # Errors
-    /// Whatever is wrong with the text; `Invalid` if it has parameters, for which there are no values here.
+    /// Whatever is wrong with the text or the values.
     pub(super) async fn describe_statement(&self, statement: Statement) -> Result<Description> {
-        let described = match self.plan_without_parameters(statement.clone()).await? {
+        let values = values::decode(&statement.values)?;
+        let planned = self.plan(statement.clone(), Vec::new()).await?;
+        let mut first_row = Vec::new();
+        if let Some(batch) = values.iter().find(|batch| batch.num_rows() > 0) {
+            first_row = Places::new(planned.parameters(), &batch.schema())?.rows(batch).next().unwrap_or_default();
+        }
+        let unbound =
+            (first_row.is_empty() && !planned.parameters().is_empty()).then(|| values::names(planned.parameters()));
+        let planned = match first_row.is_empty() {
+            true => planned,
+            false => self.plan(statement.clone(), first_row).await?,
+        };
+        Ok(match planned {
             PlannedStatement::Query(plan) => Description {
                 schema: SchemaRef::clone(plan.schema()),
-                ordered: plan.ordered(),
-                work: Work::Statement(statement),
-                deletion: None,
+                ordered: plan.ordered() && values.iter().map(RecordBatch::num_rows).sum::<usize>() <= 1,
+                work: Described::Ticket(Work::Statement(statement)),
+                unbound,
             },
-            PlannedStatement::Deletion(deletion) => Description {
-                schema: PlannedDeletion::answer_schema(),
+            PlannedStatement::Change(_) => Description {
+                schema: PlannedChange::answer_schema(),
                 ordered: false,
-                work: Work::Done,
-                deletion: Some(deletion),
+                work: Described::Change(statement),
+                unbound,
             },
-        };
-        Ok(described)
+        })
     }
 
-    async fn plan_without_parameters(&self, statement: Statement) -> Result<PlannedStatement> {
-        let plan = self.queries.plan_statement(statement.into_query(Vec::new())).await?;
-        if !plan.parameters().is_empty() {
-            let names: Vec<String> = plan.parameters().iter().map(|parameter| format!("${}", parameter.name)).collect();
-            return Err(FlightError::Parameters(names.join(", ")).into());
-        }
-        Ok(plan)
+    pub(super) async fn plan(&self, statement: Statement, parameters: Row) -> Result<PlannedStatement> {
+        let Statement { database, language, text, .. } = statement;
+        self.queries.plan_statement(Query { database, language, text, parameters }).await
     }
 
     /// Runs `CommandStatementUpdate`.
@@ -82,24 +91,41 @@ impl FlightService {
     pub(super) async fn update(&self, command: CommandStatementUpdate, call: &Call) -> Result<PutResult> {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        self.update_by(Statement { database, language: call.language, text: command.query }).await
+        let statement = Statement::new(database, call.language, command.query);
+        self.change(statement).await.map(update_result)
     }
 
-    /// Runs a statement that is no query. How many rows it changed is not known, which the protocol calls -1.
-    pub(super) async fn update_by(&self, statement: Statement) -> Result<PutResult> {
-        match self.plan_without_parameters(statement).await? {
-            PlannedStatement::Query(_) => Err(FlightError::QueryAsUpdate.into()),
-            PlannedStatement::Deletion(deletion) => {
-                deletion.run().await?;
-                let result = DoPutUpdateResult { record_count: -1 };
-                Ok(PutResult { app_metadata: result.encode_to_vec().into() })
-            }
-        }
+    /// Runs a statement that is no query, once for each row of its values. Returns how many rows it changed, if that was counted.
+    pub(super) async fn change(&self, statement: Statement) -> Result<Option<u64>> {
+        let values = statement.values.clone();
+        let mut execution = Execution::new(self, statement).await?;
+        execution.bound(&values).await?;
+        Ok(execution.count())
     }
 
-    /// The rows of a query. It starts when the client has the schema; dropping the messages cancels it.
+    /// The rows of a query, one execution after the other. It starts when the client has the schema; dropping the messages
+    /// cancels it.
     pub(super) async fn statement_rows(&self, statement: Statement, call: &Call) -> Result<Messages> {
-        self.query_rows(statement.into_query(Vec::new()), call).await
+        let (values, query) = (values::decode(&statement.values)?, |parameters| Query {
+            database: statement.database.clone(),
+            language: statement.language,
+            text: statement.text.clone(),
+            parameters,
+        });
+        let Some(first) = values.iter().find(|batch| batch.num_rows() > 0) else {
+            return self.query_rows(query(Vec::new()), call).await;
+        };
+        let places = Places::new(self.plan(statement.clone(), Vec::new()).await?.parameters(), &first.schema())?;
+        let mut executions = values.iter().flat_map(|batch| places.rows(batch)).map(query);
+        let first = self.queries.plan(executions.next().ok_or_else(|| Error::internal("no execution"))?).await?;
+        let schema = SchemaRef::clone(first.schema());
+        let first = first.run().try_flatten_stream();
+        let (queries, rest) = (Arc::clone(&self.queries), executions.collect::<Vec<Query>>());
+        let rest = stream::iter(rest).then(move |query| {
+            let queries = Arc::clone(&queries);
+            async move { queries.plan(query).await?.run().await }
+        });
+        Ok(encode(schema, first.chain(rest.try_flatten()).boxed(), call.delivery()))
     }
 
     /// The rows that a JSON ticket asks for: how the client libraries of InfluxDB 3 query.
@@ -110,8 +136,8 @@ impl FlightService {
             None => call.database(&self.engine)?,
         };
         let parameters = parameters::from_json(ticket.params.unwrap_or_default())?;
-        let statement = Statement { database, language: ticket.query_type.into(), text: ticket.sql_query };
-        self.query_rows(statement.into_query(parameters), call).await
+        let query = Query { database, language: ticket.query_type.into(), text: ticket.sql_query, parameters };
+        self.query_rows(query, call).await
     }
 
     async fn query_rows(&self, query: Query, call: &Call) -> Result<Messages> {
@@ -119,14 +145,89 @@ impl FlightService {
         let schema = SchemaRef::clone(plan.schema());
         // Started inside the stream, so that the schema leaves at once and keep-alives cover the start too.
         let batches = plan.run().try_flatten_stream().boxed();
-        Ok(encode(schema, batches, call.deadline))
+        Ok(encode(schema, batches, call.delivery()))
     }
 }
 
-/// The answer of a DELETE that was done before its ticket was handed out.
-pub(super) fn deletion_rows(call: &Call) -> Result<Messages> {
-    let answer = PlannedDeletion::answer()?;
-    Ok(encode(answer.schema(), stream::iter([Ok(answer)]).boxed(), call.deadline))
+/// The executions of one statement that is no query.
+pub(super) struct Execution<'a> {
+    service: &'a FlightService,
+    statement: Statement,
+    parameters: Vec<PlannedParameter>,
+    count: Option<u64>,
+}
+
+impl<'a> Execution<'a> {
+    /// Looks at the statement; runs nothing yet.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the text; `Invalid` if it is a query.
+    pub(super) async fn new(service: &'a FlightService, statement: Statement) -> Result<Self> {
+        match service.plan(statement.clone(), Vec::new()).await? {
+            PlannedStatement::Query(_) => Err(FlightError::QueryAsUpdate.into()),
+            PlannedStatement::Change(change) => {
+                Ok(Self { service, statement, parameters: change.parameters().to_vec(), count: Some(0) })
+            }
+        }
+    }
+
+    /// Runs it with the values of each row in turn.
+    pub(super) async fn rows(&mut self, values: &RecordBatch) -> Result<()> {
+        let places = Places::new(&self.parameters, &values.schema())?;
+        let mut rows = places.rows(values).peekable();
+        while rows.peek().is_some() {
+            let mut changes = Vec::new();
+            for row in rows.by_ref().take(EXECUTIONS_AT_ONCE) {
+                if let PlannedStatement::Change(change) = self.service.plan(self.statement.clone(), row).await? {
+                    changes.push(change);
+                }
+            }
+            self.add(PlannedChange::run_all(changes).await?);
+        }
+        Ok(())
+    }
+
+    /// Runs it with bound values, or once if it has no parameters.
+    pub(super) async fn bound(&mut self, values: &Bytes) -> Result<()> {
+        if self.parameters.is_empty() {
+            return self.once(Vec::new()).await;
+        }
+        if values.is_empty() {
+            return Err(FlightError::Unbound(values::names(&self.parameters)).into());
+        }
+        for batch in values::decode(values)? {
+            self.rows(&batch).await?;
+        }
+        Ok(())
+    }
+
+    /// How many rows were changed; `None` if an execution didn't count.
+    pub(super) fn count(&self) -> Option<u64> {
+        self.count
+    }
+
+    async fn once(&mut self, row: Row) -> Result<()> {
+        if let PlannedStatement::Change(change) = self.service.plan(self.statement.clone(), row).await? {
+            self.add(change.run().await?);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, count: Option<u64>) {
+        self.count = self.count.zip(count).map(|(sum, count)| sum.saturating_add(count));
+    }
+}
+
+/// The answer to an update; what nobody counted is -1 in the protocol.
+pub(super) fn update_result(count: Option<u64>) -> PutResult {
+    let record_count = count.and_then(|count| i64::try_from(count).ok()).unwrap_or(-1);
+    PutResult { app_metadata: DoPutUpdateResult { record_count }.encode_to_vec().into() }
+}
+
+/// The answer of a statement that was done before its ticket was handed out.
+pub(super) fn change_rows(count: Option<u64>, call: &Call) -> Result<Messages> {
+    let answer = PlannedChange::answer(count)?;
+    Ok(encode(answer.schema(), stream::iter([Ok(answer)]).boxed(), call.delivery()))
 }
 
 /// There are no transactions; a statement that believes to be in one is refused rather than run outside of it.

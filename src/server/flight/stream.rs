@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
 use futures::stream::{self, BoxStream, StreamExt};
@@ -47,16 +48,27 @@ const BUFFER_ALIGNMENT: usize = 64;
 /// A buffer's place and length, and a column's row and null count, in the header of a message.
 const HEADER_BYTES_PER_ENTRY: usize = 16;
 
-/// The messages for `batches`, of which each must have the columns of `schema`; ends at `deadline`, if there is one.
-pub(super) fn encode(schema: SchemaRef, batches: Batches, deadline: Option<Instant>) -> Messages {
+/// How the client wants its messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Delivery {
+    /// When it stops waiting.
+    pub(super) deadline: Option<Instant>,
+    /// How buffers are compressed; not at all unless it asks: JavaScript can't read them, and on fast networks it takes longer.
+    pub(super) compression: Option<CompressionType>,
+}
+
+/// The messages for `batches`, of which each must have the columns of `schema`; ends at the deadline, if there is one.
+pub(super) fn encode(schema: SchemaRef, batches: Batches, delivery: Delivery) -> Messages {
+    let options = IpcWriteOptions::default().try_with_compression(delivery.compression);
     let encoder = Encoder {
         first: true,
         schema,
         batches,
         rest: None,
-        deadline,
+        deadline: delivery.deadline,
         generator: IpcDataGenerator::default(),
-        options: IpcWriteOptions::default(),
+        // It fails for formats before Arrow 1.0 alone, and this is a later one.
+        options: options.unwrap_or_default(),
         context: IpcWriteContext::default(),
     };
     let messages = stream::unfold(Some(encoder), |encoder| async {

@@ -1,7 +1,10 @@
 //! The service in this process, over an engine in memory, spoken to by a real client.
 
+mod cancelling;
 mod connection;
+mod guard;
 mod hostile;
+mod ingest;
 mod metadata;
 mod prepared;
 mod statements;
@@ -35,7 +38,7 @@ use tonic::{Code, Request, Status};
 
 use super::call::Call;
 use super::metadata::matches;
-use super::stream::encode;
+use super::stream::{Delivery, encode};
 use super::tickets::{Metadata, Seal, Statement, TICKET_LIFETIME, Work};
 use super::*;
 use crate::clock::ManualClock;
@@ -74,7 +77,9 @@ async fn service(databases: &[&str]) -> Service {
     }
     let handle = tokio::runtime::Handle::current();
     let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), handle.clone(), handle).unwrap();
-    let service = FlightService::new(Arc::clone(&engine), Arc::new(queries), shared);
+    let telemetry = Arc::new(Telemetry::new(Duration::ZERO));
+    let slots = Arc::new(Semaphore::new(4));
+    let service = FlightService::new(Arc::clone(&engine), Arc::new(queries), shared, telemetry, slots);
     Service { client: FlightServiceClient::new(service.into_server()), engine, clock }
 }
 
@@ -157,5 +162,26 @@ fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
 }
 
 async fn messages(schema: SchemaRef, batches: Vec<RecordBatch>) -> Vec<FlightData> {
-    encode(schema, stream::iter(batches.into_iter().map(Ok)).boxed(), None).try_collect().await.unwrap()
+    encode(schema, stream::iter(batches.into_iter().map(Ok)).boxed(), Delivery::default()).try_collect().await.unwrap()
+}
+
+/// Puts messages with a command, and returns the one answer that Java waits for.
+async fn put(
+    service: &Service,
+    command: &impl ProstMessageExt,
+    mut messages: Vec<FlightData>,
+) -> Result<Bytes, Status> {
+    messages[0].flight_descriptor = Some(descriptor(command));
+    let answers = service.client.clone().do_put(stream::iter(messages)).await?.into_inner();
+    let answers: Vec<PutResult> = answers.try_collect().await?;
+    assert_eq!(answers.len(), 1, "Java waits for one");
+    Ok(answers[0].app_metadata.clone())
+}
+
+/// Batches as a client sends them: with dictionaries where they have some.
+async fn sent(batches: &[RecordBatch]) -> Vec<FlightData> {
+    let encoder = arrow_flight::encode::FlightDataEncoderBuilder::new()
+        .with_dictionary_handling(arrow_flight::encode::DictionaryHandling::Resend)
+        .build(stream::iter(batches.to_vec().into_iter().map(Ok)));
+    encoder.try_collect().await.unwrap()
 }

@@ -42,7 +42,10 @@ pub(super) enum Work {
     /// The rows of a metadata command.
     Metadata(Metadata),
     /// A statement that was done before the ticket was sealed.
-    Done,
+    Done {
+        /// How many rows it changed, if somebody counted.
+        count: Option<u64>,
+    },
 }
 
 /// A query of one database.
@@ -51,6 +54,15 @@ pub(super) struct Statement {
     pub(super) database: DatabaseName,
     pub(super) language: Language,
     pub(super) text: String,
+    /// Rows of values for its parameters, as [`values`](super::values) makes them; empty if none are bound.
+    pub(super) values: Bytes,
+}
+
+impl Statement {
+    /// A statement without values.
+    pub(super) fn new(database: DatabaseName, language: Language, text: String) -> Self {
+        Self { database, language, text, values: Bytes::new() }
+    }
 }
 
 /// A metadata command, still encoded, and what the call that brought it said about the answer.
@@ -111,18 +123,18 @@ impl Seal {
     pub(super) fn open_handle(&self, handle: &[u8], clock: &dyn Clock) -> Result<Statement> {
         match self.open(handle, clock)? {
             Work::Statement(statement) => Ok(statement),
-            Work::Metadata(_) | Work::Done => Err(FlightError::ForgedTicket.into()),
+            Work::Metadata(_) | Work::Done { .. } => Err(FlightError::ForgedTicket.into()),
         }
     }
 
     fn close(&self, work: Work, clock: &dyn Clock, expires_ns: i64) -> Bytes {
         let (database, work) = match work {
-            Work::Statement(Statement { database, language, text }) => {
+            Work::Statement(Statement { database, language, text, values }) => {
                 let language = match language {
                     Language::Sql => proto::Language::Sql,
                     Language::InfluxQl => proto::Language::Influxql,
                 };
-                let statement = proto::Statement { language: language.into(), text };
+                let statement = proto::Statement { language: language.into(), text, values: values.to_vec() };
                 (database.to_string(), proto::ticket::Work::Statement(statement))
             }
             Work::Metadata(Metadata { database, table_type, command }) => {
@@ -130,7 +142,7 @@ impl Seal {
                 let database = database.map(|database| database.to_string()).unwrap_or_default();
                 (database, proto::ticket::Work::Metadata(metadata))
             }
-            Work::Done => (String::new(), proto::ticket::Work::Done(proto::Done {})),
+            Work::Done { count } => (String::new(), proto::ticket::Work::Done(proto::Done { count })),
         };
         let ticket = proto::Ticket {
             version: VERSION,
@@ -158,12 +170,12 @@ fn work_of(ticket: proto::Ticket) -> Result<Work> {
                 proto::Language::Influxql => Language::InfluxQl,
                 proto::Language::Unspecified => return Err(FlightError::ForgedTicket.into()),
             };
-            Ok(Work::Statement(Statement { database, language, text: statement.text }))
+            Ok(Work::Statement(Statement { database, language, text: statement.text, values: statement.values.into() }))
         }
         (Some(proto::ticket::Work::Metadata(metadata)), database) => {
             Ok(Work::Metadata(Metadata { database, table_type: metadata.table_type, command: metadata.command.into() }))
         }
-        (Some(proto::ticket::Work::Done(_)), _) => Ok(Work::Done),
+        (Some(proto::ticket::Work::Done(done)), _) => Ok(Work::Done { count: done.count }),
         (Some(proto::ticket::Work::Statement(_)) | None, _) => Err(FlightError::ForgedTicket.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! SQL over HTTP: parameters in, rows out as they come; and DELETE, but not in a GET.
+//! SQL over HTTP: parameters in, rows out as they come; and statements that change something, but not in a GET.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::encode::{self, Format};
 use super::json;
 use super::parameters::{Parameters, database_name};
 use crate::error::{Error, Result};
-use crate::query::{Language, PlannedDeletion, PlannedStatement, Query};
+use crate::query::{Language, PlannedChange, PlannedStatement, Query};
 use crate::server::{Services, parameters};
 
 #[derive(Deserialize, Default)]
@@ -27,7 +27,7 @@ struct QueryRequest {
 /// What a request may do: a GET is repeated by browsers and proxies as they like, so it only reads.
 enum May {
     Read,
-    Delete,
+    Change,
 }
 
 /// `GET /api/v3/query_sql?db=&q=&format=&params=`.
@@ -39,13 +39,13 @@ pub(super) async fn sql_get(
     answer(&services, Language::Sql, May::Read, from_url(query.as_deref())?, &headers).await
 }
 
-/// `POST /api/v3/query_sql` with `{"db","q","format","params"}`; the text may be a DELETE.
+/// `POST /api/v3/query_sql` with `{"db","q","format","params"}`; the text may change something.
 pub(super) async fn sql_post(
     State(services): State<Arc<Services>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::Sql, May::Delete, json::parse(&body)?, &headers).await
+    answer(&services, Language::Sql, May::Change, json::parse(&body)?, &headers).await
 }
 
 /// `GET /api/v3/query_influxql`.
@@ -102,15 +102,14 @@ async fn answer(
         let query = Query { database, language, text, parameters };
         let planned = match may {
             May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
-            May::Delete => services.queries.plan_statement(query).await?,
+            May::Change => services.queries.plan_statement(query).await?,
         };
         match planned {
             PlannedStatement::Query(planned) => {
                 encode::respond(format, planned.run().await?, Arc::clone(&services.telemetry)).await
             }
-            PlannedStatement::Deletion(deletion) => {
-                deletion.run().await?;
-                let answer = PlannedDeletion::answer()?;
+            PlannedStatement::Change(change) => {
+                let answer = PlannedChange::answer(change.run().await?)?;
                 encode::respond_with(format, &answer.schema(), &[answer])
             }
         }

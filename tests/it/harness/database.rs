@@ -13,7 +13,7 @@ use flightline::engine::wal::objects::ObjectLogSettings;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::error::{Error, Result};
 use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
-use flightline::query::{Language, PlannedDeletion, PlannedStatement, Queries, Query, QuerySettings};
+use flightline::query::{Language, PlannedChange, PlannedStatement, Queries, Query, QuerySettings};
 use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use futures::TryStreamExt;
 use tempfile::TempDir;
@@ -191,10 +191,7 @@ impl TestDatabase {
         let query = Query { database, language: Language::Sql, text: sql.to_owned(), parameters: Vec::new() };
         let planned = match self.open.as_ref().unwrap().queries.plan_statement(query).await? {
             PlannedStatement::Query(planned) => planned,
-            PlannedStatement::Deletion(deletion) => {
-                deletion.run().await?;
-                return Ok(vec![PlannedDeletion::answer()?]);
-            }
+            PlannedStatement::Change(change) => return Ok(vec![PlannedChange::answer(change.run().await?)?]),
         };
         let schema = Arc::clone(planned.schema());
         let batches: Vec<RecordBatch> = planned.run().await?.try_collect().await?;

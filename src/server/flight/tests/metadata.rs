@@ -3,6 +3,26 @@
 use super::*;
 
 #[tokio::test]
+async fn every_function_that_is_announced_is_there() {
+    let service = service(&["nyc"]).await;
+    // NUMERIC, STRING, SYSTEM and DATETIME functions.
+    let info = service.rows(&CommandGetSqlInfo { info: vec![509, 510, 511, 512] }, &[]).await.unwrap();
+    let known =
+        service.rows(&query("SELECT DISTINCT routine_name FROM information_schema.routines"), &[]).await.unwrap();
+    let known = texts(&known, "routine_name");
+    // These are syntax and not functions.
+    let syntax =
+        ["extract", "overlay", "position", "current_date", "current_time", "current_timestamp", "struct", "trim"];
+    assert_eq!(info.num_rows(), 4);
+    for list in texts(&info, "value") {
+        let names = list.trim_start_matches(|c| c != '[').trim_matches(['[', ']', '{', '}']).split(", ");
+        for name in names.map(|name| name.trim_matches('"')) {
+            assert!(known.iter().any(|known| known == name) || syntax.contains(&name), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_table_is_found_by_every_filter_that_drivers_use() {
     let service = service(&["nyc"]).await;
     let all = CommandGetTables::default();

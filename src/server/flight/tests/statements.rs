@@ -30,7 +30,7 @@ async fn what_is_wrong_with_a_query_is_said_when_it_is_described() {
         ("SELEC 1", Code::InvalidArgument),
         ("SELECT nope FROM weather", Code::InvalidArgument),
         ("SELECT $1, $2", Code::InvalidArgument),
-        ("DROP TABLE weather", Code::InvalidArgument),
+        ("ALTER TABLE weather RENAME TO climate", Code::InvalidArgument),
     ] {
         assert_eq!(service.info(&query(text), &[]).await.unwrap_err().code(), code, "{text}");
     }
@@ -40,6 +40,30 @@ async fn what_is_wrong_with_a_query_is_said_when_it_is_described() {
     assert_eq!(service.info(&transaction, &[]).await.unwrap_err().code(), Code::Unimplemented);
     let influxql = service.info(&query("SHOW DATABASES"), &[("x-influxdata-query-language", "influxql")]).await;
     assert_eq!(influxql.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn what_changes_something_runs_once_and_says_how_many_rows() {
+    let service = service(&["nyc"]).await;
+    let count = async |text: &str| texts(&service.rows(&query(text), &[]).await.unwrap(), "count");
+    let values = "INSERT INTO a_b (time, value) VALUES (1::TIMESTAMP, 1), (2::TIMESTAMP, 2)";
+    let schema = service.client.clone().get_schema(descriptor(&query(values))).await;
+    assert!(schema.is_ok());
+    assert_eq!(count("SELECT count(*) AS count FROM a_b").await, ["0"], "described, it is not done");
+    let info = service.info(&query("INSERT INTO a_b (value) VALUES (1), (2), (3)"), &[]).await.unwrap();
+    for _ in 0..2 {
+        let (_, answer) = service.get(info.endpoint[0].ticket.clone().unwrap().ticket, &[]).await.unwrap();
+        assert_eq!(texts(&answer[0], "count"), ["3"]);
+    }
+    assert_eq!(count("SELECT count(*) AS count FROM a_b").await, ["3"]);
+    assert_eq!(count("SELECT count(*) AS count FROM a_b WHERE time > now() + INTERVAL '1 day'").await, ["0"]);
+
+    service.info(&query("CREATE TABLE made (host TAG, v DOUBLE)"), &[]).await.unwrap();
+    let again = service.info(&query("CREATE TABLE made (v DOUBLE)"), &[]).await.unwrap_err();
+    assert_eq!((again.code(), again.message()), (Code::AlreadyExists, "table 'made' already exists"));
+    service.info(&query("DROP TABLE made"), &[]).await.unwrap();
+    let gone = service.info(&query("DROP TABLE made"), &[]).await.unwrap_err();
+    assert_eq!((gone.code(), gone.message()), (Code::NotFound, "table not found: made"));
 }
 
 #[tokio::test]

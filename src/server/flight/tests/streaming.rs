@@ -83,7 +83,7 @@ async fn a_batch_of_other_columns_ends_the_stream_with_an_error() {
     let rows: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let batch = RecordBatch::try_from_iter([("n", rows)]).unwrap();
     let results: Vec<Result<FlightData, Status>> =
-        encode(schema, stream::iter([Ok(batch)]).boxed(), None).collect().await;
+        encode(schema, stream::iter([Ok(batch)]).boxed(), Delivery::default()).collect().await;
     assert_eq!(results.len(), 2);
     assert_eq!(results[1].as_ref().unwrap_err().code(), Code::Internal);
 }
@@ -103,7 +103,7 @@ async fn an_error_of_the_query_ends_the_stream_and_drops_the_query() {
         .inspect(move |_| {
             let _held = &guard;
         });
-    let mut messages = encode(SchemaRef::new(Schema::empty()), batches.boxed(), None);
+    let mut messages = encode(SchemaRef::new(Schema::empty()), batches.boxed(), Delivery::default());
     assert!(messages.next().await.unwrap().is_ok());
     assert_eq!(messages.next().await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
     assert!(dropped.load(std::sync::atomic::Ordering::SeqCst));
@@ -120,7 +120,7 @@ async fn a_stream_past_its_deadline_says_so_even_if_rows_keep_coming() {
     });
     for batches in [endless.boxed(), stream::pending().boxed()] {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(20);
-        let messages = encode(batch.schema(), batches, Some(deadline));
+        let messages = encode(batch.schema(), batches, Delivery { deadline: Some(deadline), ..Delivery::default() });
         let ended = messages.filter_map(|message| async { message.err() }).collect::<Vec<_>>().await;
         assert_eq!(ended.iter().map(Status::code).collect::<Vec<_>>(), [Code::DeadlineExceeded]);
     }
@@ -138,7 +138,7 @@ async fn a_client_that_waits_gets_the_schema_at_once_and_an_empty_batch_every_fi
         }
     });
     let started = tokio::time::Instant::now();
-    let mut messages = encode(batch.schema(), slow.boxed(), None);
+    let mut messages = encode(batch.schema(), slow.boxed(), Delivery::default());
     let mut arrived = Vec::new();
     let mut received = Vec::new();
     while let Some(message) = messages.next().await {

@@ -3,7 +3,7 @@
 use super::*;
 
 fn statement(text: &str) -> Statement {
-    Statement { database: DatabaseName::new("nyc").unwrap(), language: Language::Sql, text: text.to_owned() }
+    Statement::new(DatabaseName::new("nyc").unwrap(), Language::Sql, text.to_owned())
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Statements that change something: planned first, done once by [`PlannedChange::run`], answered with a count.
+//!
+//! Always true: planning changes nothing.
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use tokio::runtime::Handle;
+
+use super::delete::PlannedDeletion;
+use super::error::QueryError;
+use super::insert::PlannedInsert;
+use super::parameters::{self, PlannedParameter};
+use super::plans::Unbound;
+use super::tables::TableChange;
+use super::{CATALOG, Query, TABLE_SCHEMA, bound};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{DatabaseName, TableName};
+
+/// A statement that changes something and has not begun.
+#[derive(Debug)]
+pub struct PlannedChange {
+    engine: Arc<Engine>,
+    parameters: Vec<PlannedParameter>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Not even planned to the end: the parameter of this name has no value.
+    Missing(String),
+    Delete(PlannedDeletion),
+    Insert(Box<PlannedInsert>),
+    Table(DatabaseName, TableChange),
+}
+
+impl PlannedChange {
+    /// The change of a table as a whole.
+    pub(super) fn of_table(engine: Arc<Engine>, query: &Query, change: TableChange) -> Self {
+        Self { engine, parameters: Vec::new(), work: Work::Table(query.database.clone(), change) }
+    }
+
+    /// The columns of an answer: `count`, nullable 64-bit signed.
+    pub fn answer_schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("count", DataType::Int64, true)]))
+    }
+
+    /// The answer as rows: one, with how many rows were changed, or null if nobody counted.
+    ///
+    /// # Errors
+    /// None that can happen; a defect if one does.
+    pub fn answer(count: Option<u64>) -> Result<RecordBatch> {
+        let count = count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        RecordBatch::try_new(Self::answer_schema(), vec![Arc::new(Int64Array::from(vec![count]))])
+            .map_err(|error| Error::with_source(ErrorKind::Internal, "could not tell of a change", error))
+    }
+
+    /// The parameters of the text: numbered ones in order, then named ones by name.
+    pub fn parameters(&self) -> &[PlannedParameter] {
+        &self.parameters
+    }
+
+    /// Does it. Returns how many rows were changed, if somebody counted.
+    ///
+    /// # Errors
+    /// `Invalid` if a parameter has no value; `NotFound` if the table is gone; `Unavailable` if rows or catalog can't be
+    /// written: then it may be done or not.
+    pub async fn run(self) -> Result<Option<u64>> {
+        match self.work {
+            Work::Missing(name) => Err(QueryError::MissingParameter(name).into()),
+            Work::Delete(deletion) => deletion.run(&self.engine).await.map(|()| None),
+            Work::Insert(insert) => PlannedInsert::run_all(vec![*insert], &self.engine).await.map(Some),
+            Work::Table(database, change) => change.run(&self.engine, &database).await.map(Some),
+        }
+    }
+
+    /// Does several of one text, in order; the rows of INSERTs are stored together. Returns how many rows were changed.
+    ///
+    /// # Errors
+    /// As [`PlannedChange::run`]; what came before the one that failed is done, of INSERTs none.
+    pub async fn run_all(changes: Vec<Self>) -> Result<Option<u64>> {
+        let (mut count, mut inserts, mut engine) = (Some(0), Vec::new(), None);
+        for change in changes {
+            match change.work {
+                Work::Insert(insert) => {
+                    engine.get_or_insert(change.engine);
+                    inserts.push(*insert);
+                }
+                work => count = added(count, Self { work, ..change }.run().await?),
+            }
+        }
+        if let Some(engine) = engine {
+            count = added(count, Some(PlannedInsert::run_all(inserts, &engine).await?));
+        }
+        Ok(count)
+    }
+}
+
+/// The sum; nothing if one of them was not counted.
+fn added(count: Option<u64>, more: Option<u64>) -> Option<u64> {
+    count.zip(more).map(|(count, more)| count.saturating_add(more))
+}
+
+/// Plans a statement that changes rows.
+///
+/// # Errors
+/// Whatever the planner says, and what the kind of statement refuses.
+pub(super) fn plan(
+    session: SessionState,
+    unbound: &Unbound,
+    query: &Query,
+    engine: Arc<Engine>,
+    cpu: &Handle,
+) -> Result<PlannedChange, QueryError> {
+    let work = match parameters::missing(&unbound.parameters, query) {
+        Some(name) => Work::Missing(name),
+        None => {
+            let plan = bound(&session, unbound, query, false)?;
+            let (table, op, input) = target(&plan)?;
+            match op {
+                WriteOp::Delete => {
+                    Work::Delete(PlannedDeletion::new(&session, input, &query.database, table, &engine)?)
+                }
+                WriteOp::Insert(InsertOp::Append) => {
+                    let insert = PlannedInsert::new(session, input, &query.database, table, cpu)?;
+                    Work::Insert(Box::new(insert))
+                }
+                other => return Err(QueryError::ReadOnly(other.to_string())),
+            }
+        }
+    };
+    Ok(PlannedChange { engine, parameters: unbound.parameters.clone(), work })
+}
+
+/// The user's table that a statement changes, what it does there, and the rows that it is about.
+fn target(plan: &LogicalPlan) -> Result<(TableName, &WriteOp, &LogicalPlan), QueryError> {
+    let LogicalPlan::Dml(DmlStatement { table_name, op, input, .. }) = plan else {
+        return Err(QueryError::ReadOnly(plan.display().to_string()));
+    };
+    let is_ours = |reference: &TableReference| {
+        reference.schema().is_none_or(|schema| schema == TABLE_SCHEMA)
+            && reference.catalog().is_none_or(|catalog| catalog == CATALOG)
+    };
+    if !is_ours(table_name) {
+        return Err(QueryError::ReadOnly(format!("{} {table_name}", op.name())));
+    }
+    let table = TableName::new(table_name.table()).map_err(|_| QueryError::TableNotFound(table_name.to_string()))?;
+    Ok((table, op, input))
+}

@@ -1,0 +1,132 @@
+//! `INSERT INTO table (…) VALUES …` and `INSERT INTO table (…) SELECT …`.
+//!
+//! The rows are computed as those of any query, gathered, and stored as one write: all of them or none. A column that is not named
+//! is not written, so that a point that is there keeps it; without `time` each row gets a time of its own.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection};
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use tokio::runtime::Handle;
+
+use super::error::QueryError;
+use super::stream::{DroppedOnCpu, on_cpu};
+use crate::engine::{Durability, Engine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ArrowColumns, DatabaseName, Rows, TableName, TableRows, batch_bytes};
+
+/// Bytes of the rows of one INSERT.
+const ROWS_BYTES_MAX: usize = 256 << 20;
+
+/// How often rows are fitted to a schema that moves under them.
+const ATTEMPTS_MAX: usize = 5;
+
+/// An INSERT whose rows are not computed yet.
+#[derive(Debug)]
+pub(super) struct PlannedInsert {
+    database: DatabaseName,
+    table: TableName,
+    work: DroppedOnCpu<(SessionState, LogicalPlan)>,
+    cpu: Handle,
+}
+
+impl PlannedInsert {
+    /// # Errors
+    /// If the plan is none of an INSERT; a defect.
+    pub(super) fn new(
+        session: SessionState,
+        input: &LogicalPlan,
+        database: &DatabaseName,
+        table: TableName,
+        cpu: &Handle,
+    ) -> Result<Self, QueryError> {
+        let rows = only_named_columns(input)?;
+        Ok(Self { database: database.clone(), table, work: DroppedOnCpu::new((session, rows), cpu), cpu: cpu.clone() })
+    }
+
+    /// Computes the rows of several INSERTs into one table and stores them together, those of the first one first. Returns how
+    /// many there are.
+    ///
+    /// # Errors
+    /// Whatever computing says; `Invalid` if a value can't be stored; `TooLarge` if they are too many; and whatever keeps rows
+    /// from being stored. Nothing is stored then.
+    pub(super) async fn run_all(inserts: Vec<Self>, engine: &Engine) -> Result<u64> {
+        let (mut batches, mut bytes, mut target) = (Vec::<RecordBatch>::new(), 0, None);
+        for Self { database, table, work, cpu } in inserts {
+            target.get_or_insert((database, table));
+            let computed = on_cpu(&cpu, compute(work, ROWS_BYTES_MAX - bytes)).await?;
+            bytes += computed.iter().map(batch_bytes).sum::<usize>();
+            batches.extend(computed);
+        }
+        let (Some((database, table)), Some(first)) = (target, batches.first()) else { return Ok(0) };
+        let rows = concat_batches(&first.schema(), &batches)
+            .map_err(|error| Error::with_source(ErrorKind::Internal, "could not put the rows together", error))?;
+        store(engine, &database, &table, &rows).await
+    }
+}
+
+async fn compute(
+    work: DroppedOnCpu<(SessionState, LogicalPlan)>,
+    bytes_max: usize,
+) -> Result<Vec<RecordBatch>, QueryError> {
+    let Some((session, plan)) = work.take() else { return Err(QueryError::Stopped) };
+    let plan = session.create_physical_plan(&plan).await?;
+    let mut stream = execute_stream(plan, session.task_ctx())?;
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        bytes += batch_bytes(&batch);
+        if bytes > bytes_max {
+            return Err(QueryError::TooManyRows { bytes_max: ROWS_BYTES_MAX });
+        }
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+async fn store(engine: &Engine, database: &DatabaseName, table: &TableName, rows: &RecordBatch) -> Result<u64> {
+    let count = rows.num_rows();
+    if count == 0 {
+        return Ok(0);
+    }
+    let first_time = engine.arrival_times(count);
+    let mut attempt = 0;
+    loop {
+        let known = engine.table_schema(database, table.as_str());
+        // Deleted meanwhile: it must not come back by itself, with the columns of this statement alone.
+        let known = known.ok_or_else(|| QueryError::TableNotFound(table.to_string()))?;
+        let columns = ArrowColumns::new(&rows.schema(), Some(&known), None)?;
+        let batch = columns.rows(rows, first_time)?;
+        let rows = TableRows { table: table.clone(), schema: columns.schema().clone(), batch };
+        match engine.write(database, Rows { tables: vec![rows] }, Durability::Synced).await {
+            Ok(_) => return Ok(count as u64),
+            Err(error) if error.kind() == ErrorKind::Conflict && attempt + 1 < ATTEMPTS_MAX => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The planner names every column of the table and gives null to those that the statement doesn't; those are left out again.
+fn only_named_columns(input: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    let LogicalPlan::Projection(projection) = input else {
+        return Err(DataFusionError::Internal(format!("an INSERT of {}", input.display())).into());
+    };
+    let named: Vec<Expr> = projection.expr.iter().filter(|expr| !is_filled_in(expr)).cloned().collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(named, Arc::clone(&projection.input))?))
+}
+
+/// Values of the statement stand below the projection, so that a null in it is never one of them.
+fn is_filled_in(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_filled_in(&alias.expr),
+        Expr::Cast(Cast { expr, .. }) => is_filled_in(expr),
+        Expr::Literal(value, _) => value.is_null() || *value == ScalarValue::Null,
+        _ => false,
+    }
+}

@@ -1,0 +1,106 @@
+//! `DoAction`: prepared statements, sessions, and what one can do to a result by its ticket.
+
+use arrow_flight::sql::{
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionCreatePreparedStatementRequest, Any, Command,
+    ProstMessageExt,
+};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo,
+    RenewFlightEndpointRequest, Ticket,
+};
+use bytes::Bytes;
+use prost::Message;
+
+use super::call::Call;
+use super::error::FlightError;
+use super::{FlightService, command, sessions};
+use crate::error::Result;
+
+/// The actions that are served.
+pub(super) const ACTIONS: [(&str, &str); 8] = [
+    ("CreatePreparedStatement", "ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult"),
+    ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
+    ("CancelFlightInfo", "CancelFlightInfoRequest -> CancelFlightInfoResult"),
+    ("CancelQuery", "ActionCancelQueryRequest -> ActionCancelQueryResult"),
+    ("RenewFlightEndpoint", "RenewFlightEndpointRequest -> FlightEndpoint"),
+    ("SetSessionOptions", "SetSessionOptionsRequest -> SetSessionOptionsResult"),
+    ("GetSessionOptions", "GetSessionOptionsRequest -> GetSessionOptionsResult"),
+    ("CloseSession", "CloseSessionRequest -> CloseSessionResult"),
+];
+
+impl FlightService {
+    /// The result of an action; `None` if it has none.
+    ///
+    /// # Errors
+    /// `Unsupported` for an action that is not served, `Invalid` for a body that can't be read, and what the action says.
+    pub(super) async fn act(&self, action: Action, call: &Call) -> Result<Option<Bytes>> {
+        match action.r#type.as_str() {
+            "CreatePreparedStatement" => {
+                let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
+                self.create_prepared(request, call).await.map(Some)
+            }
+            "ClosePreparedStatement" => self.close_prepared(&action.body).await.map(|()| None),
+            "CancelFlightInfo" => {
+                let request = CancelFlightInfoRequest::decode(action.body).map_err(FlightError::Undecodable)?;
+                let status = self.cancel(&request.info.unwrap_or_default())?;
+                Ok(Some(CancelFlightInfoResult { status: status.into() }.encode_to_vec().into()))
+            }
+            "CancelQuery" => {
+                let request: ActionCancelQueryRequest = unpack(&action.body)?;
+                let info = FlightInfo::decode(request.info).map_err(FlightError::Undecodable)?;
+                // The older message has an enum of its own, with the same numbers.
+                let result = self.cancel(&info)?;
+                Ok(Some(ActionCancelQueryResult { result: result.into() }.as_any().encode_to_vec().into()))
+            }
+            "RenewFlightEndpoint" => {
+                let request = RenewFlightEndpointRequest::decode(action.body).map_err(FlightError::Undecodable)?;
+                Ok(Some(self.renew(&request.endpoint.unwrap_or_default())?.encode_to_vec().into()))
+            }
+            "SetSessionOptions" => sessions::set_options(&action.body).map(Some),
+            "GetSessionOptions" => Ok(Some(sessions::options())),
+            "CloseSession" => Ok(Some(sessions::close())),
+            "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
+                Err(FlightError::Unsupported("transactions are not supported").into())
+            }
+            _ => Err(FlightError::UnknownAction(action.r#type).into()),
+        }
+    }
+
+    /// Ends the results that are being sent for a description, if there are some.
+    fn cancel(&self, info: &FlightInfo) -> Result<CancelStatus> {
+        let mut cancelled = false;
+        for endpoint in &info.endpoint {
+            let sealed = sealed(endpoint)?;
+            self.seal.open(&sealed, self.clock.as_ref())?;
+            cancelled |= self.running.cancel(&sealed);
+        }
+        match cancelled {
+            _ if info.endpoint.is_empty() => Err(FlightError::ForgedTicket.into()),
+            true => Ok(CancelStatus::Cancelled),
+            false => Ok(CancelStatus::NotCancellable),
+        }
+    }
+
+    /// The endpoint with a ticket for the same work that is good for longer.
+    fn renew(&self, endpoint: &FlightEndpoint) -> Result<FlightEndpoint> {
+        let work = self.seal.open(&sealed(endpoint)?, self.clock.as_ref())?;
+        let renewed = self.endpoint(work);
+        Ok(FlightEndpoint { app_metadata: endpoint.app_metadata.clone(), ..renewed })
+    }
+}
+
+/// What is sealed in an endpoint's ticket.
+fn sealed(endpoint: &FlightEndpoint) -> Result<Bytes> {
+    let Some(Ticket { ticket }) = &endpoint.ticket else { return Err(FlightError::ForgedTicket.into()) };
+    match command(ticket)? {
+        Command::TicketStatementQuery(sealed) => Ok(sealed.statement_handle),
+        _ => Err(FlightError::ForgedTicket.into()),
+    }
+}
+
+/// The message inside the `google.protobuf.Any` of an action.
+fn unpack<M: ProstMessageExt>(body: &Bytes) -> Result<M> {
+    let any = Any::decode(body.clone()).map_err(FlightError::Undecodable)?;
+    let message = any.unpack().map_err(FlightError::UndecodableCommand)?;
+    Ok(message.ok_or_else(|| FlightError::UnknownCommand(any.type_url))?)
+}

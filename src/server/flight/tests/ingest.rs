@@ -1,0 +1,195 @@
+//! Arrow in: which tables and rows come of which batches, and what is refused without a trace.
+
+use arrow::array::{DictionaryArray, Float64Array, TimestampMicrosecondArray};
+use arrow_flight::sql::{TableDefinitionOptions, TableExistsOption, TableNotExistOption};
+
+use super::*;
+
+fn ingest(table: &str, if_not_exist: TableNotExistOption, if_exists: TableExistsOption) -> CommandStatementIngest {
+    let options = TableDefinitionOptions { if_not_exist: if_not_exist.into(), if_exists: if_exists.into() };
+    CommandStatementIngest {
+        table_definition_options: Some(options),
+        table: table.to_owned(),
+        ..CommandStatementIngest::default()
+    }
+}
+
+fn append(table: &str) -> CommandStatementIngest {
+    ingest(table, TableNotExistOption::Create, TableExistsOption::Append)
+}
+
+/// Rows of host, load and time; the time in microseconds of a zone.
+fn loads(rows: &[(&str, f64, i64)]) -> RecordBatch {
+    let hosts: DictionaryArray<Int32Type> = rows.iter().map(|(host, ..)| *host).collect();
+    let loads = Float64Array::from_iter_values(rows.iter().map(|(_, load, _)| *load));
+    let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(.., time)| *time));
+    let columns: [(&str, ArrayRef); 3] =
+        [("host", Arc::new(hosts)), ("load", Arc::new(loads)), ("time", Arc::new(times.with_timezone("+02:00")))];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+async fn count(service: &Service, command: &CommandStatementIngest, batches: &[RecordBatch]) -> Result<i64, Status> {
+    let answer = put(service, command, sent(batches).await).await?;
+    Ok(arrow_flight::sql::DoPutUpdateResult::decode(answer).unwrap().record_count)
+}
+
+async fn all(service: &Service, text: &str) -> Vec<String> {
+    let rows = service.rows(&query(text), &[]).await.unwrap();
+    let cells = |row| rows.columns().iter().map(move |c| arrow::util::display::array_value_to_string(c, row).unwrap());
+    (0..rows.num_rows()).map(|row| cells(row).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn batches_become_rows_in_which_the_last_write_wins() {
+    let service = service(&["nyc"]).await;
+    let batches = [loads(&[("a", 1.0, 1), ("b", 2.0, 1), ("a", 3.0, 1)]), loads(&[("b", 4.0, 1), ("a", 5.0, 2)])];
+    assert_eq!(count(&service, &append("cpu"), &batches).await.unwrap(), 5);
+    let text = "SELECT host, load, time FROM cpu ORDER BY time, host";
+    let first = ["a 3.0 1970-01-01T00:00:00.000001", "b 4.0 1970-01-01T00:00:00.000001"];
+    assert_eq!(all(&service, text).await, [first[0], first[1], "a 5.0 1970-01-01T00:00:00.000002"]);
+    let schema = service.engine.table_schema(&DatabaseName::new("nyc").unwrap(), "cpu").unwrap();
+    assert_eq!(schema.kind("host"), Some(ColumnKind::Tag), "a dictionary is a tag");
+    assert_eq!(count(&service, &append("cpu"), &[loads(&[("b", 6.0, 1)])]).await.unwrap(), 1);
+    assert_eq!(all(&service, "SELECT load FROM cpu WHERE host = 'b'").await, ["6.0"]);
+}
+
+#[tokio::test]
+async fn each_table_definition_does_what_it_says() {
+    use TableExistsOption::{Append, Fail, Replace};
+    use TableNotExistOption::{Create, Fail as Missing};
+    let service = service(&["nyc"]).await;
+    let (one, two) = ([loads(&[("a", 1.0, 1)])], [loads(&[("a", 2.0, 2)])]);
+    let loads_of = || all(&service, "SELECT load FROM t ORDER BY load");
+
+    let missing = count(&service, &ingest("t", Missing, Append), &one).await.unwrap_err();
+    assert_eq!((missing.code(), missing.message()), (Code::NotFound, "table not found: t"));
+    assert_eq!(count(&service, &ingest("t", Create, Fail), &one).await.unwrap(), 1);
+    let there = count(&service, &ingest("t", Create, Fail), &one).await.unwrap_err();
+    assert_eq!((there.code(), there.message()), (Code::AlreadyExists, "table 't' already exists"));
+    assert_eq!(count(&service, &ingest("t", Missing, Append), &two).await.unwrap(), 1);
+    assert_eq!(loads_of().await, ["1.0", "2.0"]);
+    assert_eq!(count(&service, &ingest("t", Create, Replace), &two).await.unwrap(), 1);
+    assert_eq!(loads_of().await, ["2.0"]);
+    assert_eq!(count(&service, &append("t"), &one).await.unwrap(), 1);
+    assert_eq!(loads_of().await, ["1.0", "2.0"]);
+    let nothing = [loads(&[])];
+    assert_eq!(count(&service, &ingest("empty", Create, Fail), &nothing).await.unwrap(), 0);
+    assert!(all(&service, "SELECT * FROM empty").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_no_trace() {
+    let service = service(&["nyc"]).await;
+    let nothing_said = CommandStatementIngest { table: "t".to_owned(), ..CommandStatementIngest::default() };
+    let good = append("t");
+    let commands = [
+        (nothing_said, "table definition options", Code::InvalidArgument),
+        (
+            ingest("t", TableNotExistOption::Unspecified, TableExistsOption::Append),
+            "table definition",
+            Code::InvalidArgument,
+        ),
+        (CommandStatementIngest { temporary: true, ..good.clone() }, "temporary", Code::Unimplemented),
+        (CommandStatementIngest { catalog: Some("x".to_owned()), ..good.clone() }, "catalog", Code::InvalidArgument),
+        (CommandStatementIngest { schema: Some("system".to_owned()), ..good.clone() }, "iox", Code::InvalidArgument),
+        (CommandStatementIngest { table: String::new(), ..good.clone() }, "empty", Code::InvalidArgument),
+        (
+            CommandStatementIngest { transaction_id: Some(Bytes::from_static(b"1")), ..good.clone() },
+            "transactions",
+            Code::Unimplemented,
+        ),
+    ];
+    for (command, words, code) in commands {
+        let refused = count(&service, &command, &[loads(&[("a", 1.0, 1)])]).await.unwrap_err();
+        assert!(refused.code() == code && refused.message().contains(words), "{refused}");
+    }
+    // A second batch that doesn't fit, and a stream that breaks off, take the first one with them.
+    let mut null_time = sent(&[loads(&[("a", 1.0, 1)])]).await;
+    let last = null_time.pop().unwrap();
+    null_time.push(last.clone());
+    null_time.push(FlightData { data_body: last.data_body.slice(..10), ..last });
+    assert!(put(&service, &good, null_time).await.is_err());
+    assert!(service.engine.table_schema(&DatabaseName::new("nyc").unwrap(), "t").is_none());
+
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["warm"]));
+    let wrong = RecordBatch::try_from_iter([("temperature", text)]).unwrap();
+    let refused = count(&service, &append("weather"), &[wrong.clone()]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("column 'temperature', expected iox::column_type::field::float"), "{refused}");
+    let replace = ingest("weather", TableNotExistOption::Create, TableExistsOption::Replace);
+    let dates: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![1]));
+    let wrong = RecordBatch::try_from_iter([("day", dates)]).unwrap();
+    assert!(count(&service, &replace, &[wrong]).await.unwrap_err().message().contains("column 'day'"));
+    assert!(all(&service, "SELECT station FROM weather").await.is_empty(), "and it is still the table that it was");
+}
+
+#[tokio::test]
+async fn a_message_larger_than_four_mebibytes_is_taken() {
+    let service = service(&["nyc"]).await;
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter(0..1_200_000));
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(0..1_200_000));
+    let batch = RecordBatch::try_from_iter([("n", numbers), ("time", times)]).unwrap();
+    let options = IpcWriteOptions::default();
+    let (_, whole) = arrow::ipc::writer::IpcDataGenerator::default()
+        .encode(
+            &batch,
+            &mut arrow::ipc::writer::DictionaryTracker::new(false),
+            &options,
+            &mut arrow::ipc::writer::IpcWriteContext::default(),
+        )
+        .unwrap();
+    let whole: FlightData = whole.into();
+    assert!(whole.data_body.len() > 16 << 20);
+    let schema = SchemaAsIpc::new(&batch.schema(), &options).into();
+    put(&service, &append("large"), vec![schema, whole]).await.unwrap();
+    assert_eq!(all(&service, "SELECT count(*), max(n) FROM large").await, ["1200000 1199999"]);
+}
+
+#[tokio::test]
+async fn rows_without_a_time_are_points_of_their_own() {
+    let service = service(&["nyc"]).await;
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter(0..1000));
+    let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(count(&service, &append("plain"), &[batch.clone()]).await.unwrap(), 1000);
+    }
+    assert_eq!(all(&service, "SELECT count(*), count(DISTINCT time), sum(n) FROM plain").await, ["2000 2000 999000"]);
+}
+
+/// Puts with a path, and returns what each batch is answered with.
+async fn put_path(
+    service: &Service,
+    path: &[&str],
+    batches: &[RecordBatch],
+    tags: &[(&'static str, &str)],
+) -> Result<Vec<Bytes>, Status> {
+    let mut messages = sent(batches).await;
+    messages[0].flight_descriptor =
+        Some(FlightDescriptor::new_path(path.iter().map(|part| (*part).to_owned()).collect()));
+    for (number, message) in messages.iter_mut().enumerate().filter(|(number, _)| number % 2 == 0) {
+        message.app_metadata = Bytes::from(format!("marker {number}"));
+    }
+    let answers = service.client.clone().do_put(with_headers(stream::iter(messages), tags)).await?.into_inner();
+    answers.map_ok(|answer| answer.app_metadata).try_collect().await
+}
+
+#[tokio::test]
+async fn each_batch_with_a_path_is_acknowledged_with_what_the_client_sent_or_a_count() {
+    let service = service(&["nyc"]).await;
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+    let batch = RecordBatch::try_from_iter([("room", Arc::clone(&texts)), ("v", texts)]).unwrap();
+    let batches = [batch.clone(), batch.clone()];
+    let answers = put_path(&service, &["rooms"], &batches, &[("x-flightline-tags", "room")]).await;
+    assert_eq!(answers.unwrap(), ["2", "marker 2"]);
+    let database = DatabaseName::new("nyc").unwrap();
+    let schema = service.engine.table_schema(&database, "rooms").unwrap();
+    assert_eq!((schema.kind("room"), schema.tags().len()), (Some(ColumnKind::Tag), 1));
+
+    put_path(&service, &["boston", "rooms"], &[batch.clone()], &[]).await.unwrap();
+    assert!(service.engine.table_schema(&DatabaseName::new("boston").unwrap(), "rooms").is_some());
+    for path in [&["a", "b", "c"] as &[&str], &[], &["../x", "t"]] {
+        assert_eq!(put_path(&service, path, &[batch.clone()], &[]).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let answers = put_path(&service, &["nyc", "rooms"], &[batch], &[("x-flightline-tags", "nothing")]).await;
+    assert!(answers.unwrap_err().message().contains("'nothing' is to be a tag"));
+}
