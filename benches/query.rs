@@ -16,7 +16,7 @@ use flightline::clock::{Clock, SystemClock};
 use flightline::engine::store::{ConnectionSettings, StoreSettings};
 use flightline::engine::wal::RealDisk;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
-use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
+use flightline::model::{Access, DatabaseName, Precision, TableSchema, Timestamp};
 use flightline::query::{Language, Queries, Query, QuerySettings};
 use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use futures::TryStreamExt;
@@ -94,7 +94,13 @@ fn parquet_files(folder: &Path) -> Vec<PathBuf> {
 
 async fn run(queries: &Queries, text: &str) -> usize {
     let database = DatabaseName::new("bench").unwrap();
-    let query = Query { database, language: Language::Sql, text: text.to_owned(), parameters: Vec::new() };
+    let query = Query {
+        database,
+        language: Language::Sql,
+        text: text.to_owned(),
+        parameters: Vec::new(),
+        access: Access::full(),
+    };
     let batches: Vec<_> = queries.plan(query).await.unwrap().run().await.unwrap().try_collect().await.unwrap();
     batches.iter().map(|batch| black_box(batch).num_rows()).sum()
 }

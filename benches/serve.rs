@@ -25,7 +25,15 @@ impl ServerProcess {
     fn start(data: &Path) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_flightline"))
-            .args(["serve", "--log-filter", "warn", "--http-bind", &address.to_string(), "--data-dir"])
+            .args([
+                "serve",
+                "--without-auth",
+                "--log-filter",
+                "warn",
+                "--http-bind",
+                &address.to_string(),
+                "--data-dir",
+            ])
             .arg(data)
             .stdout(Stdio::null())
             .spawn()

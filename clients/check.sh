@@ -24,9 +24,11 @@ for attempt in $(seq 150); do
   sleep 0.2
 done
 
+token=$(cat "$data/admin-token") # everything below is asked for it
+
 "$python" clients/python/check.py data
-"$python" clients/python/load_nycflights.py --host "http://127.0.0.1:$port" --database nyc
-"$python" clients/python/check.py server --port "$port"
+"$python" clients/python/load_nycflights.py --host "http://127.0.0.1:$port" --database nyc --token "$token"
+"$python" clients/python/check.py server --port "$port" --token "$token"
 kill -TERM "$server"
 wait "$server" # exits with 0 only if everything is in Parquet
 "$python" clients/python/check.py files --data-dir "$data"

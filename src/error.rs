@@ -17,6 +17,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The request is wrong: change it. Sending it again will fail again.
     Invalid,
+    /// Nobody who is known asks: show a token that counts.
+    Unauthenticated,
+    /// Who asks may not do that: ask somebody for the right to it.
+    Forbidden,
     /// What the request names does not exist.
     NotFound,
     /// What the request wants to make exists already, or someone else was first.

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Exit;
 use super::client::{ClientError, Connection};
 use super::query::{Output, ask, format_argument};
+use super::token;
 use crate::config::client::{ClientSettings, HostKind, with_client_settings};
 
 const DATABASE_PATH: &str = "/api/v3/configure/database";
@@ -97,9 +98,10 @@ pub(crate) fn create_command() -> Command {
              flightline create table cpu -d nyc --tags host,region --fields usage:float64,count:int64",
         );
     Command::new("create")
-        .about("Create a database or a table")
+        .about("Create a database, a table or a token")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(without_database(token::create_command()))
         .subcommand(without_database(database))
         .subcommand(with_client_settings(table, HostKind::Any))
 }
@@ -157,9 +159,10 @@ pub(crate) fn delete_command() -> Command {
         .arg(yes())
         .after_help("Example:\n  flightline delete rows -d nyc -t cpu --stop 2023-12-31T23:59:59Z --tag host=a --yes");
     Command::new("delete")
-        .about("Delete a database, a table or rows")
+        .about("Delete a database, a table, rows or a token")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(without_database(token::delete_command()))
         .subcommand(without_database(database))
         .subcommand(with_client_settings(table, HostKind::Any))
         .subcommand(with_client_settings(rows, HostKind::Any))
@@ -203,9 +206,10 @@ pub(crate) fn show_command() -> Command {
     let tables = Command::new("tables").about("List the tables of a database").arg(deleted()).arg(format_argument());
     let retention = Command::new("retention").about("List how long a database's rows are seen").arg(format_argument());
     Command::new("show")
-        .about("List databases, tables or retention periods")
+        .about("List databases, tables, retention periods or tokens")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(without_database(token::show_command()))
         .subcommand(without_database(databases))
         .subcommand(with_client_settings(tables, HostKind::Any))
         .subcommand(with_client_settings(retention, HostKind::Any))
@@ -389,20 +393,25 @@ fn period(text: &str) -> Option<&str> {
 impl Confirmation {
     /// Asks on the terminal unless the user has said yes. Where nobody can be asked, the answer is no.
     pub(super) fn ask(self, what: &str) -> Result<(), ClientError> {
+        self.ask_for(&format!("delete {what}"))
+    }
+
+    /// The same for something else than a deletion.
+    pub(super) fn ask_for(self, deed: &str) -> Result<(), ClientError> {
         if self == Self::Given {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
             return Err(ClientError::Unconfirmed("nobody can be asked here: confirm with --yes"));
         }
-        eprintln!("Are you sure you want to delete {what}? Enter 'yes' to confirm");
+        eprintln!("Are you sure you want to {deed}? Enter 'yes' to confirm");
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);
         read.map_err(|source| ClientError::Read { name: "the answer".into(), source })?;
         if answer.trim() == "yes" {
             return Ok(());
         }
-        Err(ClientError::Unconfirmed("nothing was deleted, since it was not confirmed"))
+        Err(ClientError::Unconfirmed("nothing was done, since it was not confirmed"))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::engine::catalog::{
 };
 use crate::engine::store::{Store, open};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DataFile, DatabaseName, RowSelection, TimeRange, Timestamp};
+use crate::model::{DataFile, DatabaseName, Rights, RowSelection, TimeRange, Timestamp};
 
 const ABOUT: &str = "Show what the catalog in a store says";
 
@@ -141,6 +141,7 @@ fn summary(state: &CatalogState, objects: &CatalogObjects) -> Value {
         "write_ahead_log": state.log_owner().map(|owner| json!({
             "id": owner.log.to_string(), "epoch": owner.epoch, "place": owner.place, "closed": owner.is_closed,
         })),
+        "tokens": state.tokens().count(),
         "next_file": state.next_file_id().get(),
         "checkpoints": objects.checkpoints.iter().map(object).collect::<Vec<_>>(),
         "checkpoint_bytes": bytes(&objects.checkpoints),
@@ -286,7 +287,16 @@ fn change(change: &CatalogChange) -> Value {
         CatalogChange::CloseLog { epoch } => json!({ "close_log": { "epoch": epoch } }),
         CatalogChange::ReserveFileIds { count } => json!({ "reserve_file_ids": { "count": count } }),
         CatalogChange::CollectGarbage { paths } => json!({ "collect_garbage": { "paths": paths } }),
+        // Without its hash, which is nobody's business.
+        CatalogChange::CreateToken { id, name, hash: _, rights, expires_at } => json!({ "create_token": {
+            "id": id, "name": name, "permissions": permissions(rights), "expires_at": expires_at.map(time),
+        } }),
+        CatalogChange::DeleteToken { name } => json!({ "delete_token": { "name": name } }),
     }
+}
+
+fn permissions(rights: &Rights) -> Vec<String> {
+    rights.permissions().iter().map(ToString::to_string).collect()
 }
 
 fn selection(rows: &RowSelection) -> Value {

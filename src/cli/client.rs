@@ -134,6 +134,12 @@ impl Connection {
         let message = describe(&refusal(response).await?);
         Err(ClientError::Refused { status, message })
     }
+
+    /// The JSON of an answer that is a success.
+    pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value, ClientError> {
+        let response = self.success(request).await?;
+        response.json().await.map_err(|error| ClientError::Truncated { bytes: 0, source: error.without_url() })
+    }
 }
 
 /// The body of an answer that is no success; cut off where it is longer than any sensible one.

@@ -22,6 +22,7 @@ mod serve;
 mod split;
 #[cfg(test)]
 mod tests;
+mod token;
 mod transfer;
 mod write;
 
@@ -39,6 +40,7 @@ use self::client::ClientError;
 use self::export::Export;
 use self::import::Import;
 use self::query::Query;
+use self::token::TokenCommand;
 use self::write::Write;
 use crate::clock::{Clock, SystemClock};
 use crate::config::client::{ClientSettings, HostKind};
@@ -99,6 +101,7 @@ enum Task {
     Export(Box<Export>),
     /// With the verb, as errors begin with it.
     Admin(&'static str, Admin),
+    Token(&'static str, TokenCommand),
 }
 
 /// How a client command ended, as the process's exit code.
@@ -290,7 +293,11 @@ fn client(
                 "undelete" => "Undelete",
                 _ => "Show",
             };
-            Admin::from_flags(verb, noun, flags, database).map(|admin| Task::Admin(name, admin))
+            if noun.starts_with("token") {
+                Some(Task::Token(name, TokenCommand::from_flags(verb, flags)))
+            } else {
+                Admin::from_flags(verb, noun, flags, database).map(|admin| Task::Admin(name, admin))
+            }
         }
     };
     match task {
@@ -325,6 +332,7 @@ pub async fn run_client(command: &ClientCommand, clock: &dyn Clock) -> ExitCode 
         Task::Import(import) => ("Import", import.run(clock).await),
         Task::Export(export) => ("Export", export.run(clock).await),
         Task::Admin(name, admin) => (*name, admin.run(&command.settings).await),
+        Task::Token(name, token) => (*name, token.run(&command.settings, clock).await),
     };
     let exit = result.unwrap_or_else(|error| {
         let exit = match &error {

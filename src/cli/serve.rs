@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::demo;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, LogFormat, StoreConfig, process_environment};
+use crate::config::{self, AuthConfig, Config, JwtConfig, LogFormat, StoreConfig, process_environment};
 use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
@@ -14,7 +14,8 @@ use crate::engine::wal::WalSettings;
 use crate::engine::wal::objects::ObjectLogSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QuerySettings;
-use crate::server::{LogPlace, LogSettings, Server, ServerSettings};
+use crate::server::auth::{AuditSettings, AuthSettings, JwtSettings, KeySource};
+use crate::server::{LogPlace, LogSettings, Server, ServerSettings, TlsSettings};
 use crate::{steps, telemetry};
 
 /// Runs a server until SIGTERM or SIGINT, then stops it in order.
@@ -46,7 +47,7 @@ async fn serve_until_told(config: &Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     // Before the start, so that a signal during a long recovery is not lost.
     let mut stop = Box::pin(Signals::listen()?.next());
-    let starting = Server::start(server_settings(config), clock);
+    let starting = Server::start(server_settings(config)?, clock);
     let server = tokio::select! {
         started = starting => started?,
         signal = &mut stop => {
@@ -63,11 +64,19 @@ async fn serve_until_told(config: &Config) -> Result<()> {
 }
 
 /// The settings of each part from the settings of the whole.
-fn server_settings(config: &Config) -> ServerSettings {
+fn server_settings(config: &Config) -> Result<ServerSettings> {
+    let auth = auth_settings(&config.auth)?;
     let StoreConfig { store, connections, single_writer } = config.store.clone();
-    ServerSettings {
+    Ok(ServerSettings {
         node_id: config.node_id.clone(),
         bind: config.http_bind,
+        auth,
+        tls: config.tls.as_ref().map(|tls| TlsSettings {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            only_tls13: tls.only_tls13,
+            client_authorities: tls.client_authorities.clone(),
+        }),
         data_directory: config.data_dir.clone(),
         store,
         connection: connections,
@@ -106,7 +115,36 @@ fn server_settings(config: &Config) -> ServerSettings {
         request_bytes_max: config.max_http_request_size,
         connections_max: config.max_connections,
         shutdown_timeout: config.shutdown_timeout,
+    })
+}
+
+fn auth_settings(config: &AuthConfig) -> Result<AuthSettings> {
+    Ok(AuthSettings {
+        is_on: config.is_on,
+        open: config.open.clone(),
+        admin_token_file: config.admin_token_file.clone(),
+        jwt: config.jwt.as_ref().map(jwt_settings).transpose()?,
+        audit: config.audit_log.clone().map(|path| AuditSettings { path }),
+    })
+}
+
+fn jwt_settings(config: &JwtConfig) -> Result<JwtSettings> {
+    let mut sources: Vec<KeySource> = config.key_files.iter().cloned().map(KeySource::PublicKeyFile).collect();
+    sources.extend(config.secret_file.clone().map(KeySource::SecretFile));
+    sources.extend(config.jwks_file.clone().map(KeySource::JwksFile));
+    if let Some(text) = &config.jwks_url {
+        let url = text.parse();
+        sources.push(KeySource::JwksUrl(
+            url.map_err(|error| Error::with_source(ErrorKind::Invalid, format!("\"{text}\" is no URL"), error))?,
+        ));
     }
+    Ok(JwtSettings {
+        sources,
+        issuers: config.issuers.clone(),
+        audiences: config.audiences.clone(),
+        leeway: config.leeway,
+        rights_claim: config.rights_claim.clone(),
+    })
 }
 
 fn log_settings(config: &Config) -> LogSettings {

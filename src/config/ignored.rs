@@ -34,7 +34,6 @@ const DATAFUSION: &str = "the query engine is set up by the server";
 const THREADS: &str = "threads are set by --num-datafusion-threads and --num-io-threads alone";
 const LOG: &str = "the log has one destination";
 const TRACES: &str = "traces are not exported";
-const TLS: &str = "TLS is not served yet: put a proxy that speaks TLS in front";
 
 /// Taken with a notice.
 pub(crate) static IGNORED: &[Foreign] = &[
@@ -80,21 +79,16 @@ pub(crate) static IGNORED: &[Foreign] = &[
     value("log-destination", &["INFLUXDB3_LOG_DESTINATION", "LOG_DESTINATION"], LOG),
     value("traces-exporter", &["TRACES_EXPORTER"], TRACES),
     alone("disable-telemetry-upload", &["INFLUXDB3_TELEMETRY_DISABLE_UPLOAD"], "this server never uploads telemetry"),
-    value("disable-authz", &["INFLUXDB3_DISABLE_AUTHZ"], "authentication does not exist yet"),
     Foreign {
         name: "admin-token-recovery-http-bind",
         env: &["INFLUXDB3_ADMIN_TOKEN_RECOVERY_HTTP_BIND_ADDR"],
         shape: Shape::OptionalValue,
-        reason: "authentication does not exist yet",
+        reason: "who has lost the operator's token makes another with `flightline create token --admin --offline` and starts with --admin-token-file",
     },
 ];
 
 /// Refused: whoever sets them counts on a protection that this server does not give, or on data that it would not find.
 pub(crate) static REFUSED: &[Foreign] = &[
-    value("tls-key", &["INFLUXDB3_TLS_KEY"], TLS),
-    value("tls-cert", &["INFLUXDB3_TLS_CERT"], TLS),
-    value("tls-minimum-version", &["INFLUXDB3_TLS_MINIMUM_VERSION"], TLS),
-    value("admin-token-file", &["INFLUXDB3_ADMIN_TOKEN_FILE"], "authentication does not exist yet"),
     value(
         "object-store-tls-ca",
         &["INFLUXDB3_OBJECT_STORE_TLS_CA"],

@@ -8,6 +8,7 @@
 //!
 //! Not here: what the settings do. Nobody else reads the environment.
 
+mod auth;
 mod backup;
 pub mod client;
 mod command;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
+pub use self::auth::{AuthConfig, JwtConfig, TlsConfig};
 pub use self::backup::{RestoreTarget, from_argument};
 pub use self::command::{argument, settings_table, with_remote_store_settings, with_settings, with_store_settings};
 pub use self::location::{Location, StorePlace};
@@ -51,7 +53,8 @@ pub struct Config {
     pub max_connections: usize,
     pub max_http_request_size: usize,
     pub shutdown_timeout: Duration,
-    pub without_auth: bool,
+    pub auth: AuthConfig,
+    pub tls: Option<TlsConfig>,
     pub demo: bool,
     pub store: StoreConfig,
     pub data_dir: PathBuf,
@@ -128,13 +131,15 @@ impl Config {
         refuse_unprotected(&sources)?;
         let data_dir = path(&sources.required_text("data-dir")?, environment)?;
         let buffer_bytes = sources.number("buffer-bytes")?;
+        let auth = AuthConfig::from_sources(&sources)?;
+        let http_bind = auth.address(&sources)?;
+        let tls = TlsConfig::from_sources(&sources)?;
         let config = Self {
             node_id: node_id(&sources, machine)?,
-            http_bind: loopback_address(&sources)?,
+            http_bind,
             max_connections: sources.number("max-connections")?,
             max_http_request_size: sources.number("max-http-request-size")?,
             shutdown_timeout: sources.duration("shutdown-timeout")?,
-            without_auth: sources.switch("without-auth")?,
             demo: sources.switch("demo")?,
             store: StoreConfig::from_sources(&sources)?,
             data_dir,
@@ -164,7 +169,9 @@ impl Config {
             backup_to: backup::backup_place(&sources)?,
             log_filter: log_filter(&sources)?,
             log_format: log_format(&sources)?,
-            notices: notices(&sources),
+            notices: notices(&sources, auth.notices(http_bind, tls.as_ref())),
+            auth,
+            tls,
         };
         Ok(config)
     }
@@ -175,15 +182,6 @@ fn refuse_unprotected(sources: &Sources<'_>) -> Result<(), ConfigError> {
     match refused {
         Some((setting, reason)) => Err(ConfigError::Refused { setting, reason }),
         None => Ok(()),
-    }
-}
-
-fn loopback_address(sources: &Sources<'_>) -> Result<SocketAddr, ConfigError> {
-    let (address, setting) = sources.address("http-bind")?;
-    if address.ip().to_canonical().is_loopback() {
-        Ok(address)
-    } else {
-        Err(ConfigError::NotLoopback { setting, address })
     }
 }
 
@@ -278,19 +276,14 @@ fn log_format(sources: &Sources<'_>) -> Result<LogFormat, ConfigError> {
     }
 }
 
-fn notices(sources: &Sources<'_>) -> Vec<String> {
+fn notices(sources: &Sources<'_>, of_auth: Option<String>) -> Vec<String> {
     let mut notices = Vec::new();
     for foreign in IGNORED {
         if let Some(origin) = sources.said_foreign(foreign) {
             notices.push(format!("{origin} has no effect: {}", foreign.reason));
         }
     }
-    notices.push(match sources.said("without-auth") {
-        Some((_, origin)) => {
-            format!("{origin} changes nothing: authentication does not exist yet, so nobody is asked for a token")
-        }
-        None => "authentication does not exist yet: whoever reaches this address may read and write everything".into(),
-    });
+    notices.extend(of_auth);
     for name in ["exec-mem-pool-bytes", "parquet-mem-cache-size"] {
         if let Some((text, origin)) = sources.said(name)
             && text.trim().parse().is_ok_and(|number: u64| (1..=values::PLAIN_MEGABYTES_MAX).contains(&number))

@@ -28,8 +28,8 @@ pub enum ConfigError {
     #[error("--{setting} is not set: {reason}")]
     Missing { setting: &'static str, reason: &'static str },
     #[error(
-        "\"{address}\" for {setting} would open this server to the network, and there is no authentication yet: \
-             use a loopback address such as 127.0.0.1:8181, with a proxy in front that authenticates"
+        "\"{address}\" for {setting} would open this server to the network, and nobody is asked for a token: leave out \
+             --without-auth and --demo, use a loopback address such as 127.0.0.1:8181, or insist with --without-auth-anywhere"
     )]
     NotLoopback { setting: Origin, address: SocketAddr },
     #[error("{setting} cannot be used: {reason}")]
@@ -155,7 +155,7 @@ impl Sources<'_> {
     }
 }
 
-fn missing(setting: &'static str) -> ConfigError {
+pub(crate) fn missing(setting: &'static str) -> ConfigError {
     ConfigError::Missing { setting, reason: "it has no default" }
 }
 

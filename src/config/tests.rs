@@ -46,7 +46,7 @@ fn a_server_starts_without_any_setting() {
     assert_eq!(config.log_filter, "info");
     assert_eq!(config.log_format, LogFormat::Full);
     assert!(!config.demo);
-    assert_eq!(config.notices.len(), 1, "{:?}", config.notices);
+    assert!(config.notices.is_empty() && config.auth.is_on, "{:?}", config.notices);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_start_script_for_influxdb3_starts_this_server() {
     ];
     let config = config(&flags, &[("INFLUXDB3_GEN1_LOOKBACK_DURATION", "1month")]).unwrap();
     assert_eq!((config.node_id.as_str(), config.http_bind.port()), ("n1", 8086));
-    assert!(config.without_auth);
+    assert!(!config.auth.is_on);
     assert_eq!(config.exec_mem_pool_bytes, 512_000_000);
     assert_eq!(config.parquet_mem_cache_size, 1_000_000_000);
     assert_eq!((config.num_datafusion_threads, config.num_io_threads), (4, 2));
@@ -108,7 +108,7 @@ fn a_start_script_for_influxdb3_starts_this_server() {
         "--gen1-lookback-duration (from INFLUXDB3_GEN1_LOOKBACK_DURATION) has no effect: ",
         "--plugin-dir has no effect: there is no processing engine",
         "--disable-telemetry-upload has no effect: this server never uploads telemetry",
-        "--without-auth changes nothing",
+        "nobody is asked for a token: whoever is on this machine",
         "--parquet-mem-cache-size 1000 is read as megabytes",
     ] {
         assert!(notices.lines().any(|notice| notice.starts_with(start)), "{start} in {notices}");
@@ -155,22 +155,43 @@ fn a_refused_value_is_named_with_its_setting_and_what_is_accepted() {
 }
 
 #[test]
-fn only_loopback_addresses_are_served_while_there_is_no_authentication() {
+fn only_loopback_addresses_are_served_where_nobody_is_asked_for_a_token() {
     for good in ["127.0.0.1:0", "127.8.8.8:1", "[::1]:8181", "localhost:8181", "[::ffff:127.0.0.1]:80"] {
         assert!(config(&["--http-bind", good], &[]).is_ok(), "{good}");
     }
     for bad in ["0.0.0.0:8181", "[::]:8181", "192.168.0.7:8181", "[::ffff:8.8.8.8]:80"] {
-        let error = config(&["--http-bind", bad, "--without-auth"], &[]).unwrap_err();
-        assert!(error.contains("no authentication yet") && error.contains(bad), "{error}");
+        for open in ["--without-auth", "--demo"] {
+            let error = config(&["--http-bind", bad, open], &[]).unwrap_err();
+            assert!(error.contains("nobody is asked for a token") && error.contains(bad), "{error}");
+        }
+        let insisted = config(&["--http-bind", bad, "--without-auth", "--without-auth-anywhere"], &[]).unwrap();
+        assert!(insisted.notices.iter().any(|notice| notice.contains("read and destroy everything")));
+        let asked = config(&["--http-bind", bad], &[]).unwrap();
+        assert!(asked.auth.is_on && asked.notices.iter().any(|notice| notice.contains("unencrypted")));
+        let tls = config(&["--http-bind", bad, "--tls-cert", "c.pem", "--tls-key", "k.pem"], &[]).unwrap();
+        assert!(tls.notices.is_empty(), "{:?}", tls.notices);
     }
 }
 
 #[test]
-fn whoever_counts_on_tls_or_tokens_is_told_that_there_are_none() {
-    let error = config(&["--tls-cert", "cert.pem"], &[]).unwrap_err();
-    assert!(error.starts_with("--tls-cert cannot be used: TLS is not served yet"), "{error}");
-    let error = config(&[], &[("INFLUXDB3_ADMIN_TOKEN_FILE", "token.json")]).unwrap_err();
-    assert!(error.starts_with("--admin-token-file (from INFLUXDB3_ADMIN_TOKEN_FILE) cannot be used"), "{error}");
+fn settings_of_tls_and_tokens_belong_together() {
+    for (flags, message) in [
+        (&["--tls-cert", "c.pem"][..], "--tls-key is not set: --tls-cert needs its key"),
+        (&["--tls-key", "k.pem"], "--tls-cert is not set: --tls-key needs its certificate"),
+        (&["--auth-jwks-file", "f", "--auth-jwt-audience", "a"], "--auth-jwt-issuer is not set: a JWT of anybody"),
+        (&["--auth-jwks-file", "f", "--auth-jwt-issuer", "i"], "--auth-jwt-audience is not set: a JWT of anybody"),
+        (
+            &["--auth-jwks-url", "http://keys.example.org"],
+            "invalid value \"http://keys.example.org\" for --auth-jwks-url",
+        ),
+        (&["--disable-authz", "health,everything"], "invalid value \"health,everything\" for --disable-authz"),
+    ] {
+        let error = config(flags, &[]).unwrap_err();
+        assert!(error.starts_with(message), "{message}: {error}");
+    }
+    let jwt = ["--auth-jwt-key-file", "a.pem, b.pem", "--auth-jwt-issuer", "i", "--auth-jwt-audience", "x,y"];
+    let jwt = config(&jwt, &[]).unwrap().auth.jwt.unwrap();
+    assert_eq!((jwt.key_files.len(), jwt.audiences.len(), jwt.leeway), (2, 2, Duration::from_secs(10)));
     assert!(config(&[], &[("INFLUXDB3_OBJECT_STORE_TLS_ALLOW_INSECURE", "false")]).is_ok());
 }
 
@@ -259,7 +280,7 @@ fn the_parquet_cache_goes_by_the_names_of_both_lines_of_influxdb3_and_can_be_off
     let variables = [("INFLUXDB3_FILE_CACHE_SIZE", "0"), ("INFLUXDB3_DISABLE_PARQUET_MEM_CACHE", "true")];
     let said = config(&[], &variables).unwrap();
     assert_eq!((said.parquet_mem_cache_size, said.disable_parquet_mem_cache), (0, true));
-    assert_eq!(said.notices.len(), 1, "0 needs no unit: {:?}", said.notices);
+    assert_eq!(said.notices.len(), 0, "0 needs no unit: {:?}", said.notices);
 }
 
 #[test]

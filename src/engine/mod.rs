@@ -10,7 +10,7 @@
 //! | [`backup`] | copies of all that at one instant, elsewhere |
 //!
 //! [`open`] is recovery, [`write`] the way of a write, [`maintenance`] what happens later, [`snapshot`] what a query sees,
-//! [`databases`] what users make, [`deletions`] what they delete and want back, [`facts`] what there is to say of all that.
+//! [`databases`] what users make, [`deletions`] what they delete and want back, [`tokens`] who may ask, [`facts`] what there is to say of all that.
 //!
 //! Not here: SQL, HTTP, gRPC. `rg datafusion src/engine` finds nothing.
 
@@ -30,6 +30,7 @@ mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod tokens;
 pub mod verify;
 pub mod wal;
 mod write;
@@ -56,10 +57,11 @@ use crate::model::{DatabaseName, TableName, TableSchema};
 use crate::steps::{self, Step};
 use crate::tasks::Tasks;
 
-pub use catalog::SoftDeletion;
+pub use catalog::{SoftDeletion, TokenEntry, TokenHash};
 pub use deletions::HardDelete;
 pub use facts::{EngineMetrics, FileState, Retention, StoredFile, TableFacts};
 pub use snapshot::TableSnapshot;
+pub use tokens::{NameTaken, NewToken};
 pub use wal::Durability;
 pub use write::DatabaseSchemas;
 

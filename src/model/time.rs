@@ -23,6 +23,12 @@ impl Timestamp {
     pub fn before(self, period: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(period.as_nanos()).unwrap_or(i64::MAX)))
     }
+
+    /// The instant a period later, or the last one there is.
+    #[must_use]
+    pub fn after(self, period: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(period.as_nanos()).unwrap_or(i64::MAX)))
+    }
 }
 
 impl fmt::Display for Timestamp {

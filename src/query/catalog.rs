@@ -14,18 +14,24 @@ use super::system::SystemTables;
 use super::table::Table;
 use super::{CATALOG, SYSTEM_SCHEMA, TABLE_SCHEMA};
 use crate::engine::Engine;
-use crate::model::DatabaseName;
+use crate::model::{DatabaseName, TableSchema, Tables};
 
 /// The tables of one database. The three traits are its three levels.
 #[derive(Debug, Clone)]
 pub(super) struct DatabaseTables {
     engine: Arc<Engine>,
     database: DatabaseName,
+    /// The others can't be seen.
+    seen: Tables,
 }
 
 impl DatabaseTables {
-    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName) -> Self {
-        Self { engine, database }
+    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, seen: Tables) -> Self {
+        Self { engine, database, seen }
+    }
+
+    fn schema_of(&self, table: &str) -> Option<Arc<TableSchema>> {
+        if self.seen.contains(table) { self.engine.table_schema(&self.database, table) } else { None }
     }
 }
 
@@ -52,7 +58,10 @@ impl CatalogProvider for DatabaseTables {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
             TABLE_SCHEMA => Some(Arc::new(self.clone())),
-            SYSTEM_SCHEMA => Some(Arc::new(SystemTables::new(Arc::clone(&self.engine), self.database.clone()))),
+            SYSTEM_SCHEMA => {
+                let (engine, database) = (Arc::clone(&self.engine), self.database.clone());
+                Some(Arc::new(SystemTables::new(engine, database, self.seen.clone())))
+            }
             _ => None,
         }
     }
@@ -63,11 +72,12 @@ impl SchemaProvider for DatabaseTables {
     fn table_names(&self) -> Vec<String> {
         // A database that is deleted while a query is planned has no tables.
         let tables = self.engine.tables(&self.database).unwrap_or_default();
-        tables.iter().map(|name| name.as_str().to_owned()).collect()
+        let seen = tables.iter().filter(|name| self.seen.contains(name.as_str()));
+        seen.map(|name| name.as_str().to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
-        let Some(schema) = self.engine.table_schema(&self.database, name) else { return Ok(None) };
+        let Some(schema) = self.schema_of(name) else { return Ok(None) };
         Ok(Some(Arc::new(Table::new(Arc::clone(&self.engine), self.database.clone(), name, schema))))
     }
 
@@ -76,6 +86,6 @@ impl SchemaProvider for DatabaseTables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.engine.table_schema(&self.database, name).is_some()
+        self.schema_of(name).is_some()
     }
 }

@@ -42,8 +42,18 @@ enum Work {
 
 impl PlannedChange {
     /// The change of a table as a whole.
-    pub(super) fn of_table(engine: Arc<Engine>, query: &Query, change: TableChange) -> Self {
-        Self { engine, parameters: Vec::new(), work: Work::Table(query.database.clone(), change) }
+    ///
+    /// # Errors
+    /// `Forbidden` if who asks may not do that.
+    pub(super) fn of_table(engine: Arc<Engine>, query: &Query, change: TableChange) -> Result<Self, QueryError> {
+        let (verb, may) = match &change {
+            TableChange::Create { .. } => ("create", query.access.create),
+            TableChange::Drop { table, .. } => ("drop", query.access.delete.contains(table.as_str())),
+        };
+        if !may {
+            return Err(QueryError::Forbidden { verb, table: change.table().to_string() });
+        }
+        Ok(Self { engine, parameters: Vec::new(), work: Work::Table(query.database.clone(), change) })
     }
 
     /// The columns of an answer: `count`, nullable 64-bit signed.
@@ -123,6 +133,7 @@ pub(super) fn plan(
         None => {
             let plan = bound(&session, unbound, query, false)?;
             let (table, op, input) = target(&plan)?;
+            check_access(&table, op, unbound, query)?;
             match op {
                 WriteOp::Delete => {
                     Work::Delete(PlannedDeletion::new(&session, input, &query.database, table, &engine)?)
@@ -136,6 +147,23 @@ pub(super) fn plan(
         }
     };
     Ok(PlannedChange { engine, parameters: unbound.parameters.clone(), work })
+}
+
+/// Whether who asks may change that table, and read what the statement reads besides.
+fn check_access(table: &TableName, op: &WriteOp, unbound: &Unbound, query: &Query) -> Result<(), QueryError> {
+    let access = &query.access;
+    let (verb, tables, reads_itself) = match op {
+        WriteOp::Delete => ("delete rows of", &access.delete, true),
+        _ => ("insert into", &access.write, false),
+    };
+    if !tables.contains(table.as_str()) {
+        return Err(QueryError::Forbidden { verb, table: table.to_string() });
+    }
+    let is_hidden = |name: &&String| !(reads_itself && *name == table.as_str()) && !access.read.contains(name);
+    match unbound.scanned.iter().find(is_hidden) {
+        Some(hidden) => Err(QueryError::TableNotFound(hidden.clone())),
+        None => Ok(()),
+    }
 }
 
 /// The user's table that a statement changes, what it does there, and the rows that it is about.

@@ -31,6 +31,8 @@ pub(super) enum QueryError {
     ReadOnly(String),
     #[error("table not found: {0}")]
     TableNotFound(String),
+    #[error("requestor is forbidden from requested resource: may not {verb} table \"{table}\"")]
+    Forbidden { verb: &'static str, table: String },
     #[error(
         "a DELETE selects rows by time and tags: time with =, <>, <, <=, >, >=, BETWEEN or IN, a tag with =, IN or IS NULL, \
          joined by AND and OR; it can't select by {0}"
@@ -62,6 +64,7 @@ impl From<QueryError> for Error {
     fn from(error: QueryError) -> Self {
         let kind = match &error {
             QueryError::DatabaseNotFound(_) | QueryError::TableNotFound(_) => ErrorKind::NotFound,
+            QueryError::Forbidden { .. } => ErrorKind::Forbidden,
             QueryError::TextTooLong { .. } | QueryError::TooManyRows { .. } => ErrorKind::TooLarge,
             QueryError::TableExists(_) => ErrorKind::Conflict,
             QueryError::TooComplex { .. }

@@ -61,7 +61,7 @@ use tokio::runtime::Handle;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::DatabaseName;
+use crate::model::{Access, DatabaseName, Tables};
 use error::QueryError;
 use parameters::Fit;
 use plans::{Plans, Unbound};
@@ -132,6 +132,8 @@ pub struct Query {
     /// Values by name, without the `$`. Those of `$1`, or of the first `?`, are named `1`, and so on. Names
     /// that the text does not use are ignored.
     pub parameters: Vec<(String, Parameter)>,
+    /// The tables that the text may name, and what it may do to them. For all that it can tell there are no others.
+    pub access: Access,
 }
 
 /// What kind of table a listing shows.
@@ -213,11 +215,14 @@ impl Queries {
         if query.language == Language::InfluxQl {
             return Err(QueryError::InfluxQl.into());
         }
-        let session = self.sessions.open(&query.database);
+        let sessions = Arc::clone(&self.sessions);
         let (engine, plans, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.plans), self.cpu.clone());
         let text_bytes_max = self.settings.text_bytes_max;
         let work = async move {
-            let kept = plans.get(&engine, &query.database, &query.text).await;
+            let mut session = sessions.open(&query.database, &query.access.read);
+            // A plan that is kept is one of who may read all tables.
+            let is_kept = query.access.read == Tables::All;
+            let kept = if is_kept { plans.get(&engine, &query.database, &query.text).await } else { None };
             let unbound = match kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging) {
                 Some(kept) => kept,
                 None => {
@@ -225,11 +230,16 @@ impl Queries {
                         Parsed::Reading(statement) => (statement, true),
                         Parsed::Changing(statement) => (statement, false),
                         Parsed::Table(change) => {
-                            return Ok(PlannedStatement::Change(PlannedChange::of_table(engine, &query, change)));
+                            return PlannedChange::of_table(engine, &query, change).map(PlannedStatement::Change);
                         }
                     };
+                    if !statement.1 {
+                        session = sessions.open(&query.database, &query.access.seen());
+                    }
                     let unbound = Arc::new(Unbound::new(&session, statement, &engine, &query.database, &cpu).await?);
-                    plans.keep(&query.database, &query.text, Arc::clone(&unbound)).await;
+                    if is_kept {
+                        plans.keep(&query.database, &query.text, Arc::clone(&unbound)).await;
+                    }
                     unbound
                 }
             };
@@ -241,11 +251,11 @@ impl Queries {
         Ok(on_cpu(&self.cpu, work).await?)
     }
 
-    /// Everything that can be queried in a database: user tables, then views, each by name.
+    /// Everything that can be queried in a database by who may read these tables: user tables, then views, each by name.
     ///
     /// # Errors
     /// `NotFound` for an unknown database.
-    pub fn listing(&self, database: &DatabaseName) -> Result<Vec<ListedTable>> {
+    pub fn listing(&self, database: &DatabaseName, readable: &Tables) -> Result<Vec<ListedTable>> {
         let mut listing = Vec::new();
         for view in INFORMATION_SCHEMA_TABLES.iter().filter(|view| **view != statement::SETTINGS_VIEW) {
             listing.push(ListedTable {
@@ -255,7 +265,9 @@ impl Queries {
                 columns: wire::wire_schema(&self.view(database, view)?.schema()),
             });
         }
-        for (name, columns) in SystemTables::new(Arc::clone(&self.engine), database.clone()).schemas()? {
+        for (name, columns) in
+            SystemTables::new(Arc::clone(&self.engine), database.clone(), readable.clone()).schemas()?
+        {
             listing.push(ListedTable {
                 schema: SYSTEM_SCHEMA.to_owned(),
                 name: name.to_owned(),
@@ -263,7 +275,7 @@ impl Queries {
                 columns: wire::wire_schema(&columns),
             });
         }
-        for name in self.engine.tables(database)? {
+        for name in self.engine.tables(database)?.into_iter().filter(|name| readable.contains(name.as_str())) {
             // One that is deleted meanwhile is left out.
             if let Some(schema) = self.engine.table_schema(database, name.as_str()) {
                 listing.push(ListedTable {
@@ -279,7 +291,7 @@ impl Queries {
     }
 
     fn view(&self, database: &DatabaseName, name: &str) -> Result<Arc<dyn TableProvider>> {
-        let session = self.sessions.open(database);
+        let session = self.sessions.open(database, &Tables::All);
         let views = InformationSchemaProvider::new(Arc::clone(session.catalog_list()));
         // The trait waits for catalogs that are far away; this one is at hand.
         let view = views.table(name).now_or_never().and_then(|view| view.ok().flatten());

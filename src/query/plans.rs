@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -44,6 +45,8 @@ pub(super) struct Unbound {
     pub(super) parameters: Vec<PlannedParameter>,
     /// With all types settled if there are no parameters.
     plan: DroppedOnCpu<LogicalPlan>,
+    /// The user's tables that it reads from; of a DELETE that is its own.
+    pub(super) scanned: Vec<String>,
     /// What it was planned with; `None` if that is not known, as of a table that went meanwhile: then it is used once.
     tables: Option<PlannedTables>,
 }
@@ -94,8 +97,12 @@ impl Unbound {
         }
         let parameters = parameters::planned(&plan)?;
         let plan = if parameters.is_empty() { coerce(session, plan)? } else { plan };
+        let scanned = table_names(&plan, |node| match node {
+            LogicalPlan::TableScan(scan) => Some(&scan.table_name),
+            _ => None,
+        })?;
         let tables = tables(&plan, engine, database)?;
-        Ok(Self { reads, parameters, plan: DroppedOnCpu::new(plan, cpu), tables })
+        Ok(Self { reads, parameters, scanned, plan: DroppedOnCpu::new(plan, cpu), tables })
     }
 
     /// The plan; its types are settled only if it has no parameters.
@@ -106,20 +113,28 @@ impl Unbound {
 
 /// The user's tables that a plan names, with their columns.
 fn tables(plan: &LogicalPlan, engine: &Engine, database: &DatabaseName) -> Result<Option<PlannedTables>, QueryError> {
+    let names = table_names(plan, |node| match node {
+        LogicalPlan::TableScan(scan) => Some(&scan.table_name),
+        LogicalPlan::Dml(statement) => Some(&statement.table_name),
+        _ => None,
+    })?;
+    let with_columns = |name: String| engine.table_schema(database, &name).map(|schema| (name, schema));
+    Ok(names.into_iter().map(with_columns).collect())
+}
+
+/// The user's tables among those that `named` finds in the nodes of a plan, each once.
+fn table_names(
+    plan: &LogicalPlan,
+    named: impl Fn(&LogicalPlan) -> Option<&TableReference>,
+) -> Result<Vec<String>, QueryError> {
     let mut names = Vec::new();
     plan.apply_with_subqueries(|node| {
-        let name = match node {
-            LogicalPlan::TableScan(scan) => &scan.table_name,
-            LogicalPlan::Dml(statement) => &statement.table_name,
-            _ => return Ok(TreeNodeRecursion::Continue),
-        };
-        if name.schema().is_none_or(|schema| schema == TABLE_SCHEMA) {
+        if let Some(name) = named(node).filter(|name| name.schema().is_none_or(|schema| schema == TABLE_SCHEMA)) {
             names.push(name.table().to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     names.sort_unstable();
     names.dedup();
-    let with_columns = |name: String| engine.table_schema(database, &name).map(|schema| (name, schema));
-    Ok(names.into_iter().map(with_columns).collect())
+    Ok(names)
 }

@@ -23,7 +23,7 @@ use super::table::QuerySnapshots;
 use super::{CATALOG, QuerySettings, TABLE_SCHEMA};
 use super::{functions, rules};
 use crate::engine::Engine;
-use crate::model::DatabaseName;
+use crate::model::{DatabaseName, Tables};
 
 /// Rows in a batch.
 const BATCH_ROWS: usize = 8192;
@@ -59,10 +59,14 @@ impl Sessions {
         Ok(Self { engine, template })
     }
 
-    /// A session that sees the tables of `database`, each from the moment in which the query first reads it.
-    pub(super) fn open(&self, database: &DatabaseName) -> SessionState {
+    /// A session that sees these tables of `database`, each from the moment in which the query first reads it.
+    pub(super) fn open(&self, database: &DatabaseName, tables: &Tables) -> SessionState {
         let mut session = self.template.clone();
-        session.register_catalog_list(Arc::new(DatabaseTables::new(Arc::clone(&self.engine), database.clone())));
+        session.register_catalog_list(Arc::new(DatabaseTables::new(
+            Arc::clone(&self.engine),
+            database.clone(),
+            tables.clone(),
+        )));
         session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
         session.mark_start_execution(); // what now() says
         session

@@ -12,7 +12,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
@@ -23,7 +26,7 @@ use super::error::QueryError;
 use crate::engine::compaction::{Compaction, CompactionEnd};
 use crate::engine::{Engine, FileState, SoftDeletion, StoredFile, TableFacts};
 use crate::error::Result;
-use crate::model::{DatabaseName, Timestamp};
+use crate::model::{DatabaseName, Tables, Timestamp};
 
 const COMPACTIONS: &str = "compactions";
 const FILES: &str = "files";
@@ -36,11 +39,13 @@ const TABLES: [&str; 4] = [COMPACTIONS, FILES, RETENTION, USER_TABLES];
 pub(super) struct SystemTables {
     engine: Arc<Engine>,
     database: DatabaseName,
+    /// Rows about others can't be seen.
+    seen: Tables,
 }
 
 impl SystemTables {
-    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName) -> Self {
-        Self { engine, database }
+    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, seen: Tables) -> Self {
+        Self { engine, database, seen }
     }
 
     /// Every table with its columns.
@@ -54,7 +59,19 @@ impl SystemTables {
         Ok(schemas)
     }
 
+    /// The rows about tables that can be seen.
     fn rows(&self, table: &str) -> DataFusionResult<Option<RecordBatch>> {
+        let Some(rows) = self.all_rows(table)? else { return Ok(None) };
+        if self.seen == Tables::All {
+            return Ok(Some(rows));
+        }
+        let names = rows.column_by_name("table_name").map(|names| names.as_string::<i32>());
+        let is_seen = |row| names.is_some_and(|names| names.is_valid(row) && self.seen.contains(names.value(row)));
+        let kept: BooleanArray = (0..rows.num_rows()).map(|row| Some(is_seen(row))).collect();
+        Ok(Some(filter_record_batch(&rows, &kept)?))
+    }
+
+    fn all_rows(&self, table: &str) -> DataFusionResult<Option<RecordBatch>> {
         match table {
             COMPACTIONS => self.compactions().map(Some),
             FILES => self.files().map(Some),

@@ -46,6 +46,13 @@ impl TableChange {
         }
     }
 
+    /// The table that it is about.
+    pub(super) fn table(&self) -> &TableName {
+        match self {
+            Self::Create { table, .. } | Self::Drop { table, .. } => table,
+        }
+    }
+
     /// Does it. Returns how many rows were changed: none.
     ///
     /// # Errors

@@ -2,18 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 
+use super::auth::Peer;
+use super::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a client may take to send a request's head.
@@ -70,10 +76,11 @@ impl Listener {
     }
 
     /// Starts to answer with `router`, at most `connections_max` connections at once; more wait in the system's queue.
-    pub(super) fn serve(self, router: Router, connections_max: usize) -> Self {
+    /// If there is `tls`, in nothing but that.
+    pub(super) fn serve(self, router: Router, tls: Option<Arc<Tls>>, connections_max: usize) -> Self {
         let State::Bound(listener) = self.state else { return self };
         let stop = CancellationToken::new();
-        let accepting = tokio::spawn(accept(listener, router, connections_max, stop.clone()));
+        let accepting = tokio::spawn(accept(listener, router, tls, connections_max, stop.clone()));
         Self { address: self.address, state: State::Serving { stop, accepting } }
     }
 
@@ -98,6 +105,7 @@ impl Listener {
 async fn accept(
     listener: TcpListener,
     router: Router,
+    tls: Option<Arc<Tls>>,
     connections_max: usize,
     stop: CancellationToken,
 ) -> GracefulShutdown {
@@ -111,10 +119,11 @@ async fn accept(
         };
         let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { return connections };
         match accepted {
-            Ok((stream, _peer)) => {
-                let connection = serve_connection(&http, stream, router.clone(), &connections);
+            Ok((stream, peer)) => {
+                let service = WithPeer { router: router.clone(), peer: Peer(peer) };
+                let (http, tls, watcher) = (http.clone(), tls.clone(), connections.watcher());
                 tokio::spawn(async move {
-                    connection.await;
+                    serve_connection(&http, stream, tls, service, watcher).await;
                     drop(slot);
                 });
             }
@@ -123,6 +132,31 @@ async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// The router, with the address of who is at the other end put to every request.
+#[derive(Debug, Clone)]
+struct WithPeer {
+    router: Router,
+    peer: Peer,
+}
+
+impl<B> Service<Request<B>> for WithPeer
+where
+    Router: Service<Request<B>>,
+{
+    type Response = <Router as Service<Request<B>>>::Response;
+    type Error = <Router as Service<Request<B>>>::Error;
+    type Future = <Router as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.router.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.router.call(request)
     }
 }
 
@@ -142,21 +176,29 @@ fn http_settings() -> Builder<TokioExecutor> {
     http
 }
 
-fn serve_connection(
+async fn serve_connection(
     http: &Builder<TokioExecutor>,
     stream: TcpStream,
-    router: Router,
-    connections: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
+    tls: Option<Arc<Tls>>,
+    service: WithPeer,
+    watcher: Watcher,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "could not turn off the delay of small packets");
     }
-    let service = TowerToHyperService::new(router);
-    let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = connections.watch(connection);
-    async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error, "a connection ended early");
-        }
+    let Some(tls) = tls else { return serve_stream(http, stream, service, watcher).await };
+    match tls.accept(stream).await {
+        Ok(stream) => serve_stream(http, stream, service, watcher).await,
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+async fn serve_stream<S>(http: &Builder<TokioExecutor>, stream: S, service: WithPeer, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(error, "a connection ended early");
     }
 }

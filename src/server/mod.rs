@@ -6,6 +6,7 @@
 //!
 //! Not here: what a command line or an environment says (`config`).
 
+pub mod auth;
 pub(crate) mod backup_table;
 mod directory;
 pub mod flight;
@@ -18,6 +19,7 @@ pub mod pretty;
 #[allow(missing_docs, reason = "generated; the wire is specified in proto/")]
 pub mod proto;
 pub(crate) mod status;
+mod tls;
 mod writers;
 
 use std::net::SocketAddr;
@@ -25,8 +27,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::{AuthSettings, Authenticator, FirstToken, Guard};
+use axum::middleware;
 use directory::DataDirectory;
 use listen::Listener;
+use tls::Tls;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -48,12 +53,17 @@ const WRITES_AT_ONCE: usize = 64;
 const QUERY_STACK_BYTES: usize = 32 << 20;
 
 pub use log::{LogPlace, LogSettings};
+pub use tls::TlsSettings;
 
 /// Everything a server needs to know.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// The node's name, for whoever finds it in its way.
     pub node_id: String,
+    /// Who is let in, and how that is found out.
+    pub auth: AuthSettings,
+    /// The certificate; without one, connections are not encrypted.
+    pub tls: Option<TlsSettings>,
     /// Where to listen. Port 0 takes a free one.
     pub bind: SocketAddr,
     /// Where the log, the scratch space and, with a file store, the data are.
@@ -87,6 +97,8 @@ pub struct Services {
     pub engine: Arc<Engine>,
     /// Reads.
     pub queries: Arc<Queries>,
+    /// Who asks.
+    pub authenticator: Arc<Authenticator>,
     /// Copies elsewhere, if there is a place for them.
     pub backups: Option<Arc<Backups>>,
     /// Time and identifiers.
@@ -106,6 +118,7 @@ pub struct Services {
 pub struct Server {
     services: Arc<Services>,
     listener: Listener,
+    tls: Option<Arc<Tls>>,
     query_runtime: Option<Runtime>,
     writer: Option<SingleWriter>,
     _directory: DataDirectory,
@@ -121,6 +134,7 @@ impl Server {
     pub async fn start(settings: ServerSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let directory = DataDirectory::take(&settings.data_directory, clock.as_ref())?;
         let listener = Listener::bind(settings.bind).await?; // before the recovery: a port in use is told at once
+        let tls = settings.tls.clone().map(Tls::open).transpose()?;
         let store = store::open(&settings.store, &settings.connection)?;
         tracing::info!(store = store.description(), data = %settings.data_directory.display(), "opening");
         let (store, writer) = writers::secure(store, &settings, &directory, &clock).await?;
@@ -129,11 +143,14 @@ impl Server {
         let query_runtime = query_runtime(settings.query.threads)?;
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
         let queries = Queries::new(Arc::clone(&engine), query, query_runtime.handle().clone(), Handle::current())?;
+        let authenticator = open_authenticator(&settings, &engine, &clock).await?;
+        let guard = Guard::new(Arc::clone(&authenticator), &settings.auth, &settings.node_id, Arc::clone(&clock))?;
         let backups = open_backups(&settings, &engine, &directory, &clock)?;
         let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
         let services = Arc::new(Services {
             engine,
             queries: Arc::new(queries),
+            authenticator,
             backups,
             process_id: clock.unique_id(),
             telemetry: Arc::new(Telemetry::new(Duration::from_nanos(now))),
@@ -141,9 +158,9 @@ impl Server {
             settings,
             write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         });
-        let listener = listener.serve(routes(&services), services.settings.connections_max);
+        let listener = listener.serve(routes(&services, guard), tls.clone(), services.settings.connections_max);
         tracing::info!(address = %listener.address(), "ready");
-        Ok(Self { services, listener, query_runtime: Some(query_runtime), writer, _directory: directory })
+        Ok(Self { services, listener, tls, query_runtime: Some(query_runtime), writer, _directory: directory })
     }
 
     /// Where it listens.
@@ -168,6 +185,10 @@ impl Server {
         if let Some(backups) = &self.services.backups {
             backups.stop().await;
         }
+        self.services.authenticator.stop().await;
+        if let Some(tls) = &self.tls {
+            tls.stop().await;
+        }
         let closed = self.services.engine.close().await;
         let released = match &self.writer {
             Some(writer) => writer.release().await.map_err(Error::from),
@@ -191,17 +212,38 @@ impl Drop for Server {
 }
 
 /// Flight and HTTP share one router: their paths don't meet.
-fn routes(services: &Arc<Services>) -> axum::Router {
+fn routes(services: &Arc<Services>, guard: Guard) -> axum::Router {
     let flight = flight::FlightService::new(
         Arc::clone(&services.engine),
         Arc::clone(&services.queries),
+        Arc::clone(&services.authenticator),
         Arc::clone(&services.clock),
         Arc::clone(&services.telemetry),
         Arc::clone(&services.write_slots),
     );
     let grpc = tonic::service::Routes::new(flight.into_server()).prepare().into_axum_router();
     // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.
-    http::router(Arc::clone(services)).merge(grpc.reset_fallback())
+    let routes = http::router(Arc::clone(services)).merge(grpc.reset_fallback());
+    routes.layer(middleware::from_fn_with_state(Arc::new(guard), auth::guard))
+}
+
+/// Sees to it that somebody can get in, and then asks everybody for a token.
+async fn open_authenticator(
+    settings: &ServerSettings,
+    engine: &Arc<Engine>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Authenticator>> {
+    if settings.auth.is_on {
+        let given = settings.auth.admin_token_file.as_deref();
+        match auth::ensure_operator(engine, given, &settings.data_directory).await? {
+            FirstToken::Known => {}
+            FirstToken::Given(path) => tracing::info!(path = %path.display(), "took the operator's token from a file"),
+            FirstToken::Made(path) => {
+                tracing::warn!(path = %path.display(), "made the first token, which may do everything: it is in a file");
+            }
+        }
+    }
+    Ok(Arc::new(Authenticator::new(Arc::clone(engine), Arc::clone(clock), &settings.auth).await?))
 }
 
 /// The backups of this server, if there is a place for them.

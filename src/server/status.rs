@@ -15,6 +15,8 @@ const GRPC_MESSAGE_CHARS_MAX: usize = 2000;
 fn codes(kind: ErrorKind) -> (StatusCode, Code) {
     match kind {
         ErrorKind::Invalid => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        ErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, Code::Unauthenticated),
+        ErrorKind::Forbidden => (StatusCode::FORBIDDEN, Code::PermissionDenied),
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, Code::NotFound),
         ErrorKind::Conflict => (StatusCode::CONFLICT, Code::AlreadyExists),
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
@@ -48,6 +50,9 @@ pub(crate) fn response(status: StatusCode, body: &serde_json::Value) -> Response
     let mut response = (status, axum::Json(body)).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

@@ -120,7 +120,7 @@ fn a_second_server_on_the_same_data_is_told_who_has_it() {
     let shell = Shell::new();
     let data = shell.directory.path().join("data");
     let output = Command::new(PROGRAM)
-        .args(["serve", "--http-bind", "127.0.0.1:0", "--data-dir"])
+        .args(["serve", "--without-auth", "--http-bind", "127.0.0.1:0", "--data-dir"])
         .arg(&data)
         .env_clear()
         .output()

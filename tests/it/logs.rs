@@ -35,7 +35,7 @@ fn count(server: &ServerProcess) -> String {
 /// What `serve` says, which must not start.
 fn refusal(data: &Path, arguments: &[&str]) -> String {
     let mut child = Command::new(PROGRAM)
-        .args(["serve", "--http-bind", "127.0.0.1:0", "--log-filter", "error", "--data-dir"])
+        .args(["serve", "--without-auth", "--http-bind", "127.0.0.1:0", "--log-filter", "error", "--data-dir"])
         .arg(data)
         .args(arguments)
         .env_clear()

@@ -9,6 +9,9 @@
 /// What the tests stand on: servers in process, servers as processes, stores that fail.
 mod harness;
 
+/// Who is let in, and to what.
+mod auth;
+
 /// The house keeps its own rules: imports, generated code, settings in the README.
 mod house;
 

@@ -198,7 +198,7 @@ fn a_store_that_does_not_answer_is_told_soon_and_without_secrets() {
 /// How `serve` ends, which must not start.
 fn refused(data: &std::path::Path, flags: &[String]) -> (i32, String) {
     let mut child = Command::new(PROGRAM)
-        .args(["serve", "--http-bind", "127.0.0.1:0", "--log-filter", "error", "--data-dir"])
+        .args(["serve", "--without-auth", "--http-bind", "127.0.0.1:0", "--log-filter", "error", "--data-dir"])
         .arg(data)
         .args(flags)
         .env_clear()

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::state::TokenHash;
 use crate::model::{
-    Column, DataFile, DatabaseId, DatabaseName, FileId, RowSelection, Sequence, TableId, TableName, TableSchema,
-    Timestamp,
+    Column, DataFile, DatabaseId, DatabaseName, FileId, Rights, RowSelection, Sequence, TableId, TableName,
+    TableSchema, Timestamp,
 };
 
 /// One step from a state to the next. Steps of one commit happen together or not at all.
@@ -143,5 +144,23 @@ pub enum CatalogChange {
     CollectGarbage {
         /// Where they were.
         paths: Vec<String>,
+    },
+    /// A token with the state's next number.
+    CreateToken {
+        /// The next number.
+        id: u64,
+        /// A name that is free.
+        name: String,
+        /// What the token hashes to.
+        hash: TokenHash,
+        /// What its holder may do.
+        rights: Rights,
+        /// From when on it is worth nothing; `None`: never by itself.
+        expires_at: Option<Timestamp>,
+    },
+    /// The token is worth nothing any more. Its name is free, its number is not.
+    DeleteToken {
+        /// Its name.
+        name: String,
     },
 }

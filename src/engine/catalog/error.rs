@@ -81,6 +81,12 @@ pub enum ChangeError {
         /// The epoch.
         epoch: u64,
     },
+    /// There is no token of this name, or not any more.
+    #[error("the requested resource was not found: token {name}")]
+    NoToken {
+        /// Its name.
+        name: String,
+    },
     /// There are no more numbers.
     #[error("there are no more numbers for a {what}")]
     NumbersExhausted {
@@ -97,7 +103,9 @@ impl ChangeError {
             | Self::Columns { .. }
             | Self::AlreadyPersisted { .. }
             | Self::FileReplaced { .. } => ErrorKind::Conflict,
-            Self::NoDatabase { .. } | Self::NoTable { .. } | Self::TableDeleted { .. } => ErrorKind::NotFound,
+            Self::NoDatabase { .. } | Self::NoTable { .. } | Self::TableDeleted { .. } | Self::NoToken { .. } => {
+                ErrorKind::NotFound
+            }
             Self::NumbersExhausted { .. } => ErrorKind::Exhausted,
             Self::File { .. } | Self::Number { .. } => ErrorKind::Internal,
         }

@@ -18,8 +18,9 @@ use super::log_owner::LogOwner;
 use super::soft_delete_messages::{DeletedDatabaseMessage, DeletedTableMessage, SoftDeleteMessage, UndeleteMessage};
 use super::state::{
     CatalogState, DatabaseFacts, DeletedDatabase, DeletedTable, Facts, GarbageFile, TICKET_KEY_BYTES, TableEntry,
-    TicketKey,
+    TicketKey, TokenEntry,
 };
+use super::token_messages::TokenMessage;
 use crate::model::{
     Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, Deletion, FieldType, FileId, Sequence, TableId,
     TableName, TableSchema, Timestamp,
@@ -38,7 +39,7 @@ pub(super) struct RecordMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct ChangeMessage {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
     change: Option<Change>,
 }
 
@@ -83,6 +84,10 @@ enum Change {
     UndeleteDatabase(UndeleteMessage),
     #[prost(message, tag = "19")]
     UndeleteTable(UndeleteMessage),
+    #[prost(message, tag = "20")]
+    CreateToken(TokenMessage),
+    #[prost(string, tag = "21")]
+    DeleteToken(String),
 }
 
 /// Body of a checkpoint.
@@ -112,6 +117,11 @@ pub(super) struct CheckpointMessage {
     deleted_databases: Vec<DeletedDatabaseMessage>,
     #[prost(message, repeated, tag = "12")]
     deleted_tables: Vec<DeletedTableMessage>,
+    #[prost(message, repeated, tag = "13")]
+    tokens: Vec<TokenMessage>,
+    /// 0 in checkpoints of programs that knew no tokens.
+    #[prost(uint64, tag = "14")]
+    next_token_id: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -304,6 +314,10 @@ impl From<&CatalogChange> for Change {
             CatalogChange::OpenLog { log, epoch, place } => Self::OpenLog(LogOwnerMessage::opened(*log, *epoch, place)),
             CatalogChange::RecoverLog { epoch } => Self::RecoverLog(*epoch),
             CatalogChange::CloseLog { epoch } => Self::CloseLog(*epoch),
+            CatalogChange::CreateToken { id, name, hash, rights, expires_at } => {
+                Self::CreateToken(TokenMessage::new(*id, name, hash, rights, Timestamp::from_nanos(0), *expires_at))
+            }
+            CatalogChange::DeleteToken { name } => Self::DeleteToken(name.clone()),
             CatalogChange::ReplaceFiles { table, removed, added } => Self::ReplaceFiles(ReplaceFilesMessage {
                 table: table.get(),
                 removed: removed.iter().map(|file| file.get()).collect(),
@@ -369,6 +383,11 @@ impl TryFrom<Change> for CatalogChange {
             }
             Change::RecoverLog(epoch) => Self::RecoverLog { epoch },
             Change::CloseLog(epoch) => Self::CloseLog { epoch },
+            Change::CreateToken(message) => {
+                let TokenEntry { id, name, hash, rights, expires_at, .. } = message.try_into()?;
+                Self::CreateToken { id, name, hash, rights, expires_at }
+            }
+            Change::DeleteToken(name) => Self::DeleteToken { name },
             Change::ReplaceFiles(message) => Self::ReplaceFiles {
                 table: TableId::new(message.table),
                 removed: message.removed.into_iter().map(FileId::new).collect(),
@@ -407,6 +426,8 @@ impl From<&CatalogState> for CheckpointMessage {
             garbage: state.garbage().iter().map(garbage).collect(),
             deleted_databases: state.deleted_databases().map(|deleted| deleted.as_ref().into()).collect(),
             deleted_tables: state.deleted_tables().map(|deleted| deleted.as_ref().into()).collect(),
+            tokens: state.tokens().map(|token| token.as_ref().into()).collect(),
+            next_token_id: state.next_token_id(),
         }
     }
 }
@@ -433,6 +454,8 @@ impl CheckpointMessage {
                 .map(DeletedDatabase::try_from)
                 .collect::<Decoded<_>>()?,
             deleted_tables: self.deleted_tables.into_iter().map(DeletedTable::try_from).collect::<Decoded<_>>()?,
+            next_token_id: self.next_token_id.max(1),
+            tokens: self.tokens.into_iter().map(TokenEntry::try_from).collect::<Decoded<_>>()?,
         })
     }
 }

@@ -20,7 +20,7 @@
 //! | `state` | the catalog at one moment, and the pure step to the next; `state/deleted` what can be brought back |
 //! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
-//! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages` | their bytes |
+//! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages`, `token_messages` | their bytes |
 //! | `log_owner` | which write-ahead log holds the newest rows |
 //! | `inspect` | all that for people who look into a store |
 //! | `image` | a state that leaves its store, and the catalog that is made of it elsewhere |
@@ -43,6 +43,7 @@ mod soft_delete_messages;
 mod state;
 #[cfg(test)]
 mod tests;
+mod token_messages;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -59,7 +60,10 @@ pub use format::FormatError;
 pub use image::Founding;
 pub use inspect::{CatalogObject, CatalogObjects, LogContent, LogRecord};
 pub use log_owner::LogOwner;
-pub use state::{CatalogState, DatabaseEntry, DeletedDatabase, DeletedTable, GarbageFile, SoftDeletion, TableEntry};
+pub use state::{
+    CatalogState, DatabaseEntry, DeletedDatabase, DeletedTable, GarbageFile, SoftDeletion, TableEntry, TokenEntry,
+    TokenHash,
+};
 
 use self::log::{Appended, Loaded, Log};
 use super::store::{Store, paths};

@@ -9,6 +9,7 @@
 //! Not here: how a change gets stored (see `log`) or spelled in bytes (see `messages`).
 
 mod deleted;
+mod tokens;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::model::{
     TableName, TableSchema, Timestamp,
 };
 pub use deleted::{DeletedDatabase, DeletedTable, SoftDeletion};
+pub use tokens::{TokenEntry, TokenHash};
 
 /// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
 /// any MAC can use.
@@ -49,6 +51,9 @@ pub struct CatalogState {
     deleted_databases: SharedMap<DatabaseId, Arc<DeletedDatabase>>,
     deleted_tables: SharedMap<TableId, Arc<DeletedTable>>,
     garbage: Arc<Vec<GarbageFile>>,
+    next_token_id: u64,
+    tokens: SharedMap<String, Arc<TokenEntry>>,
+    token_names: SharedMap<TokenHash, String>,
 }
 
 /// A database.
@@ -164,6 +169,8 @@ pub(super) struct Facts {
     pub(super) deleted_databases: Vec<DeletedDatabase>,
     pub(super) deleted_tables: Vec<DeletedTable>,
     pub(super) garbage: Vec<GarbageFile>,
+    pub(super) next_token_id: u64,
+    pub(super) tokens: Vec<TokenEntry>,
 }
 
 impl CatalogState {
@@ -185,6 +192,9 @@ impl CatalogState {
             deleted_databases: SharedMap::default(),
             deleted_tables: SharedMap::default(),
             garbage: Arc::default(),
+            next_token_id: 1,
+            tokens: SharedMap::default(),
+            token_names: SharedMap::default(),
         }
     }
 
@@ -205,6 +215,10 @@ impl CatalogState {
         state.last_persisted = facts.last_persisted;
         state.log_owner = facts.log_owner.map(Arc::new);
         state.garbage = Arc::new(facts.garbage);
+        state.next_token_id = facts.next_token_id;
+        for token in facts.tokens {
+            state.insert_token(token)?;
+        }
         Ok(state)
     }
 
@@ -372,11 +386,20 @@ impl CatalogState {
                 self.collect(paths);
                 Ok(())
             }
+            CatalogChange::CreateToken { id, name, hash, rights, expires_at } => self.create_token(TokenEntry {
+                id: *id,
+                name: name.clone(),
+                hash: *hash,
+                rights: rights.clone(),
+                created_at: at,
+                expires_at: *expires_at,
+            }),
+            CatalogChange::DeleteToken { name } => self.delete_token(name),
         }
     }
 
     fn create_database(&mut self, id: DatabaseId, name: &DatabaseName) -> Result<(), ChangeError> {
-        expect_next("database", id.get(), self.next_database_id.get())?;
+        expect_next("database", id.get().into(), self.next_database_id.get().into())?;
         let next = id.get().checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "database" })?;
         self.insert_database(DatabaseFacts { id, name: name.clone(), retention: None })?;
         self.next_database_id = DatabaseId::new(next);
@@ -401,7 +424,7 @@ impl CatalogState {
         name: &TableName,
         schema: &TableSchema,
     ) -> Result<(), ChangeError> {
-        expect_next("table", id.get(), self.next_table_id.get())?;
+        expect_next("table", id.get().into(), self.next_table_id.get().into())?;
         let next = id.get().checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "table" })?;
         self.insert_table(TableEntry {
             id,
@@ -604,9 +627,9 @@ fn check_new_file(
     Ok(())
 }
 
-fn expect_next(what: &'static str, number: u32, next: u32) -> Result<(), ChangeError> {
+fn expect_next(what: &'static str, number: u64, next: u64) -> Result<(), ChangeError> {
     if number == next {
         return Ok(());
     }
-    Err(ChangeError::Number { what, number: number.into(), next: next.into() })
+    Err(ChangeError::Number { what, number, next })
 }

@@ -29,7 +29,8 @@ use crate::engine::wal::MemoryDisk;
 use crate::engine::{Durability, Engine, EngineSettings};
 use crate::error::Result;
 use crate::model::{
-    Column, ColumnKind, ColumnName, DatabaseName, FieldType, Rows, TableName, TableRows, TableSchema, Timestamp,
+    Access, Column, ColumnKind, ColumnName, DatabaseName, FieldType, Rows, TableName, TableRows, TableSchema, Tables,
+    Timestamp,
 };
 
 /// The time at which all tests take place.
@@ -143,7 +144,13 @@ fn nyc() -> DatabaseName {
 }
 
 fn query(text: &str) -> Query {
-    Query { database: nyc(), language: Language::Sql, text: text.to_owned(), parameters: Vec::new() }
+    Query {
+        database: nyc(),
+        language: Language::Sql,
+        text: text.to_owned(),
+        parameters: Vec::new(),
+        access: Access::full(),
+    }
 }
 
 fn query_with(text: &str, parameters: &[(&str, Parameter)]) -> Query {

@@ -103,7 +103,7 @@ async fn only_a_text_that_asks_for_an_order_is_ordered() {
 #[tokio::test]
 async fn the_listing_shows_tables_then_views_by_name() {
     let fixture = cpu().await;
-    let listing = fixture.queries.listing(&nyc()).unwrap();
+    let listing = fixture.queries.listing(&nyc(), &Tables::All).unwrap();
     let names: Vec<(&str, &str, TableKind)> =
         listing.iter().map(|table| (table.schema.as_str(), table.name.as_str(), table.kind)).collect();
     assert_eq!(names[..2], [("iox", "cpu", TableKind::Table), ("iox", "mem", TableKind::Table)]);
@@ -115,7 +115,7 @@ async fn the_listing_shows_tables_then_views_by_name() {
         assert_eq!(planned.schema(), columns, "{schema}.{name}");
     }
     let elsewhere = DatabaseName::new("elsewhere").unwrap();
-    assert_eq!(fixture.queries.listing(&elsewhere).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fixture.queries.listing(&elsewhere, &Tables::All).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test]

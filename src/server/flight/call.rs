@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use arrow::ipc::CompressionType;
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::Uri;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Response, Status};
@@ -17,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
 use crate::query::Language;
+use crate::server::auth::{Authenticator, Credentials, Principal};
 use crate::server::status;
 
 /// The headers that name a database, in the words of every client there is.
@@ -36,15 +35,11 @@ pub(super) const BASE_TABLE: &str = "BASE TABLE";
 /// What Power BI and Excel filter by; they ask for it with a header.
 pub(super) const TABLE: &str = "TABLE";
 
-/// Go's driver sends Basic without padding, every other with it.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 /// The headers of one call, understood.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
+    /// Who asks.
+    pub(super) principal: Principal,
     database: Option<DatabaseName>,
     /// The language of statements.
     pub(super) language: Language,
@@ -63,8 +58,9 @@ impl Call {
     ///
     /// # Errors
     /// `Invalid` if they contradict each other or a value is not understood.
-    pub(super) fn new(headers: &MetadataMap) -> Result<Self> {
+    pub(super) fn new(headers: &MetadataMap, principal: Principal) -> Result<Self> {
         Ok(Self {
+            principal,
             database: database(headers)?,
             language: language(headers)?,
             table_type: table_type(headers)?,
@@ -74,22 +70,28 @@ impl Call {
         })
     }
 
-    /// The database that the call names, or the only one there is.
+    /// The database that the call names, or the only one that its principal can see.
     pub(super) fn database_if_any(&self, engine: &Engine) -> Option<DatabaseName> {
         if self.database.is_some() {
             return self.database.clone();
         }
-        let [only] = <[DatabaseName; 1]>::try_from(engine.databases()).ok()?;
+        let [only] = <[DatabaseName; 1]>::try_from(self.databases(engine)).ok()?;
         Some(only)
     }
 
-    /// The database that the call names, or the only one there is.
+    /// The database that the call names, or the only one that its principal can see.
     ///
     /// # Errors
     /// `Invalid`, saying how to name one, if it names none and there is not exactly one.
     pub(super) fn database(&self, engine: &Engine) -> Result<DatabaseName> {
-        let none = || FlightError::NoDatabase { databases: engine.databases().len() };
+        let none = || FlightError::NoDatabase { databases: self.databases(engine).len() };
         Ok(self.database_if_any(engine).ok_or_else(none)?)
+    }
+
+    fn databases(&self, engine: &Engine) -> Vec<DatabaseName> {
+        let mut databases = engine.databases();
+        databases.retain(|name| self.principal.rights().see(name));
+        databases
     }
 
     /// How rows are to be sent.
@@ -114,36 +116,29 @@ pub(super) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the time that the client gave this call is over")
 }
 
-/// Answers a handshake: the server is open, so everyone is welcome, and gets back what it showed as a bearer token.
+/// Answers a handshake: whoever shows a token that counts gets it back as a bearer token, to show with every call.
 ///
-/// Answers once whatever the client sends: Go's driver sends no message at all, C++'s an empty one.
-pub(super) fn welcome<S>(
+/// Answers once whatever the client sends: Go's driver sends no message at all, C++'s an empty one. Where nobody is asked, everyone
+/// is welcome.
+///
+/// # Errors
+/// `Unauthenticated`.
+pub(super) async fn welcome<S>(
+    authenticator: &Authenticator,
     headers: &MetadataMap,
     first: Option<HandshakeRequest>,
     answers: impl FnOnce(HandshakeResponse) -> S,
-) -> Response<S> {
+) -> Result<Response<S>> {
+    // A handshake is to no path of HTTP on which a password could be.
+    authenticator.authenticate(&headers.clone().into_headers(), &Uri::default()).await?;
     let HandshakeRequest { protocol_version, payload } = first.unwrap_or_default();
     let mut response = Response::new(answers(HandshakeResponse { protocol_version, payload }));
-    let bearer = token(headers).and_then(|token| MetadataValue::try_from(format!("Bearer {token}")).ok());
+    let shown = headers.get("authorization").and_then(|value| Credentials::of_header(value.as_bytes()).ok().flatten());
+    let bearer = shown.and_then(|shown| MetadataValue::try_from(format!("Bearer {}", shown.reveal())).ok());
     let bearer = bearer.unwrap_or_else(|| MetadataValue::from_static("Bearer anonymous"));
     // In the headers, not the trailers: Java looks nowhere else.
     response.metadata_mut().insert("authorization", bearer);
-    response
-}
-
-/// The password of `Basic`, or the token of `Bearer` and `Token`.
-fn token(headers: &MetadataMap) -> Option<String> {
-    let (scheme, credentials) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
-    let credentials = credentials.trim();
-    let token = match scheme.to_ascii_lowercase().as_str() {
-        "basic" => {
-            let pair = String::from_utf8(BASE64.decode(credentials).ok()?).ok()?;
-            pair.split_once(':')?.1.to_owned()
-        }
-        "bearer" | "token" => credentials.to_owned(),
-        _ => return None,
-    };
-    (!token.is_empty()).then_some(token)
+    Ok(response)
 }
 
 fn database(headers: &MetadataMap) -> Result<Option<DatabaseName>> {

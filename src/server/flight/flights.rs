@@ -10,7 +10,7 @@ use super::metadata::matches;
 use super::tickets::{Statement, Work};
 use super::{Described, Description, FlightService};
 use crate::error::{Error, Result};
-use crate::model::DatabaseName;
+use crate::model::{Action, DatabaseName};
 use crate::query::{Language, TableKind};
 
 impl FlightService {
@@ -24,8 +24,12 @@ impl FlightService {
             Error::invalid("the criteria are no text; they can be a pattern of table names, such as 'cpu%'")
         })?;
         let pattern = (!pattern.is_empty()).then_some(pattern);
-        let tables: Vec<_> =
-            self.queries.listing(&database)?.into_iter().filter(|table| table.kind == TableKind::Table).collect();
+        let tables: Vec<_> = self
+            .queries
+            .listing(&database, &call.principal.rights().tables(Action::Read, &database))?
+            .into_iter()
+            .filter(|table| table.kind == TableKind::Table)
+            .collect();
         let wanted = matches(tables.iter().map(|table| table.name.as_str()), pattern)?;
         let tables = tables.into_iter().zip(wanted.iter()).filter(|(_, is_wanted)| *is_wanted == Some(true));
         tables
@@ -43,10 +47,11 @@ impl FlightService {
     /// `Invalid` for a path that is no table's; `NotFound` if the table does not exist.
     pub(super) async fn describe_path(&self, path: &[String], call: &Call) -> Result<Description> {
         let (database, table) = self.table_of_path(path, call)?;
+        call.principal.require_on_table(Action::Read, &database, table)?;
         if self.engine.table_schema(&database, table).is_none() {
             return Err(Error::not_found(format!("table not found: {table}")));
         }
-        let described = self.describe_statement(all_rows(database, table)).await?;
+        let described = self.describe_statement(all_rows(database, table), call).await?;
         match described.work {
             Described::Ticket(_) => Ok(described),
             Described::Change(_) => Err(Error::internal("the rows of a table were planned as a change")),

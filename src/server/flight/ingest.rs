@@ -27,7 +27,9 @@ use super::statements::{refuse_transaction, update_result};
 use super::{Answers, FlightService};
 use crate::engine::{Durability, Engine, HardDelete};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ArrowColumns, DatabaseName, Rows, TableName, TableRows, TableSchema, Timestamp, batch_bytes};
+use crate::model::{
+    Action, ArrowColumns, DatabaseName, Rows, TableName, TableRows, TableSchema, Timestamp, batch_bytes,
+};
 use crate::query::{CATALOG, TABLE_SCHEMA};
 use crate::server::status;
 use crate::telemetry::Telemetry;
@@ -59,6 +61,18 @@ struct Destination {
     tags: Option<Vec<String>>,
 }
 
+impl Destination {
+    /// # Errors
+    /// `Forbidden` if the caller may not write there, or not make the database.
+    fn check(&self, call: &Call, engine: &Engine) -> Result<()> {
+        call.principal.require_on_table(Action::Write, &self.database, self.table.as_str())?;
+        if !engine.database_exists(&self.database) {
+            call.principal.require(Action::Create, &self.database)?;
+        }
+        Ok(())
+    }
+}
+
 /// What becomes of the table before the first row.
 #[derive(Debug, Clone, Copy)]
 struct Definition {
@@ -86,6 +100,10 @@ impl FlightService {
             table: table_name(&command.table)?,
             tags: tags.or_else(|| call.tags.clone()),
         };
+        to.check(call, &self.engine)?;
+        if definition.if_exists == TableExistsOption::Replace {
+            call.principal.require_on_table(Action::Delete, &to.database, to.table.as_str())?;
+        }
         let mut incoming = Incoming::new(first, rest);
         let (mut gathered, mut bytes, mut count, mut begun) = (Vec::new(), 0, 0, false);
         loop {
@@ -126,6 +144,7 @@ impl FlightService {
     ) -> Result<Answers<PutResult>> {
         let (database, table) = self.table_of_path(path, call)?;
         let to = Destination { database, table: table_name(table)?, tags: call.tags.clone() };
+        to.check(call, &self.engine)?;
         let batches = Batches { writer: self.writer.clone(), to, incoming: Incoming::new(first, rest), stored: 0 };
         let answers = stream::unfold(Some(batches), |batches| async {
             let mut batches = batches?;

@@ -28,6 +28,7 @@ use super::tickets::Metadata;
 use super::{sql_info, types};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::model::Tables;
 use crate::query::{CATALOG, ListedTable, Queries, SYSTEM_SCHEMA, TABLE_SCHEMA, TableKind};
 
 /// Where SQL describes itself.
@@ -64,13 +65,19 @@ pub(super) fn schema(command: &Command) -> Option<SchemaRef> {
 ///
 /// # Errors
 /// `NotFound` if the database does not exist; `Unsupported` if it is no metadata command.
-pub(super) fn rows(command: Command, asked: &Metadata, engine: &Engine, queries: &Queries) -> Result<Batches> {
+pub(super) fn rows(
+    command: Command,
+    asked: &Metadata,
+    readable: &Tables,
+    engine: &Engine,
+    queries: &Queries,
+) -> Result<Batches> {
     let batch = match command {
-        Command::CommandGetTables(command) => return tables(&command, asked, queries),
+        Command::CommandGetTables(command) => return tables(&command, asked, readable, queries),
         Command::CommandGetCatalogs(_) => catalogs(),
-        Command::CommandGetDbSchemas(command) => schemas(command, asked, queries),
+        Command::CommandGetDbSchemas(command) => schemas(command, asked, readable, queries),
         Command::CommandGetTableTypes(_) => table_types(&asked.table_type),
-        Command::CommandGetPrimaryKeys(command) => primary_keys(&command, asked, engine),
+        Command::CommandGetPrimaryKeys(command) => primary_keys(&command, asked, readable, engine),
         // No table refers to another.
         Command::CommandGetExportedKeys(_)
         | Command::CommandGetImportedKeys(_)
@@ -88,9 +95,14 @@ fn catalogs() -> Result<RecordBatch> {
     builder.build().map_err(built)
 }
 
-fn schemas(command: CommandGetDbSchemas, asked: &Metadata, queries: &Queries) -> Result<RecordBatch> {
+fn schemas(
+    command: CommandGetDbSchemas,
+    asked: &Metadata,
+    readable: &Tables,
+    queries: &Queries,
+) -> Result<RecordBatch> {
     let mut names = BTreeSet::from([TABLE_SCHEMA, SYSTEM_SCHEMA, INFORMATION_SCHEMA].map(str::to_owned));
-    names.extend(listing(asked, queries)?.into_iter().map(|table| table.schema));
+    names.extend(listing(asked, readable, queries)?.into_iter().map(|table| table.schema));
     let mut builder = GetDbSchemasBuilder::from(command);
     for name in names {
         builder.append(CATALOG, name);
@@ -106,15 +118,15 @@ fn table_types(table_type: &str) -> Result<RecordBatch> {
 }
 
 /// The tables of the asked database. Without one there are no tables to show, only the schemas that each has.
-fn listing(asked: &Metadata, queries: &Queries) -> Result<Vec<ListedTable>> {
+fn listing(asked: &Metadata, readable: &Tables, queries: &Queries) -> Result<Vec<ListedTable>> {
     match &asked.database {
-        Some(database) => queries.listing(database),
+        Some(database) => queries.listing(database, readable),
         None => Ok(Vec::new()),
     }
 }
 
-fn tables(command: &CommandGetTables, asked: &Metadata, queries: &Queries) -> Result<Batches> {
-    let listed = listing(asked, queries)?;
+fn tables(command: &CommandGetTables, asked: &Metadata, readable: &Tables, queries: &Queries) -> Result<Batches> {
+    let listed = listing(asked, readable, queries)?;
     let in_catalog = command.catalog.as_deref().is_none_or(|catalog| catalog == CATALOG);
     let schemas =
         matches(listed.iter().map(|table| table.schema.as_str()), command.db_schema_filter_pattern.as_deref())?;
@@ -236,11 +248,19 @@ fn primary_keys_schema() -> SchemaRef {
 }
 
 /// A point is its tags and its time: the tags in the order of the series key, then `time`.
-fn primary_keys(command: &CommandGetPrimaryKeys, asked: &Metadata, engine: &Engine) -> Result<RecordBatch> {
+fn primary_keys(
+    command: &CommandGetPrimaryKeys,
+    asked: &Metadata,
+    readable: &Tables,
+    engine: &Engine,
+) -> Result<RecordBatch> {
     let here = command.catalog.as_deref().is_none_or(|catalog| catalog == CATALOG)
         && command.db_schema.as_deref().is_none_or(|schema| schema == TABLE_SCHEMA);
-    let table =
-        asked.database.as_ref().filter(|_| here).and_then(|database| engine.table_schema(database, &command.table));
+    let table = asked
+        .database
+        .as_ref()
+        .filter(|_| here && readable.contains(&command.table))
+        .and_then(|database| engine.table_schema(database, &command.table));
     let columns: Vec<&str> = table.iter().flat_map(|table| table.sort_key()).collect();
     let all = |text: &str| Arc::new(StringArray::from_iter_values(columns.iter().map(|_| text)));
     let sequence: Int32Array = (1..).take(columns.len()).collect::<Vec<i32>>().into();

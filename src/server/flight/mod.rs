@@ -76,7 +76,9 @@ use tickets::{Metadata, Seal, Statement, Work};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::model::{Action as Right, Tables};
 use crate::query::Queries;
+use crate::server::auth::{Authenticator, Principal};
 use crate::server::status;
 use crate::telemetry::Telemetry;
 
@@ -97,6 +99,7 @@ pub struct FlightService {
     bound: Bound,
     writer: Writer,
     running: Running,
+    authenticator: Arc<Authenticator>,
 }
 
 /// What a command will answer.
@@ -124,13 +127,14 @@ impl FlightService {
     pub fn new(
         engine: Arc<Engine>,
         queries: Arc<Queries>,
+        authenticator: Arc<Authenticator>,
         clock: Arc<dyn Clock>,
         telemetry: Arc<Telemetry>,
         write_slots: Arc<Semaphore>,
     ) -> Self {
         let writer = Writer { engine: Arc::clone(&engine), telemetry, slots: write_slots };
         let seal = Seal::new(&engine.ticket_key());
-        Self { engine, queries, clock, seal, bound: Bound::new(), writer, running: Running::default() }
+        Self { engine, queries, clock, seal, bound: Bound::new(), writer, running: Running::default(), authenticator }
     }
 
     /// The service as tonic serves it: requests of up to 64 MiB, compressed with gzip or zstd if the client likes.
@@ -141,13 +145,22 @@ impl FlightService {
             .accept_compressed(CompressionEncoding::Zstd)
     }
 
+    /// What the headers of a request say, and who sent it.
+    fn call_of<T>(&self, request: &Request<T>) -> Result<Call, Status> {
+        let principal = match self.authenticator.is_on() {
+            true => Principal::of(request.extensions()),
+            false => Principal::everybody(),
+        };
+        Call::new(request.metadata(), principal).map_err(|error| status::grpc(&error))
+    }
+
     async fn describe(&self, descriptor: &FlightDescriptor, call: &Call) -> Result<Description> {
         if descriptor.r#type() == DescriptorType::Path {
             return self.describe_path(&descriptor.path, call).await;
         }
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(command) => self.describe_query(command, call).await,
-            Command::CommandPreparedStatementQuery(command) => self.describe_prepared(&command).await,
+            Command::CommandPreparedStatementQuery(command) => self.describe_prepared(&command, call).await,
             other => self.describe_metadata(&other, descriptor.cmd.clone(), call),
         }
     }
@@ -174,7 +187,7 @@ impl FlightService {
         }
         let work = match described.work {
             Described::Ticket(work) => work,
-            Described::Change(statement) => Work::Done { count: self.change(statement).await? },
+            Described::Change(statement) => Work::Done { count: self.change(statement, call).await? },
         };
         self.info(descriptor, &described.schema, described.ordered, work)
     }
@@ -229,7 +242,14 @@ impl FlightService {
 
     fn metadata_rows(&self, command: Command, asked: &Metadata, call: &Call) -> Result<Messages> {
         let schema = metadata::schema(&command).ok_or_else(|| unexpected("DoGet", &command))?;
-        let batches = metadata::rows(command, asked, &self.engine, &self.queries)?;
+        let readable = match &asked.database {
+            Some(database) => {
+                call.principal.require_sight(database)?;
+                call.principal.rights().tables(Right::Read, database)
+            }
+            None => Tables::All,
+        };
+        let batches = metadata::rows(command, asked, &readable, &self.engine, &self.queries)?;
         Ok(encode(schema, batches, call.delivery()))
     }
 
@@ -241,12 +261,14 @@ impl FlightService {
             return self.put_batches(&descriptor.path, first, messages, call);
         }
         let result = match command(&descriptor.cmd)? {
-            Command::CommandPreparedStatementQuery(command) => self.bind(command, first, messages).await,
+            Command::CommandPreparedStatementQuery(command) => self.bind(command, first, messages, call).await,
             Command::CommandStatementUpdate(command) => {
                 while messages.message().await.map_err(received)?.is_some() {} // some drivers send an empty batch
                 self.update(command, call).await
             }
-            Command::CommandPreparedStatementUpdate(command) => self.update_prepared(command, first, messages).await,
+            Command::CommandPreparedStatementUpdate(command) => {
+                self.update_prepared(command, first, messages, call).await
+            }
             Command::CommandStatementIngest(command) => self.ingest(command, first, messages, call).await,
             other => Err(unexpected("DoPut", &other)),
         };
@@ -282,10 +304,6 @@ fn one<T: Send + 'static>(answer: T) -> Answers<T> {
     futures::stream::iter([Ok(answer)]).boxed()
 }
 
-fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
-    Call::new(request.metadata()).map_err(|error| status::grpc(&error))
-}
-
 #[tonic::async_trait]
 impl Protocol for FlightService {
     type HandshakeStream = Answers<HandshakeResponse>;
@@ -302,38 +320,38 @@ impl Protocol for FlightService {
     ) -> Result<Response<Self::HandshakeStream>, Status> {
         let (headers, _, mut messages) = request.into_parts();
         let first = messages.message().await?;
-        Ok(call::welcome(&headers, first, one))
+        call::welcome(&self.authenticator, &headers, first, one).await.map_err(|error| status::grpc(&error))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         call.answer(self.flight_info(request.into_inner(), &call)).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         // Planning is all there is to wait for; without a descriptor in the answer the client knows it is complete.
         let info = call.answer(self.flight_info(request.into_inner(), &call)).await?;
         Ok(info.map(|info| PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         call.answer(self.schema(request.into_inner(), &call)).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         call.answer(self.fetch(request.into_inner().ticket, &call)).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         call.answer(self.put(request.into_inner(), &call)).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         let result = call.answer(self.act(request.into_inner(), &call)).await?;
         Ok(result.map(|body| futures::stream::iter(body.map(|body| Ok(arrow_flight::Result::new(body)))).boxed()))
     }
@@ -346,7 +364,7 @@ impl Protocol for FlightService {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call_of(&request)?;
         let flights = call.answer(async { self.flights(request.get_ref(), &call) }).await?;
         Ok(flights.map(|flights| futures::stream::iter(flights.into_iter().map(Ok)).boxed()))
     }

@@ -70,7 +70,7 @@ impl FlightService {
         let database = call.database(&self.engine)?;
         let statement = Statement::new(database, call.language, request.query);
         let handle = self.seal.handle(statement.clone(), self.clock.as_ref());
-        let planned = self.plan(statement, Vec::new()).await?;
+        let planned = self.plan(statement, Vec::new(), call).await?;
         // Older drivers take what has columns for a query.
         let (columns, is_update) = match &planned {
             PlannedStatement::Query(query) => (query.schema().as_ref(), IS_UPDATE_FALSE),
@@ -96,9 +96,10 @@ impl FlightService {
         command: CommandPreparedStatementUpdate,
         first: FlightData,
         rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+        call: &Call,
     ) -> Result<PutResult> {
         let statement = self.seal.open_handle(&command.prepared_statement_handle, self.clock.as_ref())?;
-        let mut execution = Execution::new(self, statement.clone()).await?;
+        let mut execution = Execution::new(self, statement.clone(), call).await?;
         let mut incoming = Incoming::new(first, rest);
         let mut has_columns = false;
         while let Some(Received { batch, .. }) = incoming.next().await? {
@@ -117,8 +118,12 @@ impl FlightService {
     }
 
     /// What a prepared statement will answer. Without values for its parameters only its columns are known.
-    pub(super) async fn describe_prepared(&self, command: &CommandPreparedStatementQuery) -> Result<Description> {
-        self.describe_statement(self.prepared(command).await?).await
+    pub(super) async fn describe_prepared(
+        &self,
+        command: &CommandPreparedStatementQuery,
+        call: &Call,
+    ) -> Result<Description> {
+        self.describe_statement(self.prepared(command).await?, call).await
     }
 
     /// The statement behind a handle, with the values that were last bound to it; the database is the one it was prepared for,
@@ -143,6 +148,7 @@ impl FlightService {
         command: CommandPreparedStatementQuery,
         first: FlightData,
         rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+        call: &Call,
     ) -> Result<PutResult> {
         let handle = command.prepared_statement_handle;
         let statement = self.seal.open_handle(&handle, self.clock.as_ref())?;
@@ -152,7 +158,7 @@ impl FlightService {
             batches.push(received.batch);
         }
         let schema = incoming.schema().unwrap_or_else(|| Arc::new(Schema::empty()));
-        let parameters = self.plan(statement.clone(), Vec::new()).await?;
+        let parameters = self.plan(statement.clone(), Vec::new(), call).await?;
         let parameters = parameters.parameters();
         let bound = match parameters.is_empty() && schema.fields().is_empty() {
             // Nothing to bind and nothing bound: the handle as it is.
@@ -162,7 +168,7 @@ impl FlightService {
                 let values = values::encode(&schema, &batches)?;
                 let with_values = Statement { values: values.clone(), ..statement };
                 // A first execution by way of trial: what doesn't fit is told to whoever sent it.
-                self.describe_statement(with_values.clone()).await?;
+                self.describe_statement(with_values.clone(), call).await?;
                 self.bound.values.insert(handle, values).await;
                 self.seal.handle(with_values, self.clock.as_ref())
             }

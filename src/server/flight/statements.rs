@@ -28,7 +28,7 @@ use super::tickets::{Statement, Work};
 use super::values::{self, Places, Row};
 use super::{Described, Description, FlightService};
 use crate::error::{Error, Result};
-use crate::model::DatabaseName;
+use crate::model::{Access, DatabaseName};
 use crate::query::{Language, PlannedChange, PlannedParameter, PlannedStatement, Query};
 use crate::server::parameters;
 
@@ -43,16 +43,16 @@ impl FlightService {
     pub(super) async fn describe_query(&self, command: CommandStatementQuery, call: &Call) -> Result<Description> {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        self.describe_statement(Statement::new(database, call.language, command.query)).await
+        self.describe_statement(Statement::new(database, call.language, command.query), call).await
     }
 
     /// What a statement will answer.
     ///
     /// # Errors
     /// Whatever is wrong with the text or the values.
-    pub(super) async fn describe_statement(&self, statement: Statement) -> Result<Description> {
+    pub(super) async fn describe_statement(&self, statement: Statement, call: &Call) -> Result<Description> {
         let values = values::decode(&statement.values)?;
-        let planned = self.plan(statement.clone(), Vec::new()).await?;
+        let planned = self.plan(statement.clone(), Vec::new(), call).await?;
         let mut first_row = Vec::new();
         if let Some(batch) = values.iter().find(|batch| batch.num_rows() > 0) {
             first_row = Places::new(planned.parameters(), &batch.schema())?.rows(batch).next().unwrap_or_default();
@@ -61,7 +61,7 @@ impl FlightService {
             (first_row.is_empty() && !planned.parameters().is_empty()).then(|| values::names(planned.parameters()));
         let planned = match first_row.is_empty() {
             true => planned,
-            false => self.plan(statement.clone(), first_row).await?,
+            false => self.plan(statement.clone(), first_row, call).await?,
         };
         Ok(match planned {
             PlannedStatement::Query(plan) => Description {
@@ -79,9 +79,10 @@ impl FlightService {
         })
     }
 
-    pub(super) async fn plan(&self, statement: Statement, parameters: Row) -> Result<PlannedStatement> {
+    pub(super) async fn plan(&self, statement: Statement, parameters: Row, call: &Call) -> Result<PlannedStatement> {
         let Statement { database, language, text, .. } = statement;
-        self.queries.plan_statement(Query { database, language, text, parameters }).await
+        let access = access(&database, call)?;
+        self.queries.plan_statement(Query { database, language, text, parameters, access }).await
     }
 
     /// Runs `CommandStatementUpdate`.
@@ -92,13 +93,13 @@ impl FlightService {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
         let statement = Statement::new(database, call.language, command.query);
-        self.change(statement).await.map(update_result)
+        self.change(statement, call).await.map(update_result)
     }
 
     /// Runs a statement that is no query, once for each row of its values. Returns how many rows it changed, if that was counted.
-    pub(super) async fn change(&self, statement: Statement) -> Result<Option<u64>> {
+    pub(super) async fn change(&self, statement: Statement, call: &Call) -> Result<Option<u64>> {
         let values = statement.values.clone();
-        let mut execution = Execution::new(self, statement).await?;
+        let mut execution = Execution::new(self, statement, call).await?;
         execution.bound(&values).await?;
         Ok(execution.count())
     }
@@ -106,16 +107,18 @@ impl FlightService {
     /// The rows of a query, one execution after the other. It starts when the client has the schema; dropping the messages
     /// cancels it.
     pub(super) async fn statement_rows(&self, statement: Statement, call: &Call) -> Result<Messages> {
+        let access = access(&statement.database, call)?;
         let (values, query) = (values::decode(&statement.values)?, |parameters| Query {
             database: statement.database.clone(),
             language: statement.language,
             text: statement.text.clone(),
             parameters,
+            access: access.clone(),
         });
         let Some(first) = values.iter().find(|batch| batch.num_rows() > 0) else {
             return self.query_rows(query(Vec::new()), call).await;
         };
-        let places = Places::new(self.plan(statement.clone(), Vec::new()).await?.parameters(), &first.schema())?;
+        let places = Places::new(self.plan(statement.clone(), Vec::new(), call).await?.parameters(), &first.schema())?;
         let mut executions = values.iter().flat_map(|batch| places.rows(batch)).map(query);
         let first = self.queries.plan(executions.next().ok_or_else(|| Error::internal("no execution"))?).await?;
         let schema = SchemaRef::clone(first.schema());
@@ -136,7 +139,8 @@ impl FlightService {
             None => call.database(&self.engine)?,
         };
         let parameters = parameters::from_json(ticket.params.unwrap_or_default())?;
-        let query = Query { database, language: ticket.query_type.into(), text: ticket.sql_query, parameters };
+        let access = access(&database, call)?;
+        let query = Query { database, language: ticket.query_type.into(), text: ticket.sql_query, parameters, access };
         self.query_rows(query, call).await
     }
 
@@ -152,6 +156,7 @@ impl FlightService {
 /// The executions of one statement that is no query.
 pub(super) struct Execution<'a> {
     service: &'a FlightService,
+    call: &'a Call,
     statement: Statement,
     parameters: Vec<PlannedParameter>,
     count: Option<u64>,
@@ -162,11 +167,11 @@ impl<'a> Execution<'a> {
     ///
     /// # Errors
     /// Whatever is wrong with the text; `Invalid` if it is a query.
-    pub(super) async fn new(service: &'a FlightService, statement: Statement) -> Result<Self> {
-        match service.plan(statement.clone(), Vec::new()).await? {
+    pub(super) async fn new(service: &'a FlightService, statement: Statement, call: &'a Call) -> Result<Self> {
+        match service.plan(statement.clone(), Vec::new(), call).await? {
             PlannedStatement::Query(_) => Err(FlightError::QueryAsUpdate.into()),
             PlannedStatement::Change(change) => {
-                Ok(Self { service, statement, parameters: change.parameters().to_vec(), count: Some(0) })
+                Ok(Self { service, call, statement, parameters: change.parameters().to_vec(), count: Some(0) })
             }
         }
     }
@@ -178,7 +183,9 @@ impl<'a> Execution<'a> {
         while rows.peek().is_some() {
             let mut changes = Vec::new();
             for row in rows.by_ref().take(EXECUTIONS_AT_ONCE) {
-                if let PlannedStatement::Change(change) = self.service.plan(self.statement.clone(), row).await? {
+                if let PlannedStatement::Change(change) =
+                    self.service.plan(self.statement.clone(), row, self.call).await?
+                {
                     changes.push(change);
                 }
             }
@@ -207,7 +214,7 @@ impl<'a> Execution<'a> {
     }
 
     async fn once(&mut self, row: Row) -> Result<()> {
-        if let PlannedStatement::Change(change) = self.service.plan(self.statement.clone(), row).await? {
+        if let PlannedStatement::Change(change) = self.service.plan(self.statement.clone(), row, self.call).await? {
             self.add(change.run().await?);
         }
         Ok(())
@@ -216,6 +223,15 @@ impl<'a> Execution<'a> {
     fn add(&mut self, count: Option<u64>) {
         self.count = self.count.zip(count).map(|(sum, count)| sum.saturating_add(count));
     }
+}
+
+/// What the caller's statements may do in a database.
+///
+/// # Errors
+/// `Forbidden` if the database is none of theirs.
+fn access(database: &DatabaseName, call: &Call) -> Result<Access> {
+    call.principal.require_sight(database)?;
+    Ok(call.principal.rights().access(database))
 }
 
 /// The answer to an update; what nobody counted is -1 in the protocol.

@@ -47,6 +47,7 @@ use crate::engine::store::{ConnectionSettings, StoreSettings, open};
 use crate::engine::wal::MemoryDisk;
 use crate::model::{Column, ColumnKind, ColumnName, DatabaseName, FieldType, TableName, TableSchema, Timestamp};
 use crate::query::{Language, QuerySettings};
+use crate::server::auth::AuthSettings;
 
 /// What a client may receive: gRPC in Go refuses 4 MiB, and some room is left for what proxies add.
 const CLIENT_BYTES_MAX: usize = 7 * 1024 * 1024 / 2;
@@ -79,7 +80,10 @@ async fn service(databases: &[&str]) -> Service {
     let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), handle.clone(), handle).unwrap();
     let telemetry = Arc::new(Telemetry::new(Duration::ZERO));
     let slots = Arc::new(Semaphore::new(4));
-    let service = FlightService::new(Arc::clone(&engine), Arc::new(queries), shared, telemetry, slots);
+    let open = AuthSettings::off();
+    let authenticator = Authenticator::new(Arc::clone(&engine), Arc::clone(&shared), &open).await.unwrap();
+    let authenticator = Arc::new(authenticator);
+    let service = FlightService::new(Arc::clone(&engine), Arc::new(queries), authenticator, shared, telemetry, slots);
     Service { client: FlightServiceClient::new(service.into_server()), engine, clock }
 }
 

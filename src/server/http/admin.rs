@@ -12,8 +12,9 @@ use serde::Deserialize;
 use super::json::Json;
 use super::parameters::{database_name, retention_period, table_name};
 use crate::error::{Error, Result};
-use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableSchema};
+use crate::model::{Action, Column, ColumnKind, ColumnName, FieldType, TableSchema};
 use crate::server::Services;
+use crate::server::auth::Principal;
 
 #[derive(Deserialize)]
 pub(super) struct CreateDatabase {
@@ -41,19 +42,24 @@ struct CreateField {
 /// `POST /api/v3/configure/database` with `{"db","retention_period"}`.
 pub(super) async fn create_database(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     Json(request): Json<CreateDatabase>,
 ) -> Result<Response> {
+    let database = database_name(&request.db)?;
+    principal.require(Action::Create, &database)?;
     let period = request.retention_period.as_deref().map(retention_period).transpose()?;
-    services.engine.create_database(&database_name(&request.db)?, period).await?;
+    services.engine.create_database(&database, period).await?;
     Ok(StatusCode::OK.into_response())
 }
 
 /// `POST /api/v3/configure/table` with `{"db","table","tags","fields":[{"name","type"}],"retention_period"}`.
 pub(super) async fn create_table(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     Json(request): Json<CreateTable>,
 ) -> Result<Response> {
     let database = database_name(&request.db)?;
+    principal.require(Action::Create, &database)?;
     let table = table_name(&request.table)?;
     let period = request.retention_period.as_deref().map(retention_period).transpose()?;
     services.engine.create_table(&database, &table, schema_of(&request)?, period).await?;

@@ -15,7 +15,11 @@ use super::json::Json;
 use super::parameters::Parameters;
 use crate::engine::backup::{Backup, BackupKind, BackupName, Backups};
 use crate::error::{Error, Result};
+use crate::server::auth::Principal;
 use crate::server::{Services, backup_table};
+
+/// A backup holds every database.
+const NEEDED_FOR: &str = "make, see or delete backups";
 
 #[derive(Deserialize)]
 pub(super) struct Create {
@@ -25,7 +29,12 @@ pub(super) struct Create {
 }
 
 /// `POST /api/v3/backups` with `{"name","full"}`, both optional. Answers when the backup is whole.
-pub(super) async fn create(State(services): State<Arc<Services>>, Json(request): Json<Create>) -> Result<Response> {
+pub(super) async fn create(
+    State(services): State<Arc<Services>>,
+    principal: Principal,
+    Json(request): Json<Create>,
+) -> Result<Response> {
+    principal.require_everything(NEEDED_FOR)?;
     let name = request.name.as_deref().map(BackupName::new).transpose()?;
     let kind = if request.full { BackupKind::Full } else { BackupKind::Incremental };
     let backup = backups(&services)?.create(name, kind).await?;
@@ -35,9 +44,11 @@ pub(super) async fn create(State(services): State<Arc<Services>>, Json(request):
 /// `GET /api/v3/backups?format=`: one row per backup, oldest first.
 pub(super) async fn list(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
+    principal.require_everything(NEEDED_FOR)?;
     let parameters = Parameters::parse(query.as_deref());
     let format = Format::choose(parameters.get("format"), &headers)?;
     let listed = backups(&services)?.location().list().await?;
@@ -46,7 +57,12 @@ pub(super) async fn list(
 }
 
 /// `DELETE /api/v3/backups?name=`.
-pub(super) async fn delete(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
+pub(super) async fn delete(
+    State(services): State<Arc<Services>>,
+    principal: Principal,
+    RawQuery(query): RawQuery,
+) -> Result<Response> {
+    principal.require_everything(NEEDED_FOR)?;
     let parameters = Parameters::parse(query.as_deref());
     let removed = backups(&services)?.delete(BackupName::new(parameters.required("name")?)?).await?;
     Ok(axum::Json(json!({ "objects_removed": removed })).into_response())

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::json::{self, Json};
 use super::parameters::{Parameters, database_name, table_name};
 use crate::error::{Error, Result};
-use crate::model::{ColumnKind, ColumnName, RowSelection, TIME_COLUMN, TableName, TimeRange, Timestamp};
+use crate::model::{Action, ColumnKind, ColumnName, RowSelection, TIME_COLUMN, TableName, TimeRange, Timestamp};
 use crate::server::Services;
+use crate::server::auth::Principal;
 
 #[derive(Deserialize)]
 pub(super) struct DeleteRows {
@@ -35,11 +36,16 @@ struct DeleteV2 {
 
 /// `POST /api/v3/delete` with `{"db","table","start","stop","tags":{"name":"value"}}`: rows of one table from `start` to
 /// `stop`, both included, each without limit if it is missing, that have all the tags; null: that don't have the tag.
-pub(super) async fn v3(State(services): State<Arc<Services>>, Json(request): Json<DeleteRows>) -> Result<Response> {
+pub(super) async fn v3(
+    State(services): State<Arc<Services>>,
+    principal: Principal,
+    Json(request): Json<DeleteRows>,
+) -> Result<Response> {
     let time = time_range(request.start.as_deref(), request.stop.as_deref())?;
     let tags = request.tags.into_iter().map(|(name, value)| Ok((tag_name(&name)?, value)));
     let rows = RowSelection { time, tags: tags.collect::<Result<_>>()? };
     let (database, table) = (database_name(&request.db)?, table_name(&request.table)?);
+    principal.require_on_table(Action::Delete, &database, table.as_str())?;
     services.engine.delete_rows(&database, &table, [rows]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -49,6 +55,7 @@ pub(super) async fn v3(State(services): State<Arc<Services>>, Json(request): Jso
 /// if no row fits.
 pub(super) async fn v2(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     body: Bytes,
 ) -> Result<Response> {
@@ -57,8 +64,13 @@ pub(super) async fn v2(
     let request: DeleteV2 = json::parse(&body)?; // clients of InfluxDB 2 don't all say that it is JSON
     let time = time_range(Some(&request.start), Some(&request.stop))?;
     let (table, tags) = conditions(request.predicate.as_deref().unwrap_or_default())?;
+    let deletable = principal.require_tables(Action::Delete, &database)?;
+    if let Some(table) = &table {
+        principal.require_on_table(Action::Delete, &database, table.as_str())?;
+    }
     let mut tables = services.engine.tables(&database)?;
-    tables.retain(|name| table.as_ref().is_none_or(|table| table == name));
+    // Without a measurement it is about all the tables that the principal may delete in.
+    tables.retain(|name| table.as_ref().is_none_or(|table| table == name) && deletable.contains(name.as_str()));
     for table in tables {
         // Where one of the names is that of a field, no row has such a tag.
         let schema = services.engine.table_schema(&database, table.as_str());

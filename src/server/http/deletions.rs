@@ -16,8 +16,9 @@ use super::json::Json;
 use super::parameters::{Parameters, database_name, table_name};
 use crate::engine::HardDelete;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Timestamp;
+use crate::model::{Action, Timestamp};
 use crate::server::Services;
+use crate::server::auth::Principal;
 
 #[derive(Deserialize)]
 pub(super) struct UndeleteDatabase {
@@ -36,15 +37,19 @@ pub(super) struct UndeleteTable {
 /// deleted ones also `deleted` and `hard_deletion_time`.
 pub(super) async fn show_databases(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
     let format = Format::choose(parameters.get("format"), &headers)?;
-    let names = services.engine.databases();
+    let mut names = services.engine.databases();
+    names.retain(|name| principal.rights().see(name));
     let live = names.len();
     let deleted = match parameters.flag("show_deleted", false)? {
-        true => Some(services.engine.deleted_databases()),
+        // They have names that nobody was given a right to.
+        true if principal.rights().allow_everything() => Some(services.engine.deleted_databases()),
+        true => Some(Vec::new()),
         false => None,
     };
     let aside = || deleted.as_deref().unwrap_or_default().iter();
@@ -67,19 +72,26 @@ pub(super) async fn show_databases(
 /// `DELETE /api/v3/configure/database?db=&hard_delete_at=`.
 pub(super) async fn delete_database(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
 ) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
     let name = database_name(parameters.required("db")?)?;
+    principal.require(Action::Delete, &name)?;
     services.engine.delete_database(&name, hard_delete(&parameters)?).await?;
     Ok(StatusCode::OK.into_response())
 }
 
 /// `DELETE /api/v3/configure/table?db=&table=&hard_delete_at=`.
-pub(super) async fn delete_table(State(services): State<Arc<Services>>, RawQuery(query): RawQuery) -> Result<Response> {
+pub(super) async fn delete_table(
+    State(services): State<Arc<Services>>,
+    principal: Principal,
+    RawQuery(query): RawQuery,
+) -> Result<Response> {
     let parameters = Parameters::parse(query.as_deref());
     let database = database_name(parameters.required("db")?)?;
     let table = table_name(parameters.required("table")?)?;
+    principal.require_on_table(Action::Delete, &database, table.as_str())?;
     services.engine.delete_table(&database, &table, hard_delete(&parameters)?).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -88,8 +100,11 @@ pub(super) async fn delete_table(State(services): State<Arc<Services>>, RawQuery
 /// only one deleted database had it; `name` a new one. Answers `{"db"}`, the name that it has now.
 pub(super) async fn undelete_database(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     Json(request): Json<UndeleteDatabase>,
 ) -> Result<Response> {
+    // Which database it was, and so whose, is known only afterwards.
+    principal.require_everything("bring back a database")?;
     let new_name = request.name.as_deref().map(database_name).transpose()?;
     let name = services.engine.undelete_database(&request.db, new_name.as_ref()).await?;
     Ok(axum::Json(json!({ "db": name.as_str() })).into_response())
@@ -98,9 +113,11 @@ pub(super) async fn undelete_database(
 /// `POST /api/v3/configure/table/undelete` with `{"db","table","name"}`, as with databases. Answers `{"db","table"}`.
 pub(super) async fn undelete_table(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     Json(request): Json<UndeleteTable>,
 ) -> Result<Response> {
     let database = database_name(&request.db)?;
+    principal.require(Action::Delete, &database)?;
     let new_name = request.name.as_deref().map(table_name).transpose()?;
     let name = services.engine.undelete_table(&database, &request.table, new_name.as_ref()).await?;
     Ok(axum::Json(json!({ "db": database.as_str(), "table": name.as_str() })).into_response())

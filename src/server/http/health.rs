@@ -7,18 +7,22 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::error::Result;
+use crate::model::Facility;
 use crate::server::Services;
+use crate::server::auth::Principal;
 
 /// The version that clients compare for features: that of the server they were written for.
 const COMPATIBLE_VERSION: &str = "3.10.0";
 
 /// 200 `OK` as long as the process answers.
-pub(super) async fn health() -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "OK").into_response()
+pub(super) async fn health(principal: Principal) -> Result<Response> {
+    principal.require_reading(Facility::Health)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "OK").into_response())
 }
 
 /// Product and version, in the body and in the headers where different clients look for them.
-pub(super) async fn ping(State(services): State<Arc<Services>>) -> Response {
+pub(super) async fn ping(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
+    principal.require_reading(Facility::Ping)?;
     let request_id = services.clock.unique_id().to_string();
     let body = serde_json::json!({
         "product_name": "Flightline",
@@ -34,11 +38,12 @@ pub(super) async fn ping(State(services): State<Arc<Services>>) -> Response {
         headers.insert("request-id", id.clone());
         headers.insert("x-request-id", id);
     }
-    (headers, axum::Json(body)).into_response()
+    Ok((headers, axum::Json(body)).into_response())
 }
 
 /// Metrics for Prometheus.
-pub(super) async fn metrics(State(services): State<Arc<Services>>) -> Result<Response> {
+pub(super) async fn metrics(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
+    principal.require_reading(Facility::Metrics)?;
     let text = services.telemetry.render(&services.engine.metrics())?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -14,6 +14,7 @@ mod json;
 mod parameters;
 mod query;
 mod retention;
+mod tokens;
 mod write;
 
 use std::sync::Arc;
@@ -51,6 +52,11 @@ pub(super) fn router(services: Arc<Services>) -> Router {
             post(admin::create_table).put(retention::update_table).delete(deletions::delete_table),
         )
         .route("/api/v3/configure/table/undelete", post(deletions::undelete_table))
+        .route("/api/v3/configure/token", get(tokens::list).post(tokens::create_token).delete(tokens::delete))
+        .route("/api/v3/enterprise/configure/token", post(tokens::create_token))
+        .route("/api/v3/configure/token/admin", post(tokens::create_operator))
+        .route("/api/v3/configure/token/admin/regenerate", post(tokens::regenerate_operator))
+        .route("/api/v3/configure/token/named_admin", post(tokens::create_named_admin))
         .route("/api/v3/backups", get(backups::list).post(backups::create).delete(backups::delete))
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))

@@ -14,6 +14,7 @@ use super::json;
 use super::parameters::{Parameters, database_name};
 use crate::error::{Error, Result};
 use crate::query::{Language, PlannedChange, PlannedStatement, Query};
+use crate::server::auth::Principal;
 use crate::server::{Services, parameters};
 
 #[derive(Deserialize, Default)]
@@ -33,37 +34,41 @@ enum May {
 /// `GET /api/v3/query_sql?db=&q=&format=&params=`.
 pub(super) async fn sql_get(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    answer(&services, Language::Sql, May::Read, from_url(query.as_deref())?, &headers).await
+    answer(&services, &principal, Language::Sql, May::Read, from_url(query.as_deref())?, &headers).await
 }
 
 /// `POST /api/v3/query_sql` with `{"db","q","format","params"}`; the text may change something.
 pub(super) async fn sql_post(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::Sql, May::Change, json::parse(&body)?, &headers).await
+    answer(&services, &principal, Language::Sql, May::Change, json::parse(&body)?, &headers).await
 }
 
 /// `GET /api/v3/query_influxql`.
 pub(super) async fn influxql_get(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    answer(&services, Language::InfluxQl, May::Read, from_url(query.as_deref())?, &headers).await
+    answer(&services, &principal, Language::InfluxQl, May::Read, from_url(query.as_deref())?, &headers).await
 }
 
 /// `POST /api/v3/query_influxql`.
 pub(super) async fn influxql_post(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response> {
-    answer(&services, Language::InfluxQl, May::Read, json::parse(&body)?, &headers).await
+    answer(&services, &principal, Language::InfluxQl, May::Read, json::parse(&body)?, &headers).await
 }
 
 fn from_url(query: Option<&str>) -> Result<QueryRequest> {
@@ -84,6 +89,7 @@ fn from_url(query: Option<&str>) -> Result<QueryRequest> {
 
 async fn answer(
     services: &Services,
+    principal: &Principal,
     language: Language,
     may: May,
     request: QueryRequest,
@@ -95,11 +101,13 @@ async fn answer(
         (None, _) => return Err(Error::invalid("missing query parameter 'db'")),
         (_, None) => return Err(Error::invalid("missing query parameter 'q'")),
     };
+    principal.require_sight(&database)?;
+    let access = principal.rights().access(&database);
     let format = Format::choose(request.format.as_deref(), headers)?;
     let parameters = parameters::from_json(request.params.unwrap_or_default())?;
     services.telemetry.query();
     let response = async {
-        let query = Query { database, language, text, parameters };
+        let query = Query { database, language, text, parameters, access };
         let planned = match may {
             May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
             May::Change => services.queries.plan_statement(query).await?,

@@ -12,7 +12,8 @@ use super::body;
 use super::parameters::{Parameters, database_name};
 use crate::engine::{DatabaseSchemas, Durability, Engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DatabaseName, Precision, TableSchema};
+use crate::model::{Action, DatabaseName, Precision, TableSchema};
+use crate::server::auth::Principal;
 use crate::server::{Services, status};
 use crate::syntax::line_protocol::{Options, Parsed, RefusedLine, Schemas, parse};
 
@@ -41,6 +42,7 @@ struct Written {
 /// `POST /api/v3/write_lp?db=&precision=&accept_partial=&no_sync=`.
 pub(super) async fn v3(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -54,13 +56,14 @@ pub(super) async fn v3(
         durability: if parameters.flag("no_sync", false)? { Durability::Unsynced } else { Durability::Synced },
     };
     let accept_partial = request.accept_partial;
-    let written = receive(&services, request, &headers, body).await?;
+    let written = receive(&services, &principal, request, &headers, body).await?;
     Ok(answer_v3(&written, accept_partial))
 }
 
 /// `POST /api/v2/write?bucket=&precision=`; all lines or none, as that version's clients expect.
 pub(super) async fn v2(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -72,7 +75,7 @@ pub(super) async fn v2(
             Some(bucket) => bucket,
         };
         let request = all_or_nothing(database_name(bucket)?, parameters.precision(Precision::Nanosecond)?);
-        receive(&services, request, &headers, body).await
+        receive(&services, &principal, request, &headers, body).await
     };
     match request.await {
         Ok(written) => match refusal(&written) {
@@ -86,6 +89,7 @@ pub(super) async fn v2(
 /// `POST /write?db=&rp=&precision=`; all lines or none.
 pub(super) async fn v1(
     State(services): State<Arc<Services>>,
+    principal: Principal,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -100,7 +104,7 @@ pub(super) async fn v1(
         Some(policy) => database_name(&format!("{database}/{policy}").to_lowercase())?,
     };
     let request = all_or_nothing(database, parameters.precision(Precision::Nanosecond)?);
-    let written = receive(&services, request, &headers, body).await?;
+    let written = receive(&services, &principal, request, &headers, body).await?;
     Ok(match refusal(&written) {
         None => no_content(),
         Some(text) => status::response(StatusCode::BAD_REQUEST, &json!({ "error": text })),
@@ -112,11 +116,25 @@ fn all_or_nothing(database: DatabaseName, precision: Precision) -> WriteRequest 
 }
 
 /// Reads, parses and stores; the lines that were refused come back with their reasons.
-async fn receive(services: &Services, request: WriteRequest, headers: &HeaderMap, body: Body) -> Result<Written> {
+async fn receive(
+    services: &Services,
+    principal: &Principal,
+    request: WriteRequest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Written> {
+    let tables = principal.require_tables(Action::Write, &request.database)?;
+    if !services.engine.database_exists(&request.database) {
+        principal.require(Action::Create, &request.database)?;
+    }
     // Held until the rows are stored: bounds the memory of bodies and of the columns made from them.
     let _slot = services.write_slots.acquire().await.map_err(|_| Error::internal("write slots were closed"))?;
     let body = Bytes::from(body::read(headers, body, services.settings.request_bytes_max).await?);
-    let written = store(&services.engine, services, &request, &body).await?;
+    let may_write = |table: &str| match tables.contains(table) {
+        true => Ok(()),
+        false => principal.require_on_table(Action::Write, &request.database, table),
+    };
+    let written = store(&services.engine, services, &request, &body, may_write).await?;
     services.telemetry.write(
         request.database.as_str(),
         written.stored as u64,
@@ -130,11 +148,18 @@ async fn receive(services: &Services, request: WriteRequest, headers: &HeaderMap
 }
 
 /// Parses against the schema and stores; again if another write changed the schema in between.
-async fn store(engine: &Engine, services: &Services, request: &WriteRequest, body: &Bytes) -> Result<Written> {
+async fn store(
+    engine: &Engine,
+    services: &Services,
+    request: &WriteRequest,
+    body: &Bytes,
+    may_write: impl Fn(&str) -> Result<()>,
+) -> Result<Written> {
     let mut attempt = 0;
     loop {
         let parsed = parse_body(engine, services, request, body).await?;
         let Parsed { rows, accepted, refused, refused_count, lines } = parsed;
+        rows.tables.iter().try_for_each(|rows| may_write(rows.table.as_str()))?;
         let written = Written { stored: accepted, lines, refused, refused_count };
         if rows.is_empty() {
             return Ok(written);
@@ -211,6 +236,8 @@ fn refusal(written: &Written) -> Option<String> {
 
 fn v2_error(status: StatusCode, message: &str) -> Response {
     let code = match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
         StatusCode::NOT_FOUND => "not found",
         StatusCode::PAYLOAD_TOO_LARGE => "request too large",
         StatusCode::SERVICE_UNAVAILABLE => "unavailable",

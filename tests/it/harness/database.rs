@@ -12,7 +12,7 @@ use flightline::engine::wal::RealDisk;
 use flightline::engine::wal::objects::ObjectLogSettings;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::error::{Error, Result};
-use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
+use flightline::model::{Access, DatabaseName, Precision, TableSchema, Timestamp};
 use flightline::query::{Language, PlannedChange, PlannedStatement, Queries, Query, QuerySettings};
 use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use futures::TryStreamExt;
@@ -188,7 +188,13 @@ impl TestDatabase {
     /// The batches of a query.
     pub async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let database = DatabaseName::new(DATABASE).map_err(|error| Error::invalid(error.to_string()))?;
-        let query = Query { database, language: Language::Sql, text: sql.to_owned(), parameters: Vec::new() };
+        let query = Query {
+            database,
+            language: Language::Sql,
+            text: sql.to_owned(),
+            parameters: Vec::new(),
+            access: Access::full(),
+        };
         let planned = match self.open.as_ref().unwrap().queries.plan_statement(query).await? {
             PlannedStatement::Query(planned) => planned,
             PlannedStatement::Change(change) => return Ok(vec![PlannedChange::answer(change.run().await?)?]),

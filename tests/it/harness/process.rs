@@ -24,6 +24,12 @@ impl ServerProcess {
             .unwrap_or_else(|status| panic!("the server ended with {status} instead of starting"))
     }
 
+    /// The same, but it asks for tokens.
+    pub fn start_guarded(data: &Path, arguments: &[&str]) -> Self {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--without-auth=false"]).collect();
+        Self::start(data, &arguments)
+    }
+
     /// The same with variables of the environment; how it ended if it did.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, ExitStatus> {
         // Free a moment ago: another process could take it in between, then the start fails with a clear error.
@@ -44,7 +50,7 @@ impl ServerProcess {
         environment: &[(&str, &str)],
     ) -> Result<Self, ExitStatus> {
         let child = Command::new(PROGRAM)
-            .args(["serve", "--data-dir"])
+            .args(["serve", "--without-auth", "--data-dir"])
             .arg(data)
             .args(["--http-bind", &address.to_string(), "--log-filter", "warn,flightline::cli::serve=error"])
             .args(arguments)

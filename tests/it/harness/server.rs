@@ -7,7 +7,9 @@ use std::time::Duration;
 use flightline::clock::SystemClock;
 use flightline::engine::EngineSettings;
 use flightline::engine::store::{ConnectionSettings, StoreSettings, Writers};
+use flightline::error::Error;
 use flightline::query::QuerySettings;
+use flightline::server::auth::AuthSettings;
 use flightline::server::{LogSettings, Server, ServerSettings};
 use tempfile::TempDir;
 
@@ -27,9 +29,16 @@ impl TestServer {
 
     /// A server with other settings than the usual ones.
     pub async fn start_with(change: impl FnOnce(&mut ServerSettings)) -> Self {
+        Self::try_start(change).await.unwrap()
+    }
+
+    /// The same, if it starts.
+    pub async fn try_start(change: impl FnOnce(&mut ServerSettings)) -> Result<Self, Error> {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = ServerSettings {
             node_id: "test".to_owned(),
+            auth: AuthSettings::off(),
+            tls: None,
             bind: "127.0.0.1:0".parse().unwrap(),
             data_directory: directory.path().to_owned(),
             store: StoreSettings::File { root: directory.path().join("data") },
@@ -44,9 +53,9 @@ impl TestServer {
             shutdown_timeout: Duration::from_secs(5),
         };
         change(&mut settings);
-        let server = Server::start(settings, Arc::new(SystemClock::new())).await.unwrap();
+        let server = Server::start(settings, Arc::new(SystemClock::new())).await?;
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { server, http, _directory: directory }
+        Ok(Self { server, http, _directory: directory })
     }
 
     pub fn address(&self) -> SocketAddr {

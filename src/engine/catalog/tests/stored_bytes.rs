@@ -97,6 +97,16 @@ fn change_strategy() -> impl Strategy<Value = CatalogChange> {
                 CatalogChange::Persisted { table: TableId::new(table), files, through: Sequence::new(through) }
             }
         ),
+        (any::<u64>(), "\\PC{1,9}", any::<[u8; 32]>(), any::<Option<i64>>()).prop_map(|(id, name, half, expires)| {
+            CatalogChange::CreateToken {
+                id,
+                name,
+                hash: TokenHash::new([half, half].concat().try_into().unwrap()),
+                rights: Rights::new(["db:a:read,write", "table:a:b:c:read"].map(|text| text.parse().unwrap())),
+                expires_at: expires.map(Timestamp::from_nanos),
+            }
+        }),
+        "\\PC{1,9}".prop_map(|name| CatalogChange::DeleteToken { name }),
         any::<u64>().prop_map(|count| CatalogChange::ReserveFileIds { count }),
         proptest::collection::vec(any::<String>(), 0..3).prop_map(|paths| CatalogChange::CollectGarbage { paths }),
     ]
@@ -134,7 +144,17 @@ fn fitting_change(state: &CatalogState, choice: u32) -> CatalogChange {
             persisted(table.id.get(), vec![data_file(id, table.id.get(), next, next + 2)], next + 2)
         }
         (6, Some(table)) => CatalogChange::DeleteTable { id: table.id },
-        (7, _) => CatalogChange::ReserveFileIds { count: 1 + u64::from(choice) },
+        (7, _) if pick % 3 == 0 => CatalogChange::ReserveFileIds { count: 1 + u64::from(choice) },
+        (7, _) if pick % 3 == 1 && state.tokens().next().is_some() => {
+            CatalogChange::DeleteToken { name: state.tokens().next().unwrap().name.clone() }
+        }
+        (7, _) => CatalogChange::CreateToken {
+            id: state.next_token_id(),
+            hash: TokenHash::new([u8::try_from(state.next_token_id() % 256).unwrap(); 64]),
+            name,
+            rights: Rights::everything(),
+            expires_at: hard_delete_at,
+        },
         _ => create_database(state.next_database_id().get(), &name),
     }
 }

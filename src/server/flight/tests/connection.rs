@@ -80,7 +80,7 @@ fn a_timeout_header_is_read_as_grpc_writes_it() {
         let mut headers = MetadataMap::new();
         headers.insert("grpc-timeout", text.parse().unwrap());
         let before = tokio::time::Instant::now();
-        let deadline = Call::new(&headers).unwrap().delivery().deadline;
+        let deadline = Call::new(&headers, Principal::everybody()).unwrap().delivery().deadline;
         let close_to = |expected: Duration| {
             deadline.is_some_and(|deadline| (deadline - before).abs_diff(expected) < Duration::from_secs(1))
         };

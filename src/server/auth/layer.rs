@@ -1,0 +1,162 @@
+//! Around every request, HTTP or gRPC: who is it, and let it be written down.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+
+use super::audit::{AuditLog, Audited};
+use super::principal::{Principal, PrincipalKind};
+use super::{AuthSettings, Authenticator};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::model::Facility;
+use crate::server::status;
+
+/// Where Flight's calls are, and the one of them that carries its token in its body.
+const FLIGHT_PATH: &str = "/arrow.flight.protocol.FlightService/";
+const HANDSHAKE: &str = "Handshake";
+
+/// Where an operator changes things, or a user takes data away.
+const CHANGING_PATHS: [&str; 4] = ["/api/v3/configure", "/api/v3/delete", "/api/v2/delete", "/api/v3/backups"];
+
+/// The parameters of a URL and the headers that name a database.
+const DATABASE_PARAMETERS: [&str; 2] = ["db", "bucket"];
+const DATABASE_HEADERS: [&str; 4] = ["database", "bucket", "bucket-name", "iox-namespace-name"];
+
+/// The address at the other end of a request's connection.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct Peer(pub(in crate::server) SocketAddr);
+
+/// What the layer needs.
+#[derive(Debug)]
+pub(in crate::server) struct Guard {
+    authenticator: Arc<Authenticator>,
+    audit: Option<AuditLog>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Guard {
+    /// # Errors
+    /// `Unavailable` if the audit log can't be opened.
+    pub(in crate::server) fn new(
+        authenticator: Arc<Authenticator>,
+        settings: &AuthSettings,
+        node: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let audit = settings.audit.as_ref().map(|audit| AuditLog::open(audit, node, Arc::clone(&clock))).transpose()?;
+        Ok(Self { authenticator, audit, clock })
+    }
+
+    async fn principal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Principal> {
+        let path = uri.path();
+        // Browsers ask without a token what they may ask with one.
+        let is_open = method == Method::OPTIONS
+            || path.strip_prefix(FLIGHT_PATH) == Some(HANDSHAKE)
+            || facility(path).is_some_and(|facility| self.authenticator.is_open(facility));
+        if is_open && self.authenticator.is_on() {
+            return Ok(self.authenticator.anonymous());
+        }
+        self.authenticator.authenticate(headers, uri).await
+    }
+}
+
+/// Puts the [`Principal`] to the request, or refuses it; and notes what became of it.
+pub(in crate::server) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let started = guard.clock.elapsed();
+    let principal = guard.principal(request.method(), request.uri(), request.headers()).await;
+    let facts = guard.audit.as_ref().map(|_| Facts::of(&request));
+    let is_flight = request.uri().path().starts_with(FLIGHT_PATH);
+    let (response, principal) = match principal {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal.clone());
+            (next.run(request).await, Some(principal))
+        }
+        Err(error) => (refusal(&error, is_flight), None),
+    };
+    if let (Some(audit), Some(facts)) = (&guard.audit, facts) {
+        let took = guard.clock.elapsed().saturating_sub(started);
+        let request_id = guard.clock.unique_id().to_string();
+        let nobody = principal.as_ref().is_none_or(|principal| principal.identity().kind == PrincipalKind::Nobody);
+        audit.note(&Audited {
+            request_id: &request_id,
+            peer: facts.peer,
+            principal: principal.as_ref().map_or("", |principal| &principal.identity().name),
+            by: by(principal.as_ref()),
+            action: &facts.action,
+            database: facts.database,
+            status: response.status().as_u16(),
+            grpc_status: grpc_status(response.headers()),
+            took,
+            changes: facts.changes,
+            is_refusal: nobody,
+        });
+    }
+    response
+}
+
+/// What an audit log wants to know of a request, taken before the request is gone.
+struct Facts {
+    peer: Option<String>,
+    action: String,
+    database: Option<String>,
+    changes: bool,
+}
+
+impl Facts {
+    fn of(request: &Request) -> Self {
+        let (method, path) = (request.method(), request.uri().path());
+        let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        Self {
+            peer: request.extensions().get::<Peer>().map(|peer| peer.0.to_string()),
+            action: path.strip_prefix(FLIGHT_PATH).map_or_else(|| format!("{method} {path}"), str::to_owned),
+            database: database(request.uri(), request.headers()),
+            changes: !is_safe && CHANGING_PATHS.iter().any(|changing| path.starts_with(changing)),
+        }
+    }
+}
+
+fn database(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let in_url = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+        .find(|(name, _)| DATABASE_PARAMETERS.contains(&name.as_ref()))
+        .map(|(_, value)| value.into_owned());
+    let in_headers = || DATABASE_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok()).map(str::to_owned);
+    in_url.or_else(in_headers)
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<i32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn by(principal: Option<&Principal>) -> &'static str {
+    match principal.map(|principal| principal.identity().kind) {
+        Some(PrincipalKind::Token) => "token",
+        Some(PrincipalKind::Jwt) => "jwt",
+        Some(PrincipalKind::Everybody) => "everybody",
+        Some(PrincipalKind::Nobody) | None => "nobody",
+    }
+}
+
+/// What of the server itself a path shows.
+fn facility(path: &str) -> Option<Facility> {
+    match path {
+        "/health" | "/api/v1/health" => Some(Facility::Health),
+        "/ping" => Some(Facility::Ping),
+        "/metrics" => Some(Facility::Metrics),
+        _ => None,
+    }
+}
+
+fn refusal(error: &Error, is_flight: bool) -> Response {
+    if is_flight {
+        return status::grpc(error).into_http();
+    }
+    let mut response = status::error_response(error).into_response();
+    // So that a page can tell its user.
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}

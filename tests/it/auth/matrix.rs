@@ -1,0 +1,350 @@
+//! Every route and every Flight call, times every kind of principal. A route that is not listed here fails the test.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{
+    ActionCreatePreparedStatementRequest, Any, Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys,
+    CommandGetSqlInfo, CommandGetTables, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
+};
+use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
+use flightline::server::auth::{JwtSettings, KeySource};
+use futures::{StreamExt, TryStreamExt};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use prost::Message;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::Guarded;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What a request needs of who sends it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Needs {
+    Nothing,
+    SomeToken,
+    Sight,
+    Read,
+    Write,
+    Create,
+    Delete,
+    Admin,
+    Everything,
+    Metrics,
+}
+
+/// A request to the database `a` and its table `t`.
+struct Ask {
+    method: Method,
+    path: &'static str,
+    parameters: &'static str,
+    body: Option<Value>,
+    needs: Needs,
+}
+
+fn asks() -> Vec<Ask> {
+    use Needs::{Admin, Create, Delete, Everything, Metrics, Nothing, Read, Sight, SomeToken, Write};
+    let get = |path, parameters, needs| Ask { method: Method::GET, path, parameters, body: None, needs };
+    let delete = |path, parameters, needs| Ask { method: Method::DELETE, path, parameters, body: None, needs };
+    let post =
+        |path, parameters, body: Value, needs| Ask { method: Method::POST, path, parameters, body: Some(body), needs };
+    let put = |path, body: Value, needs| Ask { method: Method::PUT, path, parameters: "", body: Some(body), needs };
+    let query = json!({ "db": "a", "q": "SELECT * FROM t" });
+    vec![
+        post("/api/v3/write_lp", "?db=a", json!("t f=1"), Write),
+        post("/api/v2/write", "?bucket=a", json!("t f=1"), Write),
+        post("/write", "?db=a", json!("t f=1"), Write),
+        post("/api/v3/delete", "", json!({ "db": "a", "table": "t", "tags": {} }), Delete),
+        post(
+            "/api/v2/delete",
+            "?bucket=a",
+            json!({ "start": "1970-01-01T00:00:00Z", "stop": "1970-01-02T00:00:00Z" }),
+            Delete,
+        ),
+        get("/api/v3/query_sql", "?db=a&q=SELECT+*+FROM+t", Read),
+        post("/api/v3/query_sql", "", query.clone(), Read),
+        post("/api/v3/query_sql", "", json!({ "db": "a", "q": "DELETE FROM t" }), Delete),
+        post("/api/v3/query_sql", "", json!({ "db": "a", "q": "SELECT 1" }), Sight),
+        get("/api/v3/query_influxql", "?db=a&q=x", Sight),
+        post("/api/v3/query_influxql", "", query, Sight),
+        get("/api/v3/configure/database", "?format=json", SomeToken),
+        post("/api/v3/configure/database", "", json!({ "db": "a" }), Create),
+        put("/api/v3/configure/database", json!({ "db": "a", "retention_period": "7d" }), Admin),
+        delete("/api/v3/configure/database", "?db=a&hard_delete_at=now", Delete),
+        post("/api/v3/configure/database/undelete", "", json!({ "db": "a" }), Everything),
+        post("/api/v3/configure/database/retention_period", "?db=a&duration=7d", json!({}), Admin),
+        delete("/api/v3/configure/database/retention_period", "?db=a", Admin),
+        post("/api/v3/configure/table", "", json!({ "db": "a", "table": "new", "tags": ["x"] }), Create),
+        put("/api/v3/configure/table", json!({ "db": "a", "table": "t", "retention_period": "7d" }), Admin),
+        delete("/api/v3/configure/table", "?db=a&table=t", Delete),
+        post("/api/v3/configure/table/undelete", "", json!({ "db": "a", "table": "t" }), Delete),
+        get("/api/v3/configure/token", "?format=json", Everything),
+        post("/api/v3/configure/token", "", json!({ "token_name": "again", "permissions": ["db:a:read"] }), Everything),
+        delete("/api/v3/configure/token", "?token_name=nobody", Everything),
+        post(
+            "/api/v3/enterprise/configure/token",
+            "",
+            json!({ "token_name": "again", "permissions": ["db:a:read"] }),
+            Everything,
+        ),
+        // Refused to everybody, so that it is nobody's.
+        post("/api/v3/configure/token/admin", "", json!({}), SomeToken),
+        post("/api/v3/configure/token/named_admin", "", json!({ "token_name": "" }), Everything),
+        get("/api/v3/backups", "", Everything),
+        post("/api/v3/backups", "", json!({}), Everything),
+        delete("/api/v3/backups", "?name=x", Everything),
+        get("/health", "", Nothing),
+        get("/api/v1/health", "", Nothing),
+        get("/ping", "", Nothing),
+        get("/metrics", "", Metrics),
+        get("/no/such/path", "", SomeToken),
+    ]
+}
+
+/// Routes that the matrix can't hold: with it, the operator's token would be another one.
+const ELSEWHERE: [&str; 1] = ["/api/v3/configure/token/admin/regenerate"];
+
+/// Who asks: a name, what they show, and what they may do to the database `a`.
+struct Who {
+    name: &'static str,
+    token: Option<String>,
+    may: Vec<Needs>,
+}
+
+/// The issuer of the JWTs.
+fn jwt_settings() -> JwtSettings {
+    JwtSettings {
+        sources: vec![KeySource::PublicKeyFile(format!("{ROOT}/tests/data/auth/ed25519.pub.pem").into())],
+        issuers: vec!["issuer".to_owned()],
+        audiences: vec!["flightline".to_owned()],
+        leeway: Duration::from_secs(10),
+        rights_claim: "rights".to_owned(),
+    }
+}
+
+fn jwt(claims: &Value) -> String {
+    let key = std::fs::read(format!("{ROOT}/tests/data/auth/ed25519.pem")).unwrap();
+    let key = EncodingKey::from_ed_pem(&key).unwrap();
+    jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key).unwrap()
+}
+
+async fn everybody(guarded: &Guarded) -> Vec<Who> {
+    use Needs::{Admin, Create, Delete, Everything, Metrics, Read, Sight, SomeToken, Write};
+    let expired = {
+        let body = json!({ "token_name": "expired", "permissions": ["*:*:*"], "expiry_secs": 0 });
+        let path = "/api/v3/configure/token";
+        let (_, text) = guarded.ask(Method::POST, path, Some(&guarded.operator), Some(&body)).await;
+        serde_json::from_str::<Value>(&text).unwrap()["token"].as_str().unwrap().to_owned()
+    };
+    let claims = |rights: &str, exp: u64| json!({ "iss": "issuer", "aud": "flightline", "sub": "somebody", "exp": exp, "rights": rights });
+    let mut all = vec![
+        Who { name: "nobody", token: None, may: vec![] },
+        Who { name: "a made-up token", token: Some("apiv3_madeup".to_owned()), may: vec![] },
+        Who { name: "an expired token", token: Some(expired), may: vec![] },
+        Who { name: "an expired JWT", token: Some(jwt(&claims("*:*:*", 1_000_000_000))), may: vec![] },
+        Who {
+            name: "a JWT for reading",
+            token: Some(jwt(&claims("db:a:read", 99_999_999_999))),
+            may: vec![SomeToken, Sight, Read],
+        },
+        Who {
+            name: "the operator",
+            token: Some(guarded.operator.clone()),
+            may: vec![SomeToken, Sight, Read, Write, Create, Delete, Admin, Everything, Metrics],
+        },
+    ];
+    let tokens: [(&str, &[&str], &[Needs]); 9] = [
+        ("reader", &["db:a:read"], &[SomeToken, Sight, Read]),
+        ("writer", &["db:a:write"], &[SomeToken, Sight, Write]),
+        ("creator", &["db:a:create"], &[SomeToken, Sight, Create]),
+        ("deleter", &["db:a:delete"], &[SomeToken, Sight, Delete]),
+        ("administrator", &["db:a:admin"], &[SomeToken, Sight, Read, Write, Create, Delete, Admin]),
+        ("administrator of all", &["db:*:admin"], &[SomeToken, Sight, Read, Write, Create, Delete, Admin]),
+        ("reader of the table", &["table:a:t:read"], &[SomeToken, Sight, Read]),
+        ("administrator of another", &["db:b:admin"], &[SomeToken]),
+        ("monitor", &["system:*:read"], &[SomeToken, Metrics]),
+    ];
+    for (name, permissions, may) in tokens {
+        all.push(Who { name, token: Some(guarded.token(name, permissions).await), may: may.to_vec() });
+    }
+    all
+}
+
+/// Whether an HTTP status means that it was not who asks that stood in the way.
+fn verdict(status: u16) -> &'static str {
+    match status {
+        401 => "unknown",
+        403 => "forbidden",
+        _ => "allowed",
+    }
+}
+
+fn expected(who: &Who, needs: Needs) -> &'static str {
+    match (needs, who.may.is_empty()) {
+        (Needs::Nothing, _) => "allowed",
+        (_, true) => "unknown",
+        (needs, false) if who.may.contains(&needs) => "allowed",
+        _ => "forbidden",
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_asks_for_the_right_that_it_needs() {
+    let guarded = Guarded::start_with(|auth| auth.jwt = Some(jwt_settings())).await;
+    let everybody = everybody(&guarded).await;
+    for ask in asks() {
+        for who in &everybody {
+            // An earlier request may have deleted it.
+            assert_eq!(guarded.write(&guarded.operator, "a", "t,tag=x f=1 1").await, 204);
+            let path = format!("{}{}", ask.path, ask.parameters);
+            let (status, text) = guarded.ask(ask.method.clone(), &path, who.token.as_deref(), ask.body.as_ref()).await;
+            // What can't be read is as if it weren't there.
+            let is_hidden = ask.needs == Needs::Read || ask.needs == Needs::Delete;
+            let found = match (status.as_u16(), is_hidden && text.contains("not found")) {
+                (_, true) => "forbidden",
+                (status, false) => verdict(status),
+            };
+            assert_eq!(found, expected(who, ask.needs), "{} {} {path}: {status} {text}", who.name, ask.method);
+        }
+    }
+}
+
+#[test]
+fn every_route_is_in_the_matrix() {
+    let source = std::fs::read_to_string(format!("{ROOT}/src/server/http/mod.rs")).unwrap();
+    let routes: BTreeSet<&str> = source
+        .split(".route(")
+        .skip(1)
+        .map(|rest| rest.split('"').nth(1).expect("a route begins with its path"))
+        .collect();
+    assert!(routes.len() > 20, "{routes:?}");
+    let asks = asks();
+    let listed: BTreeSet<&str> = asks.iter().map(|ask| ask.path).chain(ELSEWHERE).collect();
+    let missing: Vec<_> = routes.difference(&listed).collect();
+    assert!(missing.is_empty(), "these routes are in no test of rights; add them to `asks`: {missing:?}");
+}
+
+/// A Flight call about the database `a`, by its name.
+const CALLS: [(&str, Needs); 16] = [
+    ("Handshake", Needs::SomeToken),
+    ("ListFlights", Needs::SomeToken),
+    ("ListActions", Needs::SomeToken),
+    ("GetFlightInfo of a query", Needs::Read),
+    ("GetFlightInfo of a deletion", Needs::Delete),
+    ("GetSchema of a query", Needs::Read),
+    ("PollFlightInfo of a query", Needs::Read),
+    ("DoGet of a JSON ticket", Needs::Read),
+    ("DoGet of somebody else's ticket", Needs::Read),
+    ("DoGet of CommandGetTables", Needs::Sight),
+    ("DoGet of CommandGetPrimaryKeys", Needs::Sight),
+    ("DoGet of CommandGetDbSchemas", Needs::Sight),
+    ("DoGet of CommandGetCatalogs", Needs::Sight),
+    ("DoGet of CommandGetSqlInfo", Needs::Sight),
+    ("DoPut of a deletion", Needs::Delete),
+    ("DoAction CreatePreparedStatement", Needs::Read),
+];
+
+fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("database", "a".parse().unwrap());
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    request
+}
+
+fn statement(text: &str) -> FlightDescriptor {
+    let command = CommandStatementQuery { query: text.to_owned(), transaction_id: None };
+    FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
+}
+
+fn ticket_of(command: &impl ProstMessageExt) -> Ticket {
+    Ticket::new(command.as_any().encode_to_vec())
+}
+
+async fn fetch(client: &mut FlightServiceClient<Channel>, ticket: Ticket, token: Option<&str>) -> Result<(), Status> {
+    let messages = client.do_get(with_token(ticket, token)).await?.into_inner();
+    messages.try_collect::<Vec<_>>().await.map(|_| ())
+}
+
+async fn call(
+    client: &mut FlightServiceClient<Channel>,
+    name: &str,
+    token: Option<&str>,
+    others: &Ticket,
+) -> Result<(), Status> {
+    let query = "SELECT * FROM t";
+    match name {
+        "Handshake" => {
+            let messages = futures::stream::iter([HandshakeRequest::default()]);
+            client.handshake(with_token(messages, token)).await.map(|_| ())
+        }
+        "ListFlights" => client.list_flights(with_token(Criteria::default(), token)).await.map(|_| ()),
+        "ListActions" => client.list_actions(with_token(Empty {}, token)).await.map(|_| ()),
+        "GetFlightInfo of a query" => client.get_flight_info(with_token(statement(query), token)).await.map(|_| ()),
+        "GetFlightInfo of a deletion" => {
+            client.get_flight_info(with_token(statement("DELETE FROM t"), token)).await.map(|_| ())
+        }
+        "GetSchema of a query" => client.get_schema(with_token(statement(query), token)).await.map(|_| ()),
+        "PollFlightInfo of a query" => client.poll_flight_info(with_token(statement(query), token)).await.map(|_| ()),
+        "DoGet of a JSON ticket" => {
+            let ticket = json!({ "database": "a", "sql_query": query, "query_type": "sql" }).to_string();
+            fetch(client, Ticket::new(ticket), token).await
+        }
+        "DoGet of somebody else's ticket" => fetch(client, others.clone(), token).await,
+        "DoGet of CommandGetTables" => {
+            fetch(client, ticket_of(&CommandGetTables { include_schema: true, ..Default::default() }), token).await
+        }
+        "DoGet of CommandGetPrimaryKeys" => {
+            fetch(client, ticket_of(&CommandGetPrimaryKeys { table: "t".to_owned(), ..Default::default() }), token)
+                .await
+        }
+        "DoGet of CommandGetDbSchemas" => fetch(client, ticket_of(&CommandGetDbSchemas::default()), token).await,
+        "DoGet of CommandGetCatalogs" => fetch(client, ticket_of(&CommandGetCatalogs {}), token).await,
+        "DoGet of CommandGetSqlInfo" => fetch(client, ticket_of(&CommandGetSqlInfo { info: vec![] }), token).await,
+        "DoPut of a deletion" => {
+            let command = CommandStatementUpdate { query: "DELETE FROM t".to_owned(), transaction_id: None };
+            let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+            let data = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
+            client.do_put(with_token(futures::stream::iter([data]), token)).await.map(|_| ())
+        }
+        "DoAction CreatePreparedStatement" => {
+            let request = ActionCreatePreparedStatementRequest { query: query.to_owned(), transaction_id: None };
+            let action = Action::new("CreatePreparedStatement", request.as_any().encode_to_vec());
+            let mut results = client.do_action(with_token(action, token)).await?.into_inner();
+            results.next().await.transpose().map(|_| ())
+        }
+        other => panic!("no such call: {other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_flight_call_asks_for_the_right_that_it_needs() {
+    let guarded = Guarded::start_with(|auth| auth.jwt = Some(jwt_settings())).await;
+    let everybody = everybody(&guarded).await;
+    assert_eq!(guarded.write(&guarded.operator, "a", "t,tag=x f=1 1").await, 204);
+    let channel = Endpoint::from_shared(guarded.server.url("")).unwrap().connect().await.unwrap();
+    let mut client = FlightServiceClient::new(channel);
+    let info = client.get_flight_info(with_token(statement("SELECT * FROM t"), Some(&guarded.operator))).await;
+    let others = info.unwrap().into_inner().endpoint.remove(0).ticket.unwrap();
+    let named = Any::decode(others.ticket.clone()).unwrap();
+    assert!(matches!(Command::try_from(named).unwrap(), Command::TicketStatementQuery(_)));
+    for (name, needs) in CALLS {
+        for who in &everybody {
+            let answer = call(&mut client, name, who.token.as_deref(), &others).await;
+            let found = match &answer {
+                Ok(()) => "allowed",
+                Err(status) if status.code() == Code::Unauthenticated => "unknown",
+                Err(status) if status.code() == Code::PermissionDenied => "forbidden",
+                // What can't be read is as if it weren't there.
+                Err(status) if status.message().contains("not found") => "forbidden",
+                Err(status) => panic!("{} {name}: {status}", who.name),
+            };
+            assert_eq!(found, expected(who, needs), "{} {name}: {answer:?}", who.name);
+        }
+    }
+}
