@@ -135,8 +135,8 @@ fn summary(state: &CatalogState, objects: &CatalogObjects) -> Value {
         "file_rows": files().map(|file| file.rows).sum::<u64>(),
         "file_bytes": files().map(|file| file.bytes).sum::<u64>(),
         "row_deletions": state.kept_tables().map(|table| table.deletions.len()).sum::<usize>(),
-        "garbage_files": state.garbage().len(),
-        "garbage_bytes": state.garbage().iter().map(|file| file.bytes).sum::<u64>(),
+        "garbage_files": state.garbage_count(),
+        "garbage_bytes": state.garbage().map(|file| file.bytes).sum::<u64>(),
         "last_persisted_write": state.last_persisted_sequence().get(),
         "write_ahead_log": state.log_owner().map(|owner| json!({
             "id": owner.log.to_string(), "epoch": owner.epoch, "place": owner.place, "closed": owner.is_closed,
@@ -165,8 +165,8 @@ fn tables(state: &CatalogState, shown: &Shown) -> Value {
             "id": table.id.get(),
             "columns": table.schema.column_count(),
             "files": table.files.len(),
-            "file_rows": table.files.iter().map(|file| file.rows).sum::<u64>(),
-            "file_bytes": table.files.iter().map(|file| file.bytes).sum::<u64>(),
+            "file_rows": table.files.rows(),
+            "file_bytes": table.files.bytes(),
             "persisted_through": table.persisted_through.get(),
             "retention_seconds": table.retention.map(|period| period.as_secs_f64()),
             "row_deletions": table.deletions.iter().map(|deletion| json!({

@@ -89,6 +89,7 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
                 persist_rows: config.persist_rows,
                 persist_bytes: config.persist_bytes,
                 persist_age: config.persist_age,
+                log_bytes_max: config.wal_backlog_bytes,
             },
             wal: WalSettings { segment_bytes: config.wal_segment_bytes as u64, ..WalSettings::default() },
             compaction: CompactionSettings {

@@ -74,6 +74,7 @@ pub struct Config {
     pub wal_replicate_to: Option<LogReplica>,
     pub wal_abandon: bool,
     pub wal_segment_bytes: usize,
+    pub wal_backlog_bytes: u64,
     pub disable_compaction: bool,
     pub compaction_settle: Duration,
     pub compaction_cpu_percent: usize,
@@ -159,6 +160,7 @@ impl Config {
             wal_replicate_to: replica(&sources, environment)?,
             wal_abandon: sources.switch("wal-abandon")?,
             wal_segment_bytes: sources.number("wal-segment-bytes")?,
+            wal_backlog_bytes: wal_backlog_bytes(&sources)?,
             disable_compaction: sources.switch("disable-compaction")?,
             compaction_settle: sources.duration("compaction-settle")?,
             compaction_cpu_percent: sources.number("compaction-cpu-percent")?,
@@ -257,6 +259,18 @@ fn replica(sources: &Sources<'_>, environment: Environment<'_>) -> Result<Option
         Some(location) => LogReplica::Store(Box::new(StorePlace::at(sources, location)?)),
         None => return Err(ConfigError::Value { setting, value, accepts: Location::ACCEPTS.to_owned() }),
     }))
+}
+
+/// The segment that is being written can't go, so that a shorter log would refuse writes for ever.
+fn wal_backlog_bytes(sources: &Sources<'_>) -> Result<u64, ConfigError> {
+    let (bytes, segment): (usize, usize) = (sources.number("wal-backlog-bytes")?, sources.number("wal-segment-bytes")?);
+    match sources.said("wal-backlog-bytes") {
+        Some((value, setting)) if bytes / 2 < segment => {
+            let accepts = format!("a size of at least twice --wal-segment-bytes, which is {segment}");
+            Err(ConfigError::Value { setting, value, accepts })
+        }
+        _ => Ok(bytes.max(segment.saturating_mul(2)) as u64),
+    }
 }
 
 fn log_filter(sources: &Sources<'_>) -> Result<String, ConfigError> {

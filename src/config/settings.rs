@@ -669,6 +669,15 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: WRITES,
+        name: "wal-backlog-bytes",
+        kind: Kind::Bytes(1 << 20, 1 << 50),
+        preset: Preset::Text("10GiB"),
+        env: &["FLIGHTLINE_WAL_BACKLOG_BYTES"],
+        aliases: &[],
+        sentence: "Largest write-ahead log. At half of it all tables go to Parquet files; at the limit writes are refused with \"try later\".",
+    },
+    Setting {
+        section: WRITES,
         name: "compaction-cpu-percent",
         kind: Kind::Count(1, 100),
         preset: Preset::Text("50"),

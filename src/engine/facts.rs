@@ -132,8 +132,8 @@ impl Engine {
             })
         });
         let own = format!("{}/", paths::database(entry.id, &entry.name));
-        let garbage = state.garbage().iter().filter(|file| file.path.starts_with(&own)).map(|file| StoredFile {
-            path: file.path.clone(),
+        let garbage = state.garbage().filter(|file| file.path.starts_with(&own)).map(|file| StoredFile {
+            path: file.path.to_string(),
             bytes: file.bytes,
             table: None,
             state: FileState::Garbage { deleted_at: file.deleted_at },
@@ -150,8 +150,8 @@ impl Engine {
             name: name.to_owned(),
             columns: table.schema.column_count(),
             files: table.files.len(),
-            file_rows: table.files.iter().map(|file| file.rows).sum(),
-            file_bytes: table.files.iter().map(|file| file.bytes).sum(),
+            file_rows: table.files.rows(),
+            file_bytes: table.files.bytes(),
             deletion: deletion.cloned(),
         };
         let live = state.tables_of(entry.id).map(|table| facts(table.name.as_str(), table, None));
@@ -191,12 +191,11 @@ impl Engine {
     /// Figures at this moment.
     pub fn metrics(&self) -> EngineMetrics {
         let state = self.catalog.state();
-        let files = || state.tables().flat_map(|table| table.files.iter());
         EngineMetrics {
             databases: state.databases().count(),
             tables: state.table_count(),
-            files: files().count(),
-            file_bytes: files().map(|file| file.bytes).sum(),
+            files: state.tables().map(|table| table.files.len()).sum(),
+            file_bytes: state.tables().map(|table| table.files.bytes()).sum(),
             buffer_bytes: self.buffer.budget().used(),
             buffer_bytes_max: self.buffer.budget().max(),
             persists: self.maintenance.persists(),
@@ -205,7 +204,7 @@ impl Engine {
             persisted_bytes: self.maintenance.persisted_bytes(),
             compactions_running: self.maintenance.compactions_running(),
             compaction: self.maintenance.compaction_metrics(),
-            garbage_files: state.garbage().len(),
+            garbage_files: state.garbage_count(),
             garbage_removed: self.maintenance.garbage_removed(),
             recent: self.files.recent_metrics(),
             metadata_bytes: self.files.metadata_bytes(),

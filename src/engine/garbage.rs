@@ -25,7 +25,7 @@ use super::catalog::{Catalog, CatalogChange, CatalogState};
 use super::store::{Store, paths};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::FileId;
+use crate::model::{FileId, TimeRange};
 use crate::steps::{self, Step};
 
 /// Far longer than it takes to store a file and name it in the catalog.
@@ -69,8 +69,8 @@ impl GarbageCollector {
     pub(super) async fn collect(&self) -> Result<usize> {
         let before = self.clock.now().before(self.grace);
         let state = self.catalog.state();
-        let due = state.garbage().iter().filter(|file| file.deleted_at <= before && !file.is_read());
-        let due: Vec<String> = due.map(|file| file.path.clone()).collect();
+        let due = state.garbage().filter(|file| file.deleted_at <= before && !file.is_read());
+        let due: Vec<String> = due.map(|file| file.path.to_string()).collect();
         for paths in due.chunks(PATHS_PER_RECORD) {
             let objects: Vec<Path> = paths.iter().map(|path| path.as_str().into()).collect();
             self.remove(objects).await?;
@@ -116,7 +116,8 @@ impl GarbageCollector {
             let mut count = 0;
             for table in state.tables() {
                 let Some(from) = state.retention(table).map(|period| now.before(period)) else { continue };
-                let expired = table.files.iter().filter(|file| file.time.max < from);
+                let long_ago = TimeRange { min: TimeRange::ALL.min, max: from };
+                let expired = table.files.overlapping(long_ago).filter(|file| file.time.max < from);
                 let removed: Vec<FileId> = expired.map(|file| file.id).collect();
                 if removed.is_empty() {
                     continue;
@@ -169,7 +170,7 @@ impl GarbageCollector {
 /// Those of the paths that are data files of this catalog's making and that it does not name.
 fn orphans(state: &CatalogState, paths: Vec<Path>) -> Vec<Path> {
     let files = state.kept_tables().flat_map(|table| table.files.iter()).map(|file| file.path.as_str());
-    let known: HashSet<&str> = files.chain(state.garbage().iter().map(|file| file.path.as_str())).collect();
+    let known: HashSet<&str> = files.chain(state.garbage().map(|file| file.path.as_ref())).collect();
     let is_ours = |path: &Path| paths::data_file_id(path).is_some_and(|id| id < state.next_file_id());
     paths.into_iter().filter(|path| is_ours(path) && !known.contains(path.as_ref())).collect()
 }

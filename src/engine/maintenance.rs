@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::Backoff;
 use super::buffer::persist::{Persisted, Persister};
 use super::buffer::{Buffer, BufferSettings, TableBuffer, tidy};
 use super::compaction::{Compacted, Compaction, CompactionMetrics, Compactor};
 use super::garbage::GarbageCollector;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{DataFile, TableId};
+use crate::model::{FileList, TableId};
 
 /// How often tables are looked at for persisting by age and size.
 const PERSIST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,8 +31,15 @@ const COMPACTION_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// A table whose files have not changed is looked at again after this time, because what is settled depends on time.
 const UNCHANGED_CHECK_INTERVAL: Duration = Duration::from_secs(300);
 
+/// A look at a table's files takes time in proportion to their number. A table is not looked at again, though its files have
+/// changed, before this many times that time is over: so that looks take at most a hundredth of a processor.
+const LOOK_PAUSE_FACTOR: u32 = 100;
+
 /// After a failed compaction a table is left alone for this long.
 const COMPACTION_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often is looked for what other processes have committed: at the latest then one hears that it was taken over from.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often garbage is looked at; more often if it is kept for less, but not all the time.
 const GARBAGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
@@ -70,6 +79,7 @@ pub(super) struct Maintenance {
     written: Arc<WrittenTables>,
     compactor: Compactor,
     garbage: GarbageCollector,
+    clock: Arc<dyn Clock>,
     files_added: Notify,
     /// One compaction at a time.
     compacting: tokio::sync::Mutex<()>,
@@ -89,6 +99,7 @@ impl Maintenance {
         written: Arc<WrittenTables>,
         compactor: Compactor,
         garbage: GarbageCollector,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             buffer,
@@ -97,6 +108,7 @@ impl Maintenance {
             written,
             compactor,
             garbage,
+            clock,
             files_added: Notify::new(),
             compacting: tokio::sync::Mutex::new(()),
             persisting: tokio::sync::Mutex::new(()),
@@ -160,22 +172,39 @@ impl Maintenance {
     pub(super) async fn persist_loop(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(PERSIST_CHECK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = Failing::default();
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let clock = self.clock.as_ref();
+            if !failing.store.is_over(clock) {
+                continue;
+            }
             for table in self.due_tables() {
                 if stop.is_cancelled() {
                     return; // closing persists everything anyway
                 }
-                if let Err(error) = self.persist(&table).await {
-                    let table = table.id().get();
-                    tracing::warn!(table, error = error.report(), "could not persist a table; trying again");
+                let id = table.id();
+                if failing.tables.get(&id).is_some_and(|failing| !failing.is_over(clock)) {
+                    continue;
                 }
+                let Err(error) = self.persist(&table).await else {
+                    failing.store = Backoff::default();
+                    failing.tables.remove(&id);
+                    continue;
+                };
+                tracing::warn!(table = id.get(), error = error.report(), "could not persist a table; trying again");
+                if error.kind() == ErrorKind::Unavailable {
+                    failing.store.failed(clock); // the other tables would fare no better
+                    break;
+                }
+                failing.tables.entry(id).or_default().failed(clock);
             }
         }
     }
 
     /// Tables to persist now, the one that frees most memory first.
     fn due_tables(&self) -> Vec<Arc<TableBuffer>> {
-        let under_pressure = self.buffer.budget().used() > self.buffer.budget().max() / 100 * PRESSURE_PERCENT;
+        let is_full = self.buffer.budget().used() > self.buffer.budget().max() / 100 * PRESSURE_PERCENT;
+        let under_pressure = is_full || self.persister.wal.bytes() > self.settings.log_bytes_max / 2;
         let mut due: Vec<(usize, Arc<TableBuffer>)> = Vec::new();
         for table in self.buffer.tables() {
             let load = table.load();
@@ -253,19 +282,21 @@ impl Maintenance {
             looked_at.retain(|id, _| known.contains(id));
             for table in tables {
                 let now = self.buffer.elapsed();
-                let files = Arc::clone(&table.contents().files);
+                let files = table.contents().files.clone();
                 if looked_at.get(&table.id()).is_some_and(|last| last.is_enough(&files, now)) {
                     continue;
                 }
-                let again = match self.compact_table(&table, &stop).await {
-                    Ok(()) => now + UNCHANGED_CHECK_INTERVAL,
+                let (mut again, mut pause) = (now + UNCHANGED_CHECK_INTERVAL, now);
+                match self.compact_table(&table, &stop).await {
+                    Ok(0) => pause = now + (self.buffer.elapsed() - now) * LOOK_PAUSE_FACTOR,
+                    Ok(_) => {}
                     Err(error) => {
                         let table = table.id().get();
                         tracing::warn!(table, error = error.report(), "could not compact a table; trying again");
-                        now + COMPACTION_PAUSE
+                        again = now + COMPACTION_PAUSE;
                     }
-                };
-                looked_at.insert(table.id(), LookedAt { files: Arc::clone(&table.contents().files), again });
+                }
+                looked_at.insert(table.id(), LookedAt { files: table.contents().files.clone(), again, pause });
                 if stop.is_cancelled() {
                     return;
                 }
@@ -273,21 +304,24 @@ impl Maintenance {
         }
     }
 
-    async fn compact_table(&self, table: &TableBuffer, stop: &CancellationToken) -> Result<()> {
+    /// Returns how many compactions there were.
+    async fn compact_table(&self, table: &TableBuffer, stop: &CancellationToken) -> Result<usize> {
         let _alone = self.compacting.lock().await;
+        let mut count = 0;
         while let Some(done) = self.compactor.compact(table, stop).await? {
             let Compacted { files_removed, files_added, rows, bytes_read, bytes_written } = done;
             let table = table.id().get();
             tracing::info!(table, files_removed, files_added, rows, bytes_read, bytes_written, "compacted");
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 
     pub(super) async fn compact_all(&self) -> Result<()> {
         let never = CancellationToken::new();
         let mut first_failure = Ok(());
         for table in self.buffer.tables() {
-            let result = self.compact_table(&table, &never).await;
+            let result = self.compact_table(&table, &never).await.map(drop);
             first_failure = first_failure.and(result);
         }
         first_failure
@@ -338,6 +372,29 @@ impl Maintenance {
         }
     }
 
+    /// Reads what other processes have committed, until stopped.
+    pub(super) async fn refresh_loop(self: Arc<Self>, stop: CancellationToken) {
+        let catalog = &self.persister.catalog;
+        let mut was_owner = true;
+        while stop.run_until_cancelled(tokio::time::sleep(REFRESH_INTERVAL)).await.is_some() {
+            let checked = match catalog.refresh().await {
+                Ok(state) => catalog.check_owner(&state),
+                Err(error) => {
+                    tracing::warn!(
+                        error = Error::from(error).report(),
+                        "could not read the newest catalog; trying again"
+                    );
+                    continue;
+                }
+            };
+            if let Err(error) = checked
+                && std::mem::take(&mut was_owner)
+            {
+                tracing::error!(error = Error::from(error).report(), "this server was taken over from");
+            }
+        }
+    }
+
     pub(super) async fn persist_all(&self) -> Result<()> {
         let mut first_failure = Ok(());
         for table in self.buffer.tables() {
@@ -350,13 +407,25 @@ impl Maintenance {
 
 /// The files of a table when there was nothing more to compact.
 struct LookedAt {
-    files: Arc<Vec<Arc<DataFile>>>,
+    files: FileList,
+    /// When to look again though they have not changed.
     again: Duration,
+    /// When to look again if they have.
+    pause: Duration,
+}
+
+/// What could not be persisted.
+#[derive(Default)]
+struct Failing {
+    /// The store didn't answer.
+    store: Backoff,
+    /// Something is wrong with these tables.
+    tables: HashMap<TableId, Backoff>,
 }
 
 impl LookedAt {
-    fn is_enough(&self, files: &Arc<Vec<Arc<DataFile>>>, now: Duration) -> bool {
-        now < self.again && Arc::ptr_eq(&self.files, files)
+    fn is_enough(&self, files: &FileList, now: Duration) -> bool {
+        now < self.pause || now < self.again && self.files.is_same(files)
     }
 }
 

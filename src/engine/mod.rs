@@ -14,6 +14,7 @@
 //!
 //! Not here: SQL, HTTP, gRPC. `rg datafusion src/engine` finds nothing.
 
+mod backoff;
 pub mod backup;
 pub mod buffer;
 pub mod catalog;
@@ -195,7 +196,7 @@ impl Engine {
             visible_from: state.retention(entry).map(|period| self.clock.now().before(period)),
             schema: Arc::clone(schema),
             runs: contents.runs.clone(),
-            files: Arc::clone(&contents.files),
+            files: contents.files.clone(),
             deletions: Arc::clone(&contents.deletions),
         }))
     }
@@ -253,6 +254,9 @@ impl Engine {
             return Ok(());
         }
         self.tasks.stop().await;
+        if let Err(error) = self.check_owner() {
+            return self.leave(error).await;
+        }
         let persisted = self.maintenance.persist_all().await;
         let log_closed = self.wal.close().await;
         let mut all_is_in_files = persisted.and(log_closed);
@@ -266,10 +270,40 @@ impl Engine {
         all_is_in_files.and(catalog_closed.map_err(Error::from))
     }
 
+    /// Whether it takes writes, as far as is known without asking the store. A full buffer, or a store that doesn't answer
+    /// now, is no reason to say no: that passes by itself.
+    ///
+    /// # Errors
+    /// `Unavailable` if another server has taken over, or if this one is shutting down: what to do is for people to decide.
+    pub fn check_health(&self) -> Result<()> {
+        self.check_open()?;
+        self.check_owner()
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "the server is shutting down"));
         }
         Ok(self.catalog.check_owner(&self.catalog.state())?)
+    }
+
+    /// Refuses if another process has the write-ahead log, whoever of catalog and log has heard of it.
+    fn check_owner(&self) -> Result<()> {
+        self.catalog.check_owner(&self.catalog.state())?;
+        Ok(self.wal.check_owner()?)
+    }
+
+    /// Ends after another process has taken over, which has every write of a log in the store.
+    async fn leave(&self, taken_over: Error) -> Result<()> {
+        let buffered = self.buffer.budget().used() > 0;
+        let may_lose = buffered && !self.wal.is_in_store();
+        let closed = self.wal.close().await;
+        let closed = if self.wal.check_owner().is_err() { Ok(()) } else { closed }; // it has no end but the other's
+        let catalog_closed = self.catalog.close().await;
+        if may_lose {
+            return Err(taken_over); // rows that only the log on this machine has
+        }
+        tracing::warn!(error = taken_over.report(), "left the store to the server that has taken over");
+        closed.and(catalog_closed.map_err(Error::from))
     }
 }

@@ -103,11 +103,13 @@ impl Engine {
             Arc::clone(&written),
             compactor,
             garbage,
+            Arc::clone(&clock),
         ));
 
         let tasks = Tasks::new();
         tasks.spawn("tidy", |stop| Arc::clone(&maintenance).tidy_loop(stop));
         tasks.spawn("persist", |stop| Arc::clone(&maintenance).persist_loop(stop));
+        tasks.spawn("refresh", |stop| Arc::clone(&maintenance).refresh_loop(stop));
         tasks.spawn("garbage", |stop| Arc::clone(&maintenance).garbage_loop(stop));
         if settings.compaction.is_on {
             tasks.spawn("compaction", |stop| Arc::clone(&maintenance).compaction_loop(stop));

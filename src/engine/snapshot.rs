@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::buffer::BufferedRun;
-use crate::model::{DataFile, DatabaseName, Deletion, TableId, TableName, TableSchema, Timestamp};
+use crate::model::{DatabaseName, Deletion, FileList, TableId, TableName, TableSchema, Timestamp};
 
 /// One table at one instant. It never changes; taking one costs an atomic load and copies no row.
 ///
@@ -25,7 +25,7 @@ pub struct TableSnapshot {
     /// What is not in Parquet yet, oldest first.
     pub runs: Vec<Arc<BufferedRun>>,
     /// What is in the object store, oldest first.
-    pub files: Arc<Vec<Arc<DataFile>>>,
+    pub files: FileList,
     /// Rows that are deleted and still in some of the files; see [`Deletion::applies_to`].
     pub deletions: Arc<Vec<Deletion>>,
 }

@@ -10,7 +10,8 @@ use super::wal::MemoryDisk;
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::model::{
-    Column, ColumnKind, ColumnName, DataFile, FieldType, Rows, Scalar, SequenceRange, TableRows, TimeRange,
+    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, FieldType, FileColumns, Rows, Scalar, SequenceRange,
+    TableRows, TimeRange,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -93,6 +94,67 @@ async fn replaced_files_stay_for_the_grace_period_and_while_they_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_taken_over_from_says_so_and_leaves() {
+    for has_buffered in [false, true] {
+        let first = Fixture::new().await;
+        first.persist(&[1]).await;
+        if has_buffered {
+            let (schema, batch) = rows(&[2]);
+            let rows = Rows { tables: vec![TableRows { table: table(), schema, batch }] };
+            first.engine.write(&database(), rows, Durability::Synced).await.unwrap();
+        }
+        first.engine.check_health().unwrap();
+
+        let log = LogIdentity { id: Uuid::from_u128(2), place: "elsewhere".to_owned(), gives_up_others: true };
+        let settings = EngineSettings { log, ..first.engine.settings.clone() };
+        let clock = Arc::clone(&first.clock) as Arc<dyn Clock>;
+        let second = Engine::open(settings, first.store.clone(), Arc::new(MemoryDisk::default()), clock).await.unwrap();
+        first.engine.catalog.refresh().await.unwrap(); // which happens by itself after a while
+        let error = first.engine.check_health().unwrap_err();
+        assert!(error.to_string().contains("taken over") && error.to_string().contains("elsewhere"), "{error}");
+        second.check_health().unwrap();
+        // What only its own log has is an error to leave behind.
+        assert_eq!(first.engine.close().await.is_err(), has_buffered);
+        second.close().await.unwrap();
+        assert_eq!(second.check_health().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_persist_left_is_removed_after_the_next_one() {
+    let fixture = Fixture::new().await;
+    fixture.persist(&[1]).await;
+    let engine = &fixture.engine;
+    let clock = Arc::clone(&fixture.clock) as Arc<dyn Clock>;
+    let memory = engine.checked_files().clone();
+    let files = data_files::DataFiles::new(fixture.store.clone(), Arc::clone(&engine.catalog), memory, clock);
+    let entry = engine.catalog.state().tables().next().map(Arc::clone).unwrap();
+    let new = || {
+        let (schema, batch) = rows(&[5]);
+        let file = store::parquet::encode(&schema, vec![vec![batch]]).unwrap();
+        data_files::NewFile {
+            file,
+            sequences: SequenceRange::single(entry.persisted_through.next()),
+            deletions_applied: 0,
+        }
+    };
+    let not_committed = files.put(entry.id, vec![new()]).await.unwrap().unwrap();
+    let committed = files.put(entry.id, vec![new()]).await.unwrap().unwrap();
+    files.may_be_unused(&not_committed);
+    files.may_be_unused(&committed);
+    files.remove_unused().await;
+    assert_eq!(fixture.objects().await.len(), 3, "nothing is decided");
+
+    let through = entry.persisted_through.next();
+    let commit = CatalogChange::Persisted { table: entry.id, files: committed.clone(), through };
+    engine.catalog.commit(|_| Ok(vec![commit.clone()])).await.unwrap();
+    files.remove_unused().await;
+    let objects = fixture.objects().await;
+    assert_eq!(objects.len(), 2);
+    assert!(objects.contains(&Path::from(committed[0].path.as_str())), "{objects:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_files_of_a_deleted_table_go_after_the_grace_period() {
     let fixture = Fixture::new().await;
     fixture.persist(&[1]).await;
@@ -168,6 +230,13 @@ async fn a_missing_shortened_or_changed_file_is_named() {
     assert!(found.len() == 1 && found[0].contains("missing"), "{found:?}");
 }
 
+/// The columns of a file with another first one.
+fn with_first(file: &DataFile, change: impl Fn(&mut ColumnStatistics)) -> FileColumns {
+    let mut columns: Vec<ColumnStatistics> = file.columns.iter().collect();
+    change(&mut columns[0]);
+    columns.into_iter().collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_whose_checksums_fit_but_whose_rows_do_not_is_named() {
     type Spoil = fn(&mut DataFile);
@@ -176,10 +245,17 @@ async fn a_file_whose_checksums_fit_but_whose_rows_do_not_is_named() {
         (&[5, 5], |_| {}, "row 1 does not lie behind"),
         (&[5, 6], |file| file.rows = 3, "it has 2 rows and should have 3"),
         (&[5, 6], |file| file.row_groups[0].time = TimeRange::from_nanos(5, 7), "its times are"),
-        (&[5, 6], |file| file.columns[0].nulls = 1, "is null in 0 rows and should be in 1"),
         (
             &[5, 6],
-            |file| file.columns[0].bounds = Some((Scalar::Float(2.0), Scalar::Float(3.0))),
+            |file| file.columns = with_first(file, |column| column.nulls = 1),
+            "is null in 0 rows and should be in 1",
+        ),
+        (
+            &[5, 6],
+            |file| {
+                let bounds = Some((Scalar::Float(2.0), Scalar::Float(3.0)));
+                file.columns = with_first(file, |column| column.bounds = bounds.clone());
+            },
             "outside the file's bounds",
         ),
     ];

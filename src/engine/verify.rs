@@ -96,7 +96,7 @@ pub async fn verify_files(
     let mut verified = Verified {
         databases: state.databases().count(),
         tables: state.table_count(),
-        garbage: state.garbage().len(),
+        garbage: state.garbage_count(),
         unknown: unknown(state, &sizes),
         ..Verified::default()
     };
@@ -120,8 +120,8 @@ pub async fn verify_files(
             }
         }
         verified.files += table.files.len();
-        verified.rows += table.files.iter().map(|file| file.rows).sum::<u64>();
-        verified.bytes += table.files.iter().map(|file| file.bytes).sum::<u64>();
+        verified.rows += table.files.rows();
+        verified.bytes += table.files.bytes();
     }
     Ok(verified)
 }
@@ -129,7 +129,7 @@ pub async fn verify_files(
 fn unknown(state: &CatalogState, sizes: &HashMap<String, u64>) -> usize {
     let named =
         state.kept_tables().flat_map(|table| table.files.iter()).filter(|file| sizes.contains_key(&file.path)).count();
-    let garbage = state.garbage().iter().filter(|file| sizes.contains_key(&file.path)).count();
+    let garbage = state.garbage().filter(|file| sizes.contains_key(file.path.as_ref())).count();
     sizes.len() - named - garbage
 }
 
@@ -213,7 +213,7 @@ fn row_group(
             wrong.push(format!("the table has no column \"{}\"", statistics.name));
             continue;
         };
-        let (found, missing) = contradicts::column(&batch, column, statistics).map_err(failed)?;
+        let (found, missing) = contradicts::column(&batch, column, &statistics).map_err(failed)?;
         *nulls += missing;
         wrong.extend(found);
     }

@@ -38,6 +38,7 @@ impl Engine {
                 ),
             ));
         }
+        self.check_backlog()?;
         let record = self.admit(database, rows).await?; // known columns, or a catalog change
         self.wal.append(record, durability).await // durable and visible when it returns
     }
@@ -49,6 +50,18 @@ impl Engine {
         let next = |free: i64| Some(free.max(now).saturating_add(rows));
         let free = self.arrivals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(now);
         Timestamp::from_nanos(free.max(now))
+    }
+
+    /// Refuses while the log is as long as it may be: the store, where its rows should be by now, is in trouble.
+    fn check_backlog(&self) -> Result<()> {
+        let (bytes, max) = (self.wal.bytes(), self.settings.buffer.log_bytes_max);
+        if bytes < max {
+            return Ok(());
+        }
+        let message = format!(
+            "the write-ahead log has {bytes} bytes of {max} that it may have, because its rows could not be persisted yet"
+        );
+        Err(Error::new(ErrorKind::Unavailable, message))
     }
 
     /// Translates names into ids; what is new goes through the catalog first.

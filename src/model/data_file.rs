@@ -1,5 +1,6 @@
 //! What is known of one Parquet file without opening it.
 
+use super::file_columns::FileColumns;
 use super::ids::{FileId, SequenceRange, TableId};
 use super::names::ColumnName;
 use super::overlap::Covers;
@@ -36,7 +37,7 @@ pub struct DataFile {
     /// The row groups in file order.
     pub row_groups: Vec<RowGroup>,
     /// Tags and fields that occur in the file; one that is missing here is null in every row.
-    pub columns: Vec<ColumnStatistics>,
+    pub columns: FileColumns,
 }
 
 impl Covers for DataFile {

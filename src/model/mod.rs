@@ -6,6 +6,8 @@
 mod arrow_rows;
 mod data_file;
 mod deletion;
+mod file_columns;
+mod file_list;
 mod ids;
 pub mod last_write_wins;
 mod names;
@@ -18,6 +20,8 @@ mod time;
 pub use arrow_rows::{ArrowColumns, ArrowRowsError};
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
 pub use deletion::{Deletion, RowSelection};
+pub use file_columns::FileColumns;
+pub use file_list::{FileList, Stretch};
 pub use ids::{DatabaseId, FileId, Sequence, SequenceRange, TableId};
 pub use names::{ColumnName, DatabaseName, NameError, TIME_COLUMN, TableName};
 pub use overlap::{Covers, components};

@@ -13,7 +13,10 @@ use crate::harness::database::{DATABASE, TestDatabase};
 use crate::harness::process::PROGRAM;
 
 /// The format that this version writes.
-const NEWEST: &str = "1";
+const NEWEST: &str = "2";
+
+/// All that were ever written. In 2 the files of a checkpoint are in packed parts.
+const FORMATS: [&str; 2] = ["1", NEWEST];
 
 fn sample(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/formats").join(format)
@@ -69,7 +72,7 @@ async fn the_newest_sample_is_written() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_sample_reads_as_it_was_written() {
-    for format in ["1"] {
+    for format in FORMATS {
         let mut database = TestDatabase::on_files(|directory| copy(&sample(format), directory)).await;
         check(&database).await;
         // And what this version makes of it.
@@ -103,7 +106,7 @@ async fn check(database: &TestDatabase) {
 /// The commands that look into a store, on the sample as it is.
 #[test]
 fn a_sample_is_whole_and_its_catalog_can_be_shown() {
-    for format in ["1"] {
+    for format in FORMATS {
         let data = tempfile::tempdir().unwrap();
         copy(&sample(format), data.path());
         std::fs::rename(data.path().join("data"), data.path().join("objects")).unwrap(); // as a server calls it

@@ -32,6 +32,16 @@ fn count(server: &ServerProcess) -> String {
     })
 }
 
+/// Status and text of `/health`.
+fn health(server: &ServerProcess) -> (u16, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let response = client.get(server.url("/health")).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    })
+}
+
 /// What `serve` says, which must not start.
 fn refusal(data: &Path, arguments: &[&str]) -> String {
     let mut child = Command::new(PROGRAM)
@@ -82,7 +92,11 @@ fn a_server_with_the_log_in_the_store_takes_over_from_one_that_still_runs() {
     assert!(text.contains("taken over"), "{text}");
     assert_eq!(write(&new, "cpu,host=a n=21i 21").0, 204);
     assert_eq!(count(&new), "21");
-    old.kill();
+    let (status, text) = health(&old);
+    assert!(status == 503 && text.contains("taken over"), "{status}: {text}");
+    assert_eq!(health(&new), (200, "OK".to_owned()));
+    assert_eq!(old.terminate(), 0, "it leaves in order what is not its own any more");
+    assert_eq!(count(&new), "21");
     assert_eq!(new.terminate(), 0);
     assert_eq!(count(&ServerProcess::start(&old_data, &arguments)), "21");
 }

@@ -142,7 +142,7 @@ async fn store_runs(engine: &Engine, transfer: &Transfer, instant: Instant) -> R
     for (table, runs) in instant.runs {
         let Some(entry) = instant.state.kept_table(table) else { continue };
         let Some(through) = runs.last().map(|run| run.sequences().last) else { continue };
-        let files = Arc::clone(&entry.files);
+        let files = entry.files.clone();
         let frozen = Frozen { schema: Arc::clone(&entry.schema), runs, through, files };
         let sequences = frozen.sequences();
         let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen)).await.map_err(|error| {
@@ -195,7 +195,7 @@ async fn describe(
         deletions_applied: 0,
         created: engine.clock.now(),
         row_groups: encoded.row_groups,
-        columns: encoded.columns,
+        columns: encoded.columns.into_iter().collect(),
     };
     Ok((file, encoded.bytes))
 }

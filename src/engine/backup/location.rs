@@ -171,7 +171,8 @@ impl Location {
         // As the decoding, below.
         let encoded = tokio::task::spawn_blocking(move || image.to_bytes())
             .await
-            .map_err(|error| Error::with_source(ErrorKind::Internal, "the encoding of a catalog was cut off", error))?;
+            .map_err(|error| Error::with_source(ErrorKind::Internal, "the encoding of a catalog was cut off", error))?
+            .map_err(|error| Error::with_source(ErrorKind::Internal, "could not encode a catalog", error))?;
         let catalog = (paths::backup_catalog(backup.name.as_str(), backup.image), encoded);
         let manifest = (paths::backup_manifest(backup.name.as_str()), manifest::encode(backup));
         for (path, bytes) in [catalog, manifest] {

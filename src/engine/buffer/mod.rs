@@ -43,6 +43,9 @@ pub struct BufferSettings {
     pub persist_bytes: usize,
     /// A table is persisted when its oldest run is this old.
     pub persist_age: std::time::Duration,
+    /// Bytes of the write-ahead log, which may be more than the rows in memory where points are written again and again. Past
+    /// half of it tables are persisted whatever their size; past it writes are refused.
+    pub log_bytes_max: u64,
 }
 
 impl Default for BufferSettings {
@@ -52,6 +55,7 @@ impl Default for BufferSettings {
             persist_rows: 4_000_000,
             persist_bytes: 256 << 20,
             persist_age: std::time::Duration::from_secs(600),
+            log_bytes_max: 10 << 30,
         }
     }
 }

@@ -63,7 +63,7 @@ impl Persister {
     /// Persists all that a table has in memory; `None` if that is nothing or the table was deleted meanwhile.
     ///
     /// One call at a time for one table. Rows stay visible throughout. Writing again after a failure
-    /// is safe: nothing refers to the objects of the failed attempt.
+    /// is safe: the objects of the failed attempt are removed once it is certain that nothing refers to them.
     ///
     /// # Errors
     /// `Unavailable` if the store or the catalog can't be written; the rows are still in memory and in the log.
@@ -96,9 +96,13 @@ impl Persister {
                 self.files.drop_unused(&files).await;
                 Some(Persisted::of(&[]))
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                self.files.may_be_unused(&files);
+                return Err(error.into());
+            }
         };
         steps::reached(Step::PersistCommitted);
+        self.files.remove_unused().await;
         let Some(through) = table.follow(&self.catalog) else { return Ok(None) };
         steps::reached(Step::PersistFollowed);
         self.wal.release(table.id(), through);
@@ -142,7 +146,7 @@ fn pieces_by_block(frozen: &Frozen) -> Result<BTreeMap<BlockPlace, Vec<RecordBat
 /// Where the rows that came late end and the new ones begin, if late ones shall have a file of their own: between large
 /// files, so that a few late rows don't make them overlap.
 fn late_rows_end(frozen: &Frozen, rows: u64) -> Option<Timestamp> {
-    let newest = frozen.files.iter().max_by_key(|file| file.time.max)?;
+    let newest = frozen.files.newest()?;
     let is_worth_it = rows.max(newest.rows) >= large_rows(file_rows(&frozen.schema));
     is_worth_it.then(|| newest.time.max.as_nanos().checked_add(1).map(Timestamp::from_nanos)).flatten()
 }

@@ -13,7 +13,7 @@ use super::run::{BufferedRun, Origin};
 use crate::clock::Clock;
 use crate::engine::catalog::{Catalog, TableEntry};
 use crate::error::Result;
-use crate::model::{DataFile, Deletion, Sequence, SequenceRange, TableId, TableSchema};
+use crate::model::{Deletion, FileList, Sequence, SequenceRange, TableId, TableSchema};
 
 /// A table at one instant: what [`TableBuffer`] swaps as a whole.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct TableContents {
     /// What is not in Parquet yet, oldest first.
     pub runs: Vec<Arc<BufferedRun>>,
     /// What is in the object store, oldest first.
-    pub files: Arc<Vec<Arc<DataFile>>>,
+    pub files: FileList,
     /// Rows of `files` that are deleted and still in them.
     pub deletions: Arc<Vec<Deletion>>,
     /// Every write up to here is in `files` or is being persisted: its runs are not touched any more.
@@ -36,7 +36,7 @@ impl TableContents {
         Self {
             schema: Arc::clone(&table.schema),
             runs: Vec::new(),
-            files: Arc::clone(&table.files),
+            files: table.files.clone(),
             deletions: Arc::clone(&table.deletions),
             frozen_through: table.persisted_through,
         }
@@ -59,7 +59,7 @@ pub struct Frozen {
     /// The newest write among them.
     pub through: Sequence,
     /// The table's files at that moment.
-    pub files: Arc<Vec<Arc<DataFile>>>,
+    pub files: FileList,
 }
 
 impl Frozen {
@@ -165,7 +165,7 @@ impl TableBuffer {
             schema: Arc::clone(&contents.schema),
             runs: contents.runs.clone(),
             through,
-            files: Arc::clone(&contents.files),
+            files: contents.files.clone(),
         })
     }
 

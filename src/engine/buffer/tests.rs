@@ -9,7 +9,8 @@ use super::{Buffer, TableBuffer, TableContents, tidy};
 use crate::clock::ManualClock;
 use crate::engine::catalog::TableEntry;
 use crate::model::{
-    Column, ColumnKind, ColumnName, DatabaseId, FieldType, Sequence, TableId, TableName, TableSchema, Timestamp,
+    Column, ColumnKind, ColumnName, DatabaseId, FieldType, FileList, Sequence, TableId, TableName, TableSchema,
+    Timestamp,
 };
 
 fn schema() -> TableSchema {
@@ -29,7 +30,7 @@ fn stored(through: Sequence) -> TableContents {
         database: DatabaseId::new(1),
         name: TableName::new("cpu").unwrap(),
         schema: Arc::new(schema()),
-        files: Arc::default(),
+        files: FileList::default(),
         persisted_through: through,
         retention: None,
         deletions: Arc::default(),

@@ -237,6 +237,9 @@ pub enum CatalogError {
     /// A background computation was cut off.
     #[error("the catalog's work was cut off")]
     CutOff(#[source] tokio::task::JoinError),
+    /// A checkpoint did not become bytes.
+    #[error("could not encode a checkpoint of the catalog")]
+    Encode(#[source] FormatError),
     /// [`super::Catalog::close`] was called.
     #[error("the catalog is closed")]
     Closed,
@@ -271,7 +274,7 @@ impl From<CatalogError> for Error {
             | CatalogError::NoCheckpoint { .. }
             | CatalogError::Contradiction { .. }
             | CatalogError::OtherCatalog { .. } => ErrorKind::Corrupt,
-            CatalogError::CutOff(_) => ErrorKind::Internal,
+            CatalogError::CutOff(_) | CatalogError::Encode(_) => ErrorKind::Internal,
         };
         match error {
             CatalogError::Refused(error) => error,

@@ -100,7 +100,7 @@ impl From<&DataFile> for DataFileMessage {
             sequence_first: file.sequences.first.get(),
             sequence_last: file.sequences.last.get(),
             row_groups: file.row_groups.iter().map(RowGroupMessage::from).collect(),
-            columns: file.columns.iter().map(StatisticsMessage::from).collect(),
+            columns: file.columns.iter().map(|column| StatisticsMessage::from(&column)).collect(),
             created: file.created.as_nanos(),
             deletions_applied: file.deletions_applied,
         }

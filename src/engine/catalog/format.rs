@@ -5,7 +5,7 @@
 //! | bytes | field | what |
 //! |---|---|---|
 //! | 0..8 | magic | `FLCATLOG` |
-//! | 8..10 | version | of the body; 1. The header is the same in every version |
+//! | 8..10 | version | of the body: 1, of a checkpoint 2. The header is the same in every version |
 //! | 10 | kind | 1 log record, 2 checkpoint, 3 mark of a trimmed log |
 //! | 11 | – | 0 |
 //! | 12..28 | nonce | random in a log record; a checkpoint repeats that of the record it ends with |
@@ -14,10 +14,10 @@
 //! | 52..60 | time | of the record, in nanoseconds since 1970 |
 //! | 60..68 | length | of the body |
 //! | 68..72 | checksum | CRC32C of bytes 0..68 and of the body |
-//! | 72.. | body | protobuf, see `messages` for its fields; empty in a mark |
+//! | 72.. | body | of a record: protobuf, see `messages` for its fields; of a checkpoint: see `checkpoint`; empty in a mark |
 //!
 //! Always true:
-//! - a checkpoint's bytes depend on the log alone, so that two nodes that write one write the same;
+//! - what a checkpoint says depends on the log alone, so that of two nodes that write one either may be first;
 //! - no single flipped bit, and no missing or added byte, goes unnoticed;
 //! - the checksum is looked at before the version, so that a damaged version is not taken for a newer one.
 
@@ -26,13 +26,14 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::change::CatalogChange;
-use super::messages::{CheckpointMessage, RecordMessage};
+use super::checkpoint;
+use super::messages::RecordMessage;
 use super::state::{CatalogState, RecordMark, TicketKey};
 use crate::model::Timestamp;
 
 const MAGIC: [u8; 8] = *b"FLCATLOG";
-const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 72;
+const LENGTH_AT: usize = 60;
 const CHECKSUM_AT: usize = 68;
 
 /// Why bytes are no catalog object.
@@ -47,14 +48,18 @@ pub enum FormatError {
     Length { found: u64, expected: u64 },
     #[error("its checksum is {found:08x} and should be {expected:08x}")]
     Checksum { found: u32, expected: u32 },
-    #[error("it has version {found}, this program knows versions up to {VERSION}")]
-    Version { found: u16 },
+    #[error("it has version {found}, this program knows versions up to {newest}")]
+    Version { found: u16, newest: u16 },
     #[error("it is of kind {found} and should be of kind {expected}")]
     Kind { found: u8, expected: u8 },
     #[error("it says that it is number {found}")]
     Place { found: u64 },
     #[error("its body is no protobuf")]
     Body(#[from] prost::DecodeError),
+    #[error("a part of its body can't be packed")]
+    Pack(#[source] std::io::Error),
+    #[error("a part of its body can't be unpacked")]
+    Unpack(#[source] std::io::Error),
     #[error("its field \"{field}\" can't be: {reason}")]
     Field { field: &'static str, reason: String },
 }
@@ -71,6 +76,16 @@ enum Kind {
     Record = 1,
     Checkpoint = 2,
     Trimmed = 3,
+}
+
+impl Kind {
+    /// The version that is written; it and all before it are read.
+    fn version(self) -> u16 {
+        match self {
+            Self::Record | Self::Trimmed => 1,
+            Self::Checkpoint => 2,
+        }
+    }
 }
 
 /// One numbered object of the log.
@@ -91,6 +106,7 @@ pub(super) enum RecordContent {
 }
 
 struct Frame {
+    version: u16,
     catalog: Uuid,
     mark: RecordMark,
     body: Bytes,
@@ -98,47 +114,59 @@ struct Frame {
 
 pub(super) fn encode_record(record: &Record) -> Bytes {
     let body = RecordMessage::from(&record.content).encode_to_vec();
-    seal(Kind::Record, record.catalog, record.mark, &body)
+    let mut bytes = begin(Kind::Record, record.catalog, record.mark);
+    bytes.extend_from_slice(&body);
+    seal(bytes)
 }
 
 /// The record in `bytes`, which must be the one with the number `sequence`.
 pub(super) fn decode_record(bytes: &Bytes, sequence: u64) -> Result<Record, FormatError> {
-    let Frame { catalog, mark, body } = unseal(Kind::Record, bytes, sequence)?;
+    let Frame { catalog, mark, body, .. } = unseal(Kind::Record, bytes, sequence)?;
     let content = RecordContent::try_from(RecordMessage::decode(body)?)?;
     Ok(Record { catalog, mark, content })
 }
 
-pub(super) fn encode_checkpoint(state: &CatalogState) -> Bytes {
-    let body = CheckpointMessage::from(state).encode_to_vec();
-    seal(Kind::Checkpoint, state.id(), state.record(), &body)
+pub(super) fn encode_checkpoint(state: &CatalogState) -> Result<Bytes, FormatError> {
+    let mut bytes = begin(Kind::Checkpoint, state.id(), state.record());
+    checkpoint::encode(state, &mut bytes)?;
+    Ok(seal(bytes))
 }
 
 /// The state in `bytes`, which must end with the record of the number `sequence`.
 pub(super) fn decode_checkpoint(bytes: &Bytes, sequence: u64) -> Result<CatalogState, FormatError> {
-    let Frame { catalog, mark, body } = unseal(Kind::Checkpoint, bytes, sequence)?;
-    let facts = CheckpointMessage::decode(body)?.into_facts(catalog)?;
+    let Frame { version, catalog, mark, body } = unseal(Kind::Checkpoint, bytes, sequence)?;
+    let facts = match version {
+        1 => checkpoint::decode_v1(body, catalog)?,
+        _ => checkpoint::decode(&body, catalog)?,
+    };
     CatalogState::restore(facts, mark).map_err(|error| FormatError::field("tables", error.to_string()))
 }
 
 /// The object that says that the log of this catalog has lost its beginning.
 pub(super) fn encode_trimmed(catalog: Uuid) -> Bytes {
     let mark = RecordMark { sequence: 0, nonce: Uuid::nil(), time: Timestamp::from_nanos(0) };
-    seal(Kind::Trimmed, catalog, mark, &[])
+    seal(begin(Kind::Trimmed, catalog, mark))
 }
 
-fn seal(kind: Kind, catalog: Uuid, mark: RecordMark, body: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+/// The header, to which the body is appended because it may be large; [`seal`] fills in what depends on it.
+fn begin(kind: Kind, catalog: Uuid, mark: RecordMark) -> Vec<u8> {
+    let mut bytes = Vec::new();
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&kind.version().to_le_bytes());
     bytes.extend_from_slice(&[kind as u8, 0]);
     bytes.extend_from_slice(mark.nonce.as_bytes());
     bytes.extend_from_slice(catalog.as_bytes());
     bytes.extend_from_slice(&mark.sequence.to_le_bytes());
     bytes.extend_from_slice(&mark.time.as_nanos().to_le_bytes());
-    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), body);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes.extend_from_slice(body);
+    bytes.resize(HEADER_BYTES, 0);
+    bytes
+}
+
+fn seal(mut bytes: Vec<u8>) -> Bytes {
+    let (header, body) = bytes.split_at_mut(HEADER_BYTES);
+    header[LENGTH_AT..CHECKSUM_AT].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[..CHECKSUM_AT]), body);
+    header[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
     bytes.into()
 }
 
@@ -149,7 +177,7 @@ fn unseal(kind: Kind, bytes: &Bytes, sequence: u64) -> Result<Frame, FormatError
     if header[..8] != MAGIC {
         return Err(FormatError::Magic);
     }
-    let length = u64::from_le_bytes(field(header, 60));
+    let length = u64::from_le_bytes(field(header, LENGTH_AT));
     if length != body.len() as u64 {
         return Err(FormatError::Length {
             found: bytes.len() as u64,
@@ -162,11 +190,11 @@ fn unseal(kind: Kind, bytes: &Bytes, sequence: u64) -> Result<Frame, FormatError
         return Err(FormatError::Checksum { found, expected });
     }
     let version = u16::from_le_bytes(field(header, 8));
-    if version != VERSION {
-        return Err(FormatError::Version { found: version });
-    }
     if header[10] != kind as u8 {
         return Err(FormatError::Kind { found: header[10], expected: kind as u8 });
+    }
+    if !(1..=kind.version()).contains(&version) {
+        return Err(FormatError::Version { found: version, newest: kind.version() });
     }
     let mark = RecordMark {
         sequence: u64::from_le_bytes(field(header, 44)),
@@ -176,7 +204,7 @@ fn unseal(kind: Kind, bytes: &Bytes, sequence: u64) -> Result<Frame, FormatError
     if mark.sequence != sequence {
         return Err(FormatError::Place { found: mark.sequence });
     }
-    Ok(Frame { catalog: Uuid::from_bytes(field(header, 28)), mark, body: bytes.slice(HEADER_BYTES..) })
+    Ok(Frame { version, catalog: Uuid::from_bytes(field(header, 28)), mark, body: bytes.slice(HEADER_BYTES..) })
 }
 
 /// `N` bytes of the header.

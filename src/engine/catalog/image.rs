@@ -34,7 +34,10 @@ impl CatalogState {
     }
 
     /// The bytes of the state, as those of a checkpoint.
-    pub fn to_bytes(&self) -> Bytes {
+    ///
+    /// # Errors
+    /// If they can't be packed, which is a defect.
+    pub fn to_bytes(&self) -> Result<Bytes, FormatError> {
         encode_checkpoint(self)
     }
 
@@ -140,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_founded_catalog_has_what_the_image_has_and_goes_on_from_there() {
         let image = image().await;
-        let bytes = image.to_bytes();
+        let bytes = image.to_bytes().unwrap();
         let image = CatalogState::from_bytes(&bytes, image.version()).unwrap();
         assert_eq!(image.ticket_key(), &[0; TICKET_KEY_BYTES], "the secret stays where it was");
         let store = founded(&image).await;

@@ -38,8 +38,8 @@ use crate::steps::{self, Step};
 const GENESIS: u64 = 1;
 
 /// Records that are fetched at a time when a catalog is opened. Hides the latency of a store over the network;
-/// more would not help two cores that decode them.
-const FETCHES_MAX: usize = 16;
+/// as many as a client opens connections.
+const FETCHES_MAX: usize = 64;
 
 /// How often loading begins again because others removed what it was reading, or a listing was late.
 const LOAD_ROUNDS_MAX: u32 = 4;
@@ -256,7 +256,8 @@ impl Log {
     pub(super) async fn store_checkpoint(&self, state: &Arc<CatalogState>) -> Result<()> {
         let encoded = Arc::clone(state);
         let bytes = tokio::task::spawn_blocking(move || encode_checkpoint(&encoded)).await;
-        self.create_or_keep(paths::catalog_checkpoint(state.version()), bytes.map_err(CatalogError::CutOff)?).await
+        let bytes = bytes.map_err(CatalogError::CutOff)?.map_err(CatalogError::Encode)?;
+        self.create_or_keep(paths::catalog_checkpoint(state.version()), bytes).await
     }
 
     /// Removes what the two newest checkpoints make superfluous; see the top for the order.

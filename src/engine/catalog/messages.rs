@@ -90,7 +90,7 @@ enum Change {
     DeleteToken(String),
 }
 
-/// Body of a checkpoint.
+/// Body of a checkpoint of version 1. In version 2 files and garbage are elsewhere, see `checkpoint`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct CheckpointMessage {
     #[prost(sint64, tag = "1")]
@@ -145,7 +145,7 @@ pub(super) struct TableMessage {
     /// Tags in the order of the series key, then fields.
     #[prost(message, repeated, tag = "4")]
     columns: Vec<ColumnMessage>,
-    /// Oldest first.
+    /// Only in checkpoints of version 1.
     #[prost(message, repeated, tag = "5")]
     files: Vec<DataFileMessage>,
     #[prost(uint64, tag = "6")]
@@ -211,7 +211,7 @@ struct PathsMessage {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct GarbageMessage {
+pub(super) struct GarbageMessage {
     #[prost(string, tag = "1")]
     path: String,
     #[prost(uint64, tag = "2")]
@@ -399,13 +399,21 @@ impl TryFrom<Change> for CatalogChange {
 
 // Checkpoints.
 
+impl From<&GarbageFile> for GarbageMessage {
+    fn from(file: &GarbageFile) -> Self {
+        Self { path: file.path.to_string(), bytes: file.bytes, deleted_at: file.deleted_at.as_nanos() }
+    }
+}
+
+impl From<GarbageMessage> for GarbageFile {
+    fn from(message: GarbageMessage) -> Self {
+        Self::unread(&message.path, message.bytes, Timestamp::from_nanos(message.deleted_at))
+    }
+}
+
+/// Without files and garbage.
 impl From<&CatalogState> for CheckpointMessage {
     fn from(state: &CatalogState) -> Self {
-        let garbage = |file: &GarbageFile| GarbageMessage {
-            path: file.path.clone(),
-            bytes: file.bytes,
-            deleted_at: file.deleted_at.as_nanos(),
-        };
         Self {
             created: state.created().as_nanos(),
             ticket_key: state.ticket_key().to_vec(),
@@ -423,7 +431,7 @@ impl From<&CatalogState> for CheckpointMessage {
                 })
                 .collect(),
             tables: state.tables().map(|table| TableMessage::from(table.as_ref())).collect(),
-            garbage: state.garbage().iter().map(garbage).collect(),
+            garbage: Vec::new(),
             deleted_databases: state.deleted_databases().map(|deleted| deleted.as_ref().into()).collect(),
             deleted_tables: state.deleted_tables().map(|deleted| deleted.as_ref().into()).collect(),
             tokens: state.tokens().map(|token| token.as_ref().into()).collect(),
@@ -434,8 +442,6 @@ impl From<&CatalogState> for CheckpointMessage {
 
 impl CheckpointMessage {
     pub(super) fn into_facts(self, catalog: Uuid) -> Decoded<Facts> {
-        let garbage =
-            |file: GarbageMessage| GarbageFile::unread(file.path, file.bytes, Timestamp::from_nanos(file.deleted_at));
         Ok(Facts {
             id: catalog,
             created: Timestamp::from_nanos(self.created),
@@ -447,7 +453,7 @@ impl CheckpointMessage {
             log_owner: self.log_owner.map(LogOwner::try_from).transpose()?,
             databases: self.databases.into_iter().map(DatabaseMessage::into_database).collect::<Decoded<_>>()?,
             tables: self.tables.into_iter().map(TableMessage::into_entry).collect::<Decoded<_>>()?,
-            garbage: self.garbage.into_iter().map(garbage).collect(),
+            garbage: self.garbage.into_iter().map(GarbageFile::from).collect(),
             deleted_databases: self
                 .deleted_databases
                 .into_iter()
@@ -467,6 +473,7 @@ impl DatabaseMessage {
     }
 }
 
+/// Without files.
 impl From<&TableEntry> for TableMessage {
     fn from(table: &TableEntry) -> Self {
         Self {
@@ -474,7 +481,7 @@ impl From<&TableEntry> for TableMessage {
             database: table.database.get(),
             name: table.name.to_string(),
             columns: table.schema.columns().map(|column| ColumnMessage::from(&column)).collect(),
-            files: table.files.iter().map(|file| DataFileMessage::from(file.as_ref())).collect(),
+            files: Vec::new(),
             persisted_through: table.persisted_through.get(),
             retention: table.retention.map(nanoseconds),
             deletions: table.deletions.iter().map(DeletionMessage::from).collect(),
@@ -492,7 +499,7 @@ impl TableMessage {
             database: DatabaseId::new(self.database),
             name: table_name(&self.name)?,
             schema: Arc::new(TableSchema::new(columns)),
-            files: Arc::new(files.collect::<Decoded<_>>()?),
+            files: files.collect::<Decoded<_>>()?,
             persisted_through: Sequence::new(self.persisted_through),
             retention: self.retention.map(Duration::from_nanos),
             deletions: Arc::new(self.deletions.into_iter().map(Deletion::try_from).collect::<Decoded<_>>()?),

@@ -21,6 +21,7 @@
 //! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
 //! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages`, `token_messages` | their bytes |
+//! | `checkpoint`, `checkpoint_files` | those of a checkpoint, which may be large: in parts, files column by column |
 //! | `log_owner` | which write-ahead log holds the newest rows |
 //! | `inspect` | all that for people who look into a store |
 //! | `image` | a state that leaves its store, and the catalog that is made of it elsewhere |
@@ -28,6 +29,8 @@
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
 
 mod change;
+mod checkpoint;
+mod checkpoint_files;
 mod deletion_messages;
 mod error;
 mod file_messages;
@@ -78,10 +81,17 @@ use format::{Record, RecordContent};
 /// every second time, so that this many losses in a row don't happen.
 const COMMIT_TRIES_MAX: u32 = 50;
 
+/// Records between two checkpoints of a large catalog. Each is a request when it is opened without an orderly stop before, and
+/// another one when it is removed.
+const CHECKPOINT_RECORDS_MAX: u64 = 4096;
+
+/// With every record, a checkpoint writes so many tables and files again, on average.
+const REWRITTEN_PER_RECORD: u64 = 64;
+
 /// How patient the catalog is, and how often it sums up.
 #[derive(Debug, Clone)]
 pub struct CatalogSettings {
-    /// Records between two checkpoints. More make opening slower, fewer write more.
+    /// Records between two checkpoints of a small catalog; more of a larger one, up to 4096 where there are 250,000 files.
     pub checkpoint_records: u64,
     /// How often one request to the store is tried, besides what the store's client does by itself.
     pub tries_max: u32,
@@ -132,8 +142,14 @@ impl Catalog {
             tables = state.table_count(),
             "opened the catalog"
         );
-        let checkpoints =
-            Checkpoints { log: Arc::clone(&log), last: AtomicU64::new(checkpoint), writing: Arc::default() };
+        let checkpoints = Checkpoints {
+            log: Arc::clone(&log),
+            records_min: settings.checkpoint_records,
+            last: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            writing: Arc::default(),
+        };
+        checkpoints.exists(checkpoint, &state);
         Ok(Self {
             log,
             state: ArcSwap::from_pointee(state),
@@ -319,15 +335,14 @@ impl Catalog {
             let path = paths::catalog_record(state.version());
             return Err(CatalogError::OtherCatalog { path, found: state.id(), expected: known.id() });
         }
-        self.checkpoints.last.fetch_max(checkpoint, Ordering::SeqCst);
+        self.checkpoints.exists(checkpoint, &state);
         Ok(state)
     }
 
     fn publish(&self, state: CatalogState) {
         let state = Arc::new(state);
         self.state.store(Arc::clone(&state));
-        let last = self.checkpoints.last.load(Ordering::SeqCst);
-        if state.version().saturating_sub(last) < self.settings.checkpoint_records {
+        if state.version() < self.checkpoints.next.load(Ordering::SeqCst) {
             return;
         }
         // One at a time; while one is being written the next one is not due, or will be at the next commit.
@@ -336,7 +351,8 @@ impl Catalog {
         self.tasks.spawn("catalog checkpoint", |_| async move {
             if let Err(error) = checkpoints.write(&state).await {
                 let error = Error::from(error).report();
-                tracing::warn!(error, "could not store a catalog checkpoint; trying again after the next commit");
+                tracing::warn!(error, "could not store a catalog checkpoint; trying again after some commits");
+                checkpoints.failed(&state);
             }
             drop(alone);
         });
@@ -347,17 +363,40 @@ impl Catalog {
 #[derive(Debug)]
 struct Checkpoints {
     log: Arc<Log>,
+    /// Records between two checkpoints at least.
+    records_min: u64,
     /// The record that the newest known checkpoint ends with.
     last: AtomicU64,
+    /// The record with which the next one is due.
+    next: AtomicU64,
     /// Held while one is written in the background.
     writing: Arc<Mutex<()>>,
 }
 
 impl Checkpoints {
+    /// There is a checkpoint that ends with this record; `state` is that one or not much later.
+    fn exists(&self, version: u64, state: &CatalogState) {
+        self.last.fetch_max(version, Ordering::SeqCst);
+        self.next.fetch_max(version.saturating_add(self.interval(state)), Ordering::SeqCst);
+    }
+
+    /// One could not be stored: a large one must not be tried with every commit.
+    fn failed(&self, state: &CatalogState) {
+        let pause = 1 + self.interval(state) / 64;
+        self.next.fetch_max(state.version().saturating_add(pause), Ordering::SeqCst);
+    }
+
+    /// Records until the next checkpoint: the more a checkpoint holds, the rarer it is written.
+    fn interval(&self, state: &CatalogState) -> u64 {
+        let files: usize = state.kept_tables().map(|table| table.files.len()).sum();
+        let held = (files + state.table_count() + state.garbage_count()) as u64;
+        self.records_min.max((held / REWRITTEN_PER_RECORD).min(CHECKPOINT_RECORDS_MAX))
+    }
+
     async fn write(&self, state: &Arc<CatalogState>) -> Result<(), CatalogError> {
         self.log.store_checkpoint(state).await?;
         steps::reached(Step::CatalogCheckpointStored);
-        self.last.fetch_max(state.version(), Ordering::SeqCst);
+        self.exists(state.version(), state);
         tracing::debug!(version = state.version(), "stored a catalog checkpoint");
         if let Err(error) = self.log.trim(state.id()).await {
             let error = Error::from(error).report();

@@ -64,16 +64,19 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
     }
 
     /// Returns the value that was there. Copies nothing if there was none.
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(super) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         self.get(key)?;
         let pieces = Arc::make_mut(&mut self.pieces);
-        let (lowest, piece) = pieces.range_mut(..=key).next_back()?;
+        let (lowest, piece) = pieces.range_mut::<Q, _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
         let piece = Arc::make_mut(piece);
         let removed = piece.remove(key)?;
         self.len -= 1;
         if piece.is_empty() {
             let lowest = lowest.clone();
-            pieces.remove(&lowest);
+            pieces.remove::<K>(&lowest);
         }
         Some(removed)
     }

@@ -23,8 +23,8 @@ use super::error::ChangeError;
 use super::log_owner::LogOwner;
 use super::shared_map::SharedMap;
 use crate::model::{
-    Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, RowSelection, Sequence, SequenceRange, TableId,
-    TableName, TableSchema, Timestamp,
+    Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, FileList, RowSelection, Sequence, SequenceRange,
+    TableId, TableName, TableSchema, Timestamp,
 };
 pub use deleted::{DeletedDatabase, DeletedTable, SoftDeletion};
 pub use tokens::{TokenEntry, TokenHash};
@@ -50,7 +50,7 @@ pub struct CatalogState {
     tables: SharedMap<TableId, Arc<TableEntry>>,
     deleted_databases: SharedMap<DatabaseId, Arc<DeletedDatabase>>,
     deleted_tables: SharedMap<TableId, Arc<DeletedTable>>,
-    garbage: Arc<Vec<GarbageFile>>,
+    garbage: SharedMap<Arc<str>, GarbageFile>,
     next_token_id: u64,
     tokens: SharedMap<String, Arc<TokenEntry>>,
     token_names: SharedMap<TokenHash, String>,
@@ -80,7 +80,7 @@ pub struct TableEntry {
     /// Its columns.
     pub schema: Arc<TableSchema>,
     /// Its files, by the writes that they hold, oldest first.
-    pub files: Arc<Vec<Arc<DataFile>>>,
+    pub files: FileList,
     /// The last write that is in a file, with all before it.
     pub persisted_through: Sequence,
     /// How long after its time a row is seen; `None`: as long as the database says.
@@ -95,7 +95,7 @@ pub struct TableEntry {
 #[derive(Debug, Clone)]
 pub struct GarbageFile {
     /// Where it is.
-    pub path: String,
+    pub path: Arc<str>,
     /// Its size.
     pub bytes: u64,
     /// When it was dropped.
@@ -106,12 +106,12 @@ pub struct GarbageFile {
 
 impl GarbageFile {
     fn of(file: &Arc<DataFile>, deleted_at: Timestamp) -> Self {
-        Self { path: file.path.clone(), bytes: file.bytes, deleted_at, readers: Arc::downgrade(file) }
+        Self { path: file.path.as_str().into(), bytes: file.bytes, deleted_at, readers: Arc::downgrade(file) }
     }
 
     /// Garbage of which nobody in this process knows but by this.
-    pub(super) fn unread(path: String, bytes: u64, deleted_at: Timestamp) -> Self {
-        Self { path, bytes, deleted_at, readers: Weak::new() }
+    pub(super) fn unread(path: &str, bytes: u64, deleted_at: Timestamp) -> Self {
+        Self { path: path.into(), bytes, deleted_at, readers: Weak::new() }
     }
 
     /// Whether a query or a compaction of this process, which began before the file was dropped, may still read it.
@@ -191,7 +191,7 @@ impl CatalogState {
             tables: SharedMap::default(),
             deleted_databases: SharedMap::default(),
             deleted_tables: SharedMap::default(),
-            garbage: Arc::default(),
+            garbage: SharedMap::default(),
             next_token_id: 1,
             tokens: SharedMap::default(),
             token_names: SharedMap::default(),
@@ -214,7 +214,9 @@ impl CatalogState {
         state.next_file_id = facts.next_file_id;
         state.last_persisted = facts.last_persisted;
         state.log_owner = facts.log_owner.map(Arc::new);
-        state.garbage = Arc::new(facts.garbage);
+        for file in facts.garbage {
+            state.garbage.insert(Arc::clone(&file.path), file);
+        }
         state.next_token_id = facts.next_token_id;
         for token in facts.tokens {
             state.insert_token(token)?;
@@ -224,7 +226,7 @@ impl CatalogState {
 
     /// The same databases, tables and files in a catalog of this identity, which has no garbage and whose rows are all in files.
     pub(super) fn as_catalog(&self, id: Uuid, ticket_key: TicketKey, record: RecordMark) -> Self {
-        Self { id, ticket_key, record, log_owner: None, garbage: Arc::default(), ..self.clone() }
+        Self { id, ticket_key, record, log_owner: None, garbage: SharedMap::default(), ..self.clone() }
     }
 
     /// The state after one more change, made at the moment `at`.
@@ -343,9 +345,19 @@ impl CatalogState {
         self.log_owner.as_deref()
     }
 
-    /// Objects that nothing refers to, oldest first.
-    pub fn garbage(&self) -> &[GarbageFile] {
-        &self.garbage
+    /// Objects that nothing refers to, by path.
+    pub fn garbage(&self) -> impl Iterator<Item = &GarbageFile> {
+        self.garbage.values()
+    }
+
+    /// Whether this is an object that nothing refers to any more.
+    pub fn is_garbage(&self, path: &str) -> bool {
+        self.garbage.get(path).is_some()
+    }
+
+    /// How many objects there are that nothing refers to.
+    pub fn garbage_count(&self) -> usize {
+        self.garbage.len()
     }
 
     fn change(&mut self, change: &CatalogChange, at: Timestamp) -> Result<(), ChangeError> {
@@ -431,7 +443,7 @@ impl CatalogState {
             database,
             name: name.clone(),
             schema: Arc::new(schema.clone()),
-            files: Arc::default(),
+            files: FileList::default(),
             persisted_through: Sequence::ZERO,
             retention: None,
             deletions: Arc::default(),
@@ -488,7 +500,10 @@ impl CatalogState {
     }
 
     fn discard<'a>(&mut self, files: impl Iterator<Item = &'a Arc<DataFile>>, at: Timestamp) {
-        Arc::make_mut(&mut self.garbage).extend(files.map(|file| GarbageFile::of(file, at)));
+        for file in files {
+            let garbage = GarbageFile::of(file, at);
+            self.garbage.insert(Arc::clone(&garbage.path), garbage);
+        }
     }
 
     fn persisted(&mut self, table: TableId, files: &[DataFile], through: Sequence) -> Result<(), ChangeError> {
@@ -502,9 +517,7 @@ impl CatalogState {
         for file in files {
             check_new_file(file, table, next_file_id, all)?;
         }
-        let entry_files = Arc::make_mut(&mut entry.files);
-        entry_files.extend(files.iter().cloned().map(Arc::new));
-        sort_by_writes(entry_files);
+        entry.add_files(files);
         entry.persisted_through = through;
         self.last_persisted = self.last_persisted.max(through);
         Ok(())
@@ -520,25 +533,22 @@ impl CatalogState {
         let next_file_id = self.next_file_id;
         let entry = self.table_mut(table)?;
         let removed: HashSet<FileId> = removed.iter().copied().collect();
-        let gone: Vec<_> = entry.files.iter().filter(|file| removed.contains(&file.id)).cloned().collect();
+        let gone = entry.files.remove(&removed);
         if gone.len() < removed.len() {
             let missing = removed.iter().find(|id| gone.iter().all(|file| file.id != **id));
             return Err(ChangeError::FileReplaced { file: missing.map_or(0, |id| id.get()), table });
         }
         let writes = gone.iter().map(|file| file.sequences).reduce(SequenceRange::union);
-        let kept = || entry.files.iter().filter(|file| !removed.contains(&file.id));
         for file in added {
             let unfit = |reason| Err(ChangeError::File { file: file.id.get(), table, reason });
             let Some(writes) = writes else { return unfit("it takes the place of no file") };
             check_new_file(file, table, next_file_id, writes)?;
             // Of two files that may hold one point, it must be certain which holds the later write.
-            if kept().any(|kept| kept.time.overlaps(&file.time) && kept.sequences.overlaps(file.sequences)) {
+            if entry.files.overlapping(file.time).any(|kept| kept.sequences.overlaps(file.sequences)) {
                 return unfit("its writes interleave with those of another file");
             }
         }
-        let mut files: Vec<_> = kept().cloned().chain(added.iter().cloned().map(Arc::new)).collect();
-        sort_by_writes(&mut files);
-        entry.files = Arc::new(files);
+        entry.add_files(added);
         entry.forget_deletions();
         self.discard(gone.iter(), at);
         Ok(())
@@ -549,10 +559,7 @@ impl CatalogState {
         let number = entry.last_deletion.checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "deletion" })?;
         let deletion = Deletion { number, rows: rows.clone(), through: entry.persisted_through };
         entry.last_deletion = number;
-        let (gone, kept): (Vec<_>, Vec<_>) = entry.files.iter().cloned().partition(|file| deletion.covers(file));
-        if !gone.is_empty() {
-            entry.files = Arc::new(kept);
-        }
+        let gone = entry.files.remove_overlapping(rows.time, |file| deletion.covers(file));
         Arc::make_mut(&mut entry.deletions).push(deletion);
         entry.forget_deletions();
         self.discard(gone.iter(), at);
@@ -566,8 +573,9 @@ impl CatalogState {
     }
 
     fn collect(&mut self, paths: &[String]) {
-        let paths: HashSet<&str> = paths.iter().map(String::as_str).collect();
-        Arc::make_mut(&mut self.garbage).retain(|file| !paths.contains(file.path.as_str()));
+        for path in paths {
+            self.garbage.remove(path.as_str());
+        }
     }
 
     fn database_mut(&mut self, id: DatabaseId) -> Result<&mut DatabaseEntry, ChangeError> {
@@ -593,18 +601,24 @@ impl CatalogState {
 }
 
 impl TableEntry {
+    fn add_files(&mut self, files: &[DataFile]) {
+        for file in files {
+            let mut file = file.clone();
+            if let Some(last) = self.files.last() {
+                file.columns.share_names(&last.columns);
+            }
+            self.files.insert(Arc::new(file));
+        }
+    }
+
     /// Drops deletions of which no file holds rows any more.
     fn forget_deletions(&mut self) {
-        let is_needed = |deletion: &Deletion| self.files.iter().any(|file| deletion.applies_to(file));
+        let is_needed =
+            |deletion: &Deletion| self.files.overlapping(deletion.rows.time).any(|file| deletion.applies_to(file));
         if !self.deletions.iter().all(is_needed) {
             self.deletions = Arc::new(self.deletions.iter().filter(|deletion| is_needed(deletion)).cloned().collect());
         }
     }
-}
-
-/// Files of one persist or compaction hold the same writes, but no point in common; their numbers order them.
-fn sort_by_writes(files: &mut [Arc<DataFile>]) {
-    files.sort_by_key(|file| (file.sequences.first, file.sequences.last, file.id));
 }
 
 fn check_new_file(

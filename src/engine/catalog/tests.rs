@@ -28,8 +28,8 @@ use crate::engine::store::fault_store::{Aftermath, FaultRates, FaultStore, Momen
 use crate::engine::store::file::DurableFileStore;
 use crate::error::{ErrorKind, Result};
 use crate::model::{
-    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName, FieldType, Rights, RowGroup,
-    Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema, TimeRange, Timestamp,
+    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName, FieldType, FileColumns,
+    Rights, RowGroup, Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema, TimeRange, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
@@ -100,11 +100,11 @@ fn data_file(id: u64, table: u32, first: u64, last: u64) -> DataFile {
         deletions_applied: 0,
         created: NOW,
         row_groups: vec![RowGroup { rows: 7, time: TimeRange::from_nanos(-5, 5) }],
-        columns: vec![ColumnStatistics {
+        columns: FileColumns::from_iter([ColumnStatistics {
             name: ColumnName::new("usage").unwrap(),
             nulls: 1,
             bounds: Some((Scalar::Float(-0.0), Scalar::Float(f64::INFINITY))),
-        }],
+        }]),
     }
 }
 
@@ -126,7 +126,11 @@ fn contents(state: &CatalogState) -> String {
     let databases: Vec<_> = state.databases().map(|database| (database.id, &database.name)).collect();
     let tables: Vec<_> = state.tables().collect();
     let next = (state.next_database_id(), state.next_table_id(), state.next_file_id());
-    format!("{databases:?} {tables:?} {next:?} {:?} {:?}", state.last_persisted_sequence(), state.garbage())
+    format!(
+        "{databases:?} {tables:?} {next:?} {:?} {:?}",
+        state.last_persisted_sequence(),
+        state.garbage().collect::<Vec<_>>()
+    )
 }
 
 async fn listed(objects: &Arc<dyn ObjectStore>, directory: object_store::path::Path) -> Vec<u64> {

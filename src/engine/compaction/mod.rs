@@ -173,7 +173,7 @@ impl Compactor {
     pub(super) async fn compact(&self, table: &TableBuffer, stop: &CancellationToken) -> Result<Option<Compacted>> {
         let state = self.catalog.state();
         let Some(entry) = state.table(table.id()) else { return Ok(None) };
-        let Some(job) = self.next_job(entry) else { return Ok(None) };
+        let Some(job) = self.next_job(entry).await? else { return Ok(None) };
         self.begin(entry, &job);
         let done = self.run(table, entry, job, stop).await;
         self.end(&done);
@@ -217,16 +217,22 @@ impl Compactor {
         }
     }
 
-    fn next_job(&self, entry: &TableEntry) -> Option<Job> {
+    async fn next_job(&self, entry: &Arc<TableEntry>) -> Result<Option<Job>> {
         if entry.files.len() < 2 && entry.deletions.is_empty() {
-            return None;
+            return Ok(None);
         }
         let policy = Policy { file_rows: file_rows(&entry.schema), settle: self.settings.settle };
-        let candidates = entry.files.iter().enumerate().map(|(place, file)| {
-            let has_deleted_rows = entry.deletions.iter().any(|deletion| deletion.applies_to(file));
-            Candidate::new(place, file, has_deleted_rows)
-        });
-        choose(candidates.collect(), self.reading.clock.now(), &policy)
+        let (entry, now) = (Arc::clone(entry), self.reading.clock.now());
+        let look = move || {
+            let candidates = entry.files.iter().enumerate().map(|(place, file)| {
+                let has_deleted_rows = entry.deletions.iter().any(|deletion| deletion.applies_to(file));
+                Candidate::new(place, file, has_deleted_rows)
+            });
+            choose(candidates.collect(), now, &policy)
+        };
+        // A look at a hundred thousand files would be in the way of others.
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.map_err(|error| Error::with_source(ErrorKind::Internal, "the choice of a compaction was cut off", error))
     }
 
     async fn run(
@@ -259,8 +265,11 @@ impl Compactor {
                 self.files.drop_unused(&new).await;
                 return Ok(None);
             }
-            // Where the outcome is unknown the new files may be the table's already: they stay.
-            Err(error) => return Err(error.into()),
+            // Where the outcome is unknown the new files may be the table's already.
+            Err(error) => {
+                self.files.may_be_unused(&new);
+                return Err(error.into());
+            }
         }
         steps::reached(Step::CompactionCommitted);
         table.follow(&self.catalog);

@@ -93,6 +93,11 @@ pub enum SingleWriterError {
         paths::writer_lock()
     )]
     Damaged { source: serde_json::Error },
+    #[error(
+        "the lock \"{}\" of this store has format {found}, this program knows format {FORMAT}: a newer one writes to the store",
+        paths::writer_lock()
+    )]
+    Format { found: u32 },
     #[error("could not {action} the lock \"{}\" of this store", paths::writer_lock())]
     Store { action: &'static str, source: StoreError },
     #[error("this process is no longer the one that may write to this store; restart it when the other has ended")]
@@ -104,6 +109,7 @@ impl From<SingleWriterError> for Error {
         let kind = match &error {
             SingleWriterError::Held { .. } | SingleWriterError::Lost => ErrorKind::Conflict,
             SingleWriterError::Damaged { .. } => ErrorKind::Corrupt,
+            SingleWriterError::Format { .. } => ErrorKind::Unsupported,
             SingleWriterError::Store { .. } => ErrorKind::Unavailable,
         };
         Self::with_source(kind, error.to_string(), error)
@@ -123,6 +129,12 @@ struct Lock {
     /// When it was written, for people and in nanoseconds since 1970.
     time: String,
     nanos: i64,
+}
+
+/// What the lock of every version says.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// The lock of a store, kept fresh in the background for as long as this value is there.
@@ -179,7 +191,11 @@ impl SingleWriter {
             while stop.run_until_cancelled(tokio::time::sleep(settings.refresh_every)).await.is_some() {
                 match refreshed.refresh().await {
                     Ok(()) => {}
-                    Err(error @ (SingleWriterError::Held { .. } | SingleWriterError::Lost)) => {
+                    Err(
+                        error @ (SingleWriterError::Held { .. }
+                        | SingleWriterError::Format { .. }
+                        | SingleWriterError::Lost),
+                    ) => {
                         tracing::error!(%error, "lost the right to write: nothing is written any more");
                         return;
                     }
@@ -263,7 +279,12 @@ impl Right {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(failed(source)),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| SingleWriterError::Damaged { source })
+        let damaged = |source| SingleWriterError::Damaged { source };
+        let Format { format: found } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if found != FORMAT {
+            return Err(SingleWriterError::Format { found });
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
     async fn write(&self) -> Result<(), SingleWriterError> {
@@ -516,6 +537,16 @@ mod tests {
             () = alive => unreachable!("it goes on for ever"),
         };
         assert!(matches!(error, SingleWriterError::Held { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_a_newer_program_is_respected() {
+        let (store, clock) = (careless(), Arc::new(ManualClock::new(START)));
+        store.objects().put(&paths::writer_lock(), r#"{"format": 2, "owner": {}}"#.into()).await.unwrap();
+        clock.advance(Duration::from_secs(3600));
+        let error = Error::from(take(&store, "a", &clock).await.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("has format 2"), "{error}");
     }
 
     #[tokio::test]

@@ -158,6 +158,8 @@ struct Shared {
     /// What the store said of the newest put that failed; None once one succeeds.
     last_failure: Mutex<Option<String>>,
     next_sequence: AtomicU64,
+    /// Another process has the log.
+    taken_over: AtomicBool,
     /// The thread ended in order.
     finished: AtomicBool,
 }
@@ -296,6 +298,19 @@ impl Wal {
             return Err(self.gone().into());
         }
         Ok(answered.await.map_err(|_| self.gone())?)
+    }
+
+    /// Refuses if another process has the log, as far as this one has heard.
+    ///
+    /// # Errors
+    /// `TakenOver`.
+    pub fn check_owner(&self) -> Result<(), WalError> {
+        if self.shared.taken_over.load(Ordering::Acquire) { Err(WalError::TakenOver) } else { Ok(()) }
+    }
+
+    /// Whether the log is in the object store, for whichever process has it.
+    pub fn is_in_store(&self) -> bool {
+        matches!(self.messages, Messages::Store(_))
     }
 
     /// Bytes of all segments on disk.

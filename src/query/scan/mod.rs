@@ -46,7 +46,7 @@ pub(super) use parquet::{FileAccess, STORE_URL};
 use super::deduplicate::DeduplicateExec;
 use crate::engine::TableSnapshot;
 use crate::engine::buffer::BufferedRun;
-use crate::model::{Covers, DataFile, TableSchema, TimeRange, components};
+use crate::model::{Covers, DataFile, Stretch, TableSchema, TimeRange, components};
 use hidden::Hidden;
 use prune::Filters;
 use units::Slots;
@@ -107,9 +107,8 @@ pub(super) fn plan(
 
 /// What may hold rows that pass, oldest writes first.
 fn cut_into_units(snapshot: &TableSnapshot, filters: &Filters) -> DataFusionResult<Vec<Unit>> {
-    let row_groups = snapshot
-        .files
-        .iter()
+    let files = filters.keep_stretches(&snapshot.files)?.into_iter().flat_map(Stretch::files);
+    let row_groups = files
         .flat_map(|file| (0..file.row_groups.len()).map(|number| Unit::RowGroup { file: Arc::clone(file), number }));
     let mut units = filters.keep_by_key(row_groups.collect())?;
     let slots = Slots::new(units.iter().map(Covers::time).collect());

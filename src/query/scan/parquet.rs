@@ -3,7 +3,7 @@
 //! The catalog's facts become DataFusion's statistics, so that counts and extremes need no reading and files
 //! that a filter rules out are never opened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use tokio::runtime::Handle;
 
 use super::{Scan, key_ordering};
 use crate::engine::store::checked::{CheckedFiles, CheckedReader};
-use crate::model::{DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
+use crate::model::{ColumnName, DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
 
 /// The one place that plans read from. It is no address: only this room knows what stands behind it.
 pub(in crate::query) const STORE_URL: &str = "flightline://store/";
@@ -191,7 +191,8 @@ fn partitioned_file(table: &Schema, file: Arc<DataFile>, numbers: &[usize]) -> P
 /// The columns of a file: those of which it holds a value, and the time. Known from the catalog, so that the
 /// reader need not decode it from the footer.
 fn file_schema(table: &Schema, file: &DataFile) -> SchemaRef {
-    let is_there = |name: &str| name == TIME_COLUMN || file.columns.iter().any(|column| column.name.as_str() == name);
+    let present: HashSet<&str> = file.columns.names().iter().map(ColumnName::as_str).collect();
+    let is_there = |name: &str| name == TIME_COLUMN || present.contains(name);
     let fields: Fields = table.fields().iter().filter(|field| is_there(field.name())).cloned().collect();
     Arc::new(Schema::new(fields))
 }
@@ -203,11 +204,12 @@ fn statistics(table: &Schema, file: &DataFile, numbers: &[usize]) -> Statistics 
     let rows: u64 = chosen().map(|row_group| row_group.rows).sum();
     let whole = numbers.len() == file.row_groups.len();
     let share = file.bytes * rows / file.rows.max(1);
+    let by_name: HashMap<ColumnName, _> = file.columns.iter().map(|column| (column.name.clone(), column)).collect();
     let columns = table.fields().iter().map(|field| {
         if field.name() == TIME_COLUMN {
             return time_statistics(chosen().map(|row_group| row_group.time));
         }
-        let Some(known) = file.columns.iter().find(|column| column.name.as_str() == field.name()) else {
+        let Some(known) = by_name.get(field.name().as_str()) else {
             return ColumnStatistics::new_unknown().with_null_count(Precision::Exact(rows as usize));
         };
         let mut column = ColumnStatistics::new_unknown();

@@ -25,7 +25,10 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::{Unit, unqualified};
-use crate::model::{ColumnKind, ColumnStatistics, Covers, FieldType, Scalar, TIME_COLUMN, TableSchema};
+use crate::model::{
+    ColumnKind, ColumnName, ColumnStatistics, Covers, FieldType, FileList, Scalar, Stretch, TIME_COLUMN, TableSchema,
+    TimeRange, Timestamp,
+};
 
 /// The filters of one scan, in the forms in which they are used.
 #[derive(Debug)]
@@ -45,6 +48,14 @@ impl Filters {
         let by_key = pruning_predicate(state, table.arrow(), on_key.clone())?;
         let by_all_columns = pruning_predicate(state, table.arrow(), usable)?;
         Ok(Self { table: Arc::clone(table.arrow()), kinds: table.clone(), on_key, by_key, by_all_columns })
+    }
+
+    /// The stretches of files that may hold a row of a fitting time.
+    pub(super) fn keep_stretches<'a>(&self, files: &'a FileList) -> DataFusionResult<Vec<&'a Stretch>> {
+        let stretches: Vec<&Stretch> = files.stretches().collect();
+        let Some(predicate) = self.by_key.as_ref().filter(|_| !stretches.is_empty()) else { return Ok(stretches) };
+        let kept = predicate.prune(&Times(&stretches))?;
+        Ok(stretches.into_iter().zip(kept).filter(|(_, keep)| *keep).map(|(stretch, _)| stretch).collect())
     }
 
     /// The units that may hold a row with a fitting key.
@@ -123,32 +134,42 @@ impl Facts<'_> {
         }
     }
 
-    /// Whether no row of the unit has a value in this tag or field.
-    fn lacks(unit: &Unit, column: &str) -> bool {
+    /// Whether no row of the unit has a value in this tag or field, of which the catalog says `known`.
+    fn lacks(unit: &Unit, column: &str, known: Option<&ColumnStatistics>) -> bool {
         match unit {
-            Unit::RowGroup { file, .. } => column_of(unit, column).is_none_or(|column| column.nulls == file.rows),
+            Unit::RowGroup { file, .. } => known.is_none_or(|column| column.nulls == file.rows),
             Unit::Rows { run, .. } => run.schema().kind(column).is_none(),
         }
     }
 
     fn bounds(&self, column: &str, side: fn(&(Scalar, Scalar)) -> &Scalar) -> Option<ArrayRef> {
-        let values: Vec<Option<&Scalar>> = self
-            .units
-            .iter()
-            .map(|unit| column_of(unit, column).and_then(|column| column.bounds.as_ref()).map(side))
-            .collect();
+        let known = self.known_of(column);
+        let values: Vec<Option<&Scalar>> =
+            known.iter().map(|column| column.as_ref()?.bounds.as_ref().map(side)).collect();
         if values.iter().all(Option::is_none) {
             return None;
         }
         Some(scalars(self.kinds.kind(column)?, &values))
     }
-}
 
-/// What the catalog says of a column of the unit's file.
-fn column_of<'a>(unit: &'a Unit, name: &str) -> Option<&'a ColumnStatistics> {
-    match unit {
-        Unit::RowGroup { file, .. } => file.columns.iter().find(|column| column.name.as_str() == name),
-        Unit::Rows { .. } => None,
+    /// What the catalog says of a column of each unit's file.
+    fn known_of(&self, name: &str) -> Vec<Option<ColumnStatistics>> {
+        // Files of a table share their names, mostly: the column is looked for once.
+        let mut found: Option<(&Arc<[ColumnName]>, Option<usize>)> = None;
+        let mut known = Vec::with_capacity(self.units.len());
+        for unit in self.units {
+            let Unit::RowGroup { file, .. } = unit else {
+                known.push(None);
+                continue;
+            };
+            let names = file.columns.names();
+            let (_, position) = match found {
+                Some(known) if Arc::ptr_eq(known.0, names) => known,
+                _ => *found.insert((names, file.columns.position(name))),
+            };
+            known.push(position.and_then(|position| file.columns.at(position)));
+        }
+        known
     }
 }
 
@@ -195,20 +216,57 @@ impl PruningStatistics for Facts<'_> {
     /// Only the two extremes are known of a part of a file: no value at all, or none missing.
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         self.table.field_with_name(&column.name).ok()?;
-        let nulls = |unit: &Unit| {
-            if column.name == TIME_COLUMN {
-                return Some(0);
-            }
-            if Self::lacks(unit, &column.name) {
+        if column.name == TIME_COLUMN {
+            return Some(Arc::new(UInt64Array::from(vec![0; self.units.len()])));
+        }
+        let nulls = |(unit, known): (&Unit, Option<ColumnStatistics>)| {
+            if Self::lacks(unit, &column.name, known.as_ref()) {
                 return Some(Self::row_count(unit));
             }
-            column_of(unit, &column.name).filter(|column| column.nulls == 0).map(|_| 0)
+            known.filter(|column| column.nulls == 0).map(|_| 0)
         };
-        Some(Arc::new(UInt64Array::from_iter(self.units.iter().map(nulls))))
+        let known = self.known_of(&column.name);
+        Some(Arc::new(UInt64Array::from_iter(self.units.iter().zip(known).map(nulls))))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
         Some(Arc::new(UInt64Array::from_iter_values(self.units.iter().map(Self::row_count))))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+/// The times of stretches of files; nothing else is known of a whole stretch.
+struct Times<'a>(&'a [&'a Stretch]);
+
+impl Times<'_> {
+    fn array(&self, column: &Column, side: fn(TimeRange) -> Timestamp) -> Option<ArrayRef> {
+        let times = self.0.iter().map(|stretch| side(stretch.time()).as_nanos());
+        (column.name == TIME_COLUMN).then(|| Arc::new(TimestampNanosecondArray::from_iter_values(times)) as ArrayRef)
+    }
+}
+
+impl PruningStatistics for Times<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.array(column, |time| time.min)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.array(column, |time| time.max)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.0.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        (column.name == TIME_COLUMN).then(|| Arc::new(UInt64Array::from(vec![0; self.0.len()])) as ArrayRef)
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        None
     }
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
@@ -223,8 +281,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Column as TableColumn, ColumnName, DataFile, FileId, RowGroup, Sequence, SequenceRange, TableId, TimeRange,
-        Timestamp,
+        Column as TableColumn, ColumnName, DataFile, FileColumns, FileId, RowGroup, Sequence, SequenceRange, TableId,
+        TimeRange, Timestamp,
     };
 
     fn name(text: &str) -> ColumnName {
@@ -256,14 +314,14 @@ mod tests {
             deletions_applied: 0,
             created: Timestamp::from_nanos(0),
             row_groups: vec![row_group(0, 9), row_group(10, 19)],
-            columns: vec![
+            columns: FileColumns::from_iter([
                 ColumnStatistics { name: name("host"), nulls: 0, bounds: Some((text("d"), text("m"))) },
                 ColumnStatistics {
                     name: name("usage"),
                     nulls: 3,
                     bounds: Some((Scalar::Float(1.0), Scalar::Float(2.0))),
                 },
-            ],
+            ]),
         });
         (0..2).map(|number| Unit::RowGroup { file: Arc::clone(&file), number }).collect()
     }

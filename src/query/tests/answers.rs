@@ -186,7 +186,7 @@ async fn a_missing_file_is_damage_and_not_fewer_rows() {
     let fixture = Fixture::new().await;
     fixture.write("m,k=a v=1i 5\nm,k=b v=2i 6").await;
     fixture.persist().await;
-    let files = Arc::clone(&fixture.engine.snapshot(&nyc(), "m").unwrap().files);
+    let files = fixture.engine.snapshot(&nyc(), "m").unwrap().files.clone();
     fixture.engine.store().objects().delete(&files[0].path.as_str().into()).await.unwrap();
     let error = fixture.ask("SELECT v FROM m").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.report());

@@ -14,9 +14,10 @@ use crate::server::auth::Principal;
 /// The version that clients compare for features: that of the server they were written for.
 const COMPATIBLE_VERSION: &str = "3.10.0";
 
-/// 200 `OK` as long as the process answers.
-pub(super) async fn health(principal: Principal) -> Result<Response> {
+/// 200 `OK` as long as the process answers and has not been replaced by another; 503 and why otherwise.
+pub(super) async fn health(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
     principal.require_reading(Facility::Health)?;
+    services.engine.check_health()?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "OK").into_response())
 }
 

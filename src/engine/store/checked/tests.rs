@@ -120,7 +120,7 @@ fn data_file(file: &EncodedFile) -> Arc<DataFile> {
         deletions_applied: 0,
         created: Timestamp::from_nanos(0),
         row_groups: file.row_groups.clone(),
-        columns: file.columns.clone(),
+        columns: file.columns.iter().cloned().collect(),
     })
 }
 

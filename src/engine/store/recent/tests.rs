@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::model::{Sequence, SequenceRange, TableId, TimeRange, Timestamp};
+use crate::model::{FileColumns, Sequence, SequenceRange, TableId, TimeRange, Timestamp};
 
 const FILE: FileId = FileId::new(7);
 const PIECE_BYTES: usize = 1000;
@@ -35,7 +35,7 @@ fn file(newest: i64) -> DataFile {
         deletions_applied: 0,
         created: Timestamp::from_nanos(0),
         row_groups: Vec::new(),
-        columns: Vec::new(),
+        columns: FileColumns::from_iter([]),
     }
 }
 

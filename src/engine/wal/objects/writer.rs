@@ -309,6 +309,7 @@ impl ObjectWriter {
             );
         }
         self.taken_over = true;
+        self.shared.taken_over.store(true, Ordering::Release);
         self.waiting_bytes = 0;
         refuse(WalError::TakenOver, group.into_iter().chain(self.waiting.drain(..)).collect());
     }
