@@ -76,6 +76,40 @@ steps! {
     GarbageRemoved,
     /// The catalog doesn't list it any more.
     GarbageCollected,
+    /// Buffered rows are files of a backup that nothing names.
+    BackupRowsStored,
+    /// All files of a backup are copied; its catalog is not stored.
+    BackupFilesStored,
+    /// The catalog of a backup is stored; nothing says that the backup is there.
+    BackupCatalogStored,
+    /// A backup is there; who asked for it doesn't know.
+    BackupAnnounced,
+    /// A backup is deleted; its files are still there.
+    BackupForgotten,
+    /// A store is marked for what is to be restored; nothing else is there.
+    RestoreMarked,
+    /// The files of a backup are restored; there is no catalog.
+    RestoreFilesStored,
+    /// A record of the restored catalog is stored.
+    RestoreRecordStored,
+    /// A checkpoint of the restored catalog is stored.
+    RestoreCheckpointStored,
+    /// It is written down which files a table is exported to; none of them is there.
+    ExportPlanned,
+    /// A file of an export is whole; it doesn't have its name.
+    ExportFileWritten,
+    /// It has its name.
+    ExportFileNamed,
+    /// A store says that it is a mirror; nothing else is there.
+    MirrorMarked,
+    /// Data files are in the mirror; its catalog doesn't name them.
+    MirrorFilesStored,
+    /// A record of the catalog is in the mirror; later ones are not.
+    MirrorRecordStored,
+    /// A checkpoint of the catalog is in the mirror; what it makes superfluous is, too.
+    MirrorCheckpointStored,
+    /// Data files that the mirror's catalog doesn't name were removed from it.
+    MirrorFilesRemoved,
 }
 
 /// 0, or the number of the chosen step plus 1.

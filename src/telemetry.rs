@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
 use crate::engine::EngineMetrics;
+use crate::engine::mirror::MirrorState;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How log lines look.
@@ -185,6 +186,15 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     gauge("flightline_parquet_cache_bytes", "memory of data of recent Parquet files", metrics.recent.bytes);
     gauge("flightline_parquet_cache_bytes_max", "limit of that memory", metrics.recent.bytes_max);
     gauge("flightline_parquet_metadata_bytes", "memory of footers and page indexes", metrics.metadata_bytes);
+    if let Some(mirror) = &metrics.mirror {
+        gauge(
+            "flightline_mirror_records_behind",
+            "records of the catalog that the mirror lacks",
+            mirror.records_behind,
+        );
+        let is_stopped = u64::from(mirror.state == MirrorState::Stopped);
+        gauge("flightline_mirror_stopped", "1 if the mirror is none of this store any more", is_stopped);
+    }
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("flightline_persists", "persists that wrote Parquet", metrics.persists);
     counter("flightline_persist_failures", "persists that failed and are tried again", metrics.persist_failures);
@@ -209,6 +219,17 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     counter("flightline_parquet_cache_hits", "pieces of Parquet files found in memory", metrics.recent.hits);
     counter("flightline_parquet_cache_misses", "pieces of recent Parquet files waited for", metrics.recent.misses);
     counter("flightline_parquet_cache_evictions", "pieces that made room for others", metrics.recent.evictions);
+    if let Some(mirror) = &metrics.mirror {
+        counter("flightline_mirror_files", "data files copied to the mirror", mirror.files);
+        counter("flightline_mirror_bytes", "bytes of data files copied to the mirror", mirror.bytes);
+        counter("flightline_mirror_files_removed", "data files removed from the mirror", mirror.removed);
+        counter("flightline_mirror_failures", "rounds of mirroring that failed and are tried again", mirror.failures);
+        registry.register(
+            "flightline_mirror_lag_seconds",
+            "time since the mirror had everything that was in files; since the start if it never had",
+            ConstGauge::new(mirror.lag.as_secs_f64()),
+        );
+    }
     registry.register(
         "process_start_time_seconds",
         "start of the process since 1970",

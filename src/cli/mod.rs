@@ -46,6 +46,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::client::{ClientSettings, HostKind};
 use crate::config::{Config, Environment, Machine, StoreConfig, process_environment, settings, with_settings};
 use crate::error::Error;
+use crate::steps;
 
 /// Wider lines are hard to read, however wide the terminal.
 const HELP_COLUMNS_MAX: usize = 110;
@@ -184,6 +185,9 @@ async fn finished(command: &str, work: impl Future<Output = Result<Exit, Error>>
 
 /// One thread is enough to keep many requests under way; compression has threads of its own.
 fn on_one_thread(command: &str, work: impl Future<Output = ExitCode>) -> ExitCode {
+    if process_environment(steps::VARIABLE).is_some_and(|step| !steps::choose(&step)) {
+        eprintln!("{} has no effect", steps::VARIABLE);
+    }
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {

@@ -80,6 +80,8 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
         data_directory: config.data_dir.clone(),
         store,
         connection: connections,
+        mirror: config.mirror_to.clone().map(|place| (place, config.mirror_bytes_per_second.map(|bytes| bytes as u64))),
+        promotes_mirror: config.promote_mirror,
         backups: config.backup_to.clone(),
         writers: if single_writer { Writers::Single } else { Writers::Several },
         log: log_settings(config),

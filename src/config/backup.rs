@@ -1,4 +1,4 @@
-//! Where backups are: a directory or a URL, with the credentials that the store flags give.
+//! Where backups and the mirror are: a directory or a URL, with the credentials that the store flags give.
 
 use std::path::PathBuf;
 
@@ -67,6 +67,15 @@ impl RestoreTarget {
 /// The place for the backups of a server; `None` if it has none.
 pub(super) fn backup_place(sources: &Sources<'_>) -> Result<Option<StorePlace>, ConfigError> {
     sources.text(SETTING)?.map(|text| place(sources, &text)).transpose()
+}
+
+/// The place of the mirror of a server; `None` if it has none.
+pub(super) fn mirror_place(sources: &Sources<'_>) -> Result<Option<StorePlace>, ConfigError> {
+    let Some((value, setting)) = sources.said("mirror-to") else { return Ok(None) };
+    match Location::parse(&value) {
+        Some(location) => StorePlace::at(sources, location).map(Some),
+        None => Err(ConfigError::Value { setting, value, accepts: Location::ACCEPTS.to_owned() }),
+    }
 }
 
 fn place(sources: &Sources<'_>, text: &str) -> Result<StorePlace, ConfigError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::catalog::{SoftDeletion, TableEntry};
 use super::compaction::{Compaction, CompactionMetrics};
+use super::mirror::MirrorFacts;
 use super::store::paths;
 use super::store::recent::RecentMetrics;
 use super::wal::WalMetrics;
@@ -69,7 +70,7 @@ pub struct TableFacts {
 }
 
 /// Figures of an engine at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineMetrics {
     /// Databases in the catalog.
     pub databases: usize,
@@ -105,6 +106,8 @@ pub struct EngineMetrics {
     pub metadata_bytes: u64,
     /// The log.
     pub wal: WalMetrics,
+    /// The mirror, if there is one.
+    pub mirror: Option<MirrorFacts>,
 }
 
 impl Engine {
@@ -188,6 +191,11 @@ impl Engine {
         retentions
     }
 
+    /// How the mirror is doing, if there is one.
+    pub fn mirror(&self) -> Option<MirrorFacts> {
+        self.mirror.as_ref().map(|mirror| mirror.facts())
+    }
+
     /// Figures at this moment.
     pub fn metrics(&self) -> EngineMetrics {
         let state = self.catalog.state();
@@ -209,6 +217,7 @@ impl Engine {
             recent: self.files.recent_metrics(),
             metadata_bytes: self.files.metadata_bytes(),
             wal: self.wal.metrics(),
+            mirror: self.mirror(),
         }
     }
 }

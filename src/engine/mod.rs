@@ -8,6 +8,7 @@
 //! | [`catalog`] | which databases, tables, columns and files there are |
 //! | [`compaction`] | history in few, large files that don't overlap |
 //! | [`backup`] | copies of all that at one instant, elsewhere |
+//! | [`mirror`] | a second store that follows this one |
 //!
 //! [`open`] is recovery, [`write`] the way of a write, [`maintenance`] what happens later, [`snapshot`] what a query sees,
 //! [`databases`] what users make, [`deletions`] what they delete and want back, [`tokens`] who may ask, [`facts`] what there is to say of all that.
@@ -26,12 +27,14 @@ mod facts;
 mod garbage;
 mod layout;
 mod maintenance;
+pub mod mirror;
 mod open;
 mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod transfer;
 pub mod verify;
 pub mod wal;
 mod write;
@@ -47,6 +50,7 @@ use catalog::{Catalog, CatalogChange};
 use compaction::CompactionSettings;
 use databases::find_database;
 use maintenance::Maintenance;
+use mirror::{Mirror, MirrorSettings};
 use store::Store;
 use store::checked::CheckedFiles;
 use store::recent::RecentSettings;
@@ -85,6 +89,8 @@ pub struct EngineSettings {
     pub recent: RecentSettings,
     /// Memory of cached page indexes and footers of Parquet files, in bytes.
     pub metadata_bytes_max: usize,
+    /// Where the store is mirrored to.
+    pub mirror: Option<MirrorSettings>,
     /// Most tags and fields of one table.
     pub columns_per_table_max: usize,
     /// Most tables of all databases together.
@@ -102,6 +108,7 @@ impl Default for EngineSettings {
             hard_delete_default: Duration::from_secs(72 * 3600),
             recent: RecentSettings::default(),
             metadata_bytes_max: 64 << 20,
+            mirror: None,
             columns_per_table_max: 10_000,
             tables_max: 100_000,
         }
@@ -129,6 +136,7 @@ pub struct Engine {
     wal: Arc<Wal>,
     buffer: Arc<Buffer>,
     maintenance: Arc<Maintenance>,
+    mirror: Option<Arc<Mirror>>,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
     closed: AtomicBool,
@@ -267,6 +275,9 @@ impl Engine {
             all_is_in_files = closed.map(drop).map_err(Error::from);
         }
         let catalog_closed = self.catalog.close().await;
+        if let Some(mirror) = &self.mirror {
+            mirror.finish().await;
+        }
         all_is_in_files.and(catalog_closed.map_err(Error::from))
     }
 

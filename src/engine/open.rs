@@ -13,6 +13,7 @@ use super::compaction::Compactor;
 use super::data_files::DataFiles;
 use super::garbage::GarbageCollector;
 use super::maintenance::{Maintenance, WrittenTables};
+use super::mirror::Mirror;
 use super::store::checked::CheckedFiles;
 use super::store::{Store, paths};
 use super::wal::objects::{ObjectLog, ObjectLogSettings};
@@ -72,6 +73,10 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>> {
         let catalog = Arc::new(Catalog::open(&store, Arc::clone(&clock), CatalogSettings::default()).await?);
+        let mirror = match settings.mirror.clone() {
+            Some(mirror) => Some(Mirror::open(mirror, store.clone(), Arc::clone(&catalog), Arc::clone(&clock)).await?),
+            None => None,
+        };
         let state = take_log(&catalog, &settings.log, &store, &log).await?;
         steps::reached(Step::LogTaken);
 
@@ -114,8 +119,24 @@ impl Engine {
         if settings.compaction.is_on {
             tasks.spawn("compaction", |stop| Arc::clone(&maintenance).compaction_loop(stop));
         }
+        if let Some(mirror) = &mirror {
+            tasks.spawn("mirror", |stop| Arc::clone(mirror).run(stop));
+        }
         let (closed, arrivals) = (AtomicBool::new(false), AtomicI64::new(i64::MIN));
-        Ok(Arc::new(Self { settings, store, files, catalog, wal, buffer, maintenance, tasks, clock, closed, arrivals }))
+        Ok(Arc::new(Self {
+            settings,
+            store,
+            files,
+            catalog,
+            wal,
+            buffer,
+            maintenance,
+            mirror,
+            tasks,
+            clock,
+            closed,
+            arrivals,
+        }))
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `files` | a Parquet file: live, of a deleted table, or waiting for its removal |
 //! | `compactions` | one of the last compactions, running or ended |
+//! | `mirror` | the mirror of the store, if there is one: how far it is |
 //! | `retention` | how long rows are seen after their time |
 //! | `tables` | a table, also a deleted one that can be brought back |
 //!
@@ -24,15 +25,17 @@ use datafusion::error::Result as DataFusionResult;
 
 use super::error::QueryError;
 use crate::engine::compaction::{Compaction, CompactionEnd};
+use crate::engine::mirror::{MirrorFacts, MirrorState};
 use crate::engine::{Engine, FileState, SoftDeletion, StoredFile, TableFacts};
 use crate::error::Result;
 use crate::model::{DatabaseName, Tables, Timestamp};
 
 const COMPACTIONS: &str = "compactions";
 const FILES: &str = "files";
+const MIRROR: &str = "mirror";
 const RETENTION: &str = "retention";
 const USER_TABLES: &str = "tables";
-const TABLES: [&str; 4] = [COMPACTIONS, FILES, RETENTION, USER_TABLES];
+const TABLES: [&str; 5] = [COMPACTIONS, FILES, MIRROR, RETENTION, USER_TABLES];
 
 /// The tables about one database.
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl SystemTables {
         match table {
             COMPACTIONS => self.compactions().map(Some),
             FILES => self.files().map(Some),
+            MIRROR => self.mirror().map(Some),
             RETENTION => self.retention().map(Some),
             USER_TABLES => self.user_tables().map(Some),
             _ => Ok(None),
@@ -198,6 +202,40 @@ impl SystemTables {
             ("deleted", deleted),
             ("deleted_at", time(|deletion| Some(deletion.deleted_at))),
             ("hard_deletion_time", time(|deletion| deletion.hard_delete_at)),
+        ])
+    }
+
+    /// One row, or none without a mirror. It is that of the whole store, the same in every database.
+    fn mirror(&self) -> DataFusionResult<RecordBatch> {
+        let mirror = self.engine.mirror();
+        let text = |value: fn(&MirrorFacts) -> Option<&str>| -> ArrayRef {
+            Arc::new(mirror.iter().map(value).collect::<StringArray>())
+        };
+        let number = |value: fn(&MirrorFacts) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(mirror.iter().map(|mirror| signed(value(mirror)))))
+        };
+        let complete = mirror.iter().map(|mirror| mirror.complete_at.map(Timestamp::as_nanos));
+        batch([
+            ("place", text(|mirror| Some(&mirror.place))),
+            (
+                "state",
+                text(|mirror| {
+                    Some(match mirror.state {
+                        MirrorState::Beginning => "beginning",
+                        MirrorState::Following => "following",
+                        MirrorState::Failing => "failing",
+                        MirrorState::Stopped => "stopped",
+                    })
+                }),
+            ),
+            ("complete_at", Arc::new(complete.collect::<TimestampNanosecondArray>())),
+            ("lag_ns", number(|mirror| u64::try_from(mirror.lag.as_nanos()).unwrap_or(u64::MAX))),
+            ("records_behind", number(|mirror| mirror.records_behind)),
+            ("files_copied", number(|mirror| mirror.files)),
+            ("bytes_copied", number(|mirror| mirror.bytes)),
+            ("files_removed", number(|mirror| mirror.removed)),
+            ("failures", number(|mirror| mirror.failures)),
+            ("error", text(|mirror| mirror.error.as_deref())),
         ])
     }
 

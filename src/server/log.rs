@@ -9,6 +9,7 @@ use super::ServerSettings;
 use super::directory::DataDirectory;
 use crate::clock::Clock;
 use crate::config::{LogReplica, StorePlace};
+use crate::engine::mirror::MirrorSettings;
 use crate::engine::store::{Store, StoreSettings, Writers, open_below};
 use crate::engine::wal::objects::ObjectLogSettings;
 use crate::engine::wal::{Disk, MemoryDisk, RealDisk, ReplicatedDisk, StoreDisk};
@@ -50,12 +51,13 @@ impl Default for LogPlace {
 pub(super) async fn open_engine(
     settings: &ServerSettings,
     store: Store,
+    mirror: Option<MirrorSettings>,
     directory: &DataDirectory,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Engine>> {
-    let engine = |id, place: String| {
+    let engine = move |id, place: String| {
         let log = LogIdentity { id, place, gives_up_others: settings.log.gives_up_others };
-        EngineSettings { log, ..settings.engine.clone() }
+        EngineSettings { log, mirror, ..settings.engine.clone() }
     };
     let clock_of_log = Arc::clone(clock);
     match &settings.log.place {

@@ -13,6 +13,7 @@ pub mod flight;
 pub mod http;
 mod listen;
 mod log;
+mod mirror;
 mod parameters;
 pub mod pretty;
 #[rustfmt::skip]
@@ -39,6 +40,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::config::StorePlace;
 use crate::engine::backup::{Backups, Location};
+use crate::engine::mirror::promote::promote;
 use crate::engine::store::single_writer::{SingleWriter, Writer};
 use crate::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use crate::engine::{Engine, EngineSettings, store};
@@ -76,6 +78,10 @@ pub struct ServerSettings {
     pub writers: Writers,
     /// Where the write-ahead log is.
     pub log: LogSettings,
+    /// Where the store is mirrored to, and at how many bytes a second at the most.
+    pub mirror: Option<(StorePlace, Option<u64>)>,
+    /// Whether a mirror may become a store of its own.
+    pub promotes_mirror: bool,
     /// Where backups go; nowhere: requests for one are refused.
     pub backups: Option<StorePlace>,
     /// Buffer, log and limits of tables.
@@ -138,7 +144,9 @@ impl Server {
         let store = store::open(&settings.store, &settings.connection)?;
         tracing::info!(store = store.description(), data = %settings.data_directory.display(), "opening");
         let (store, writer) = writers::secure(store, &settings, &directory, &clock).await?;
-        let engine = log::open_engine(&settings, store, &directory, &clock).await?;
+        let mirror = mirror::open(&settings, &clock).await?;
+        promote(&store, &clock, settings.promotes_mirror, settings.log.gives_up_others).await?;
+        let engine = log::open_engine(&settings, store, mirror, &directory, &clock).await?;
 
         let query_runtime = query_runtime(settings.query.threads)?;
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
@@ -265,7 +273,7 @@ fn open_backups(
 }
 
 /// Whether a copy there would go with the store. Another part of one bucket is the user's choice.
-fn is_inside(place: &StoreSettings, prefix: &str, store: &StoreSettings) -> bool {
+pub(crate) fn is_inside(place: &StoreSettings, prefix: &str, store: &StoreSettings) -> bool {
     match (place, store) {
         (StoreSettings::File { root: place }, StoreSettings::File { root: store }) => place.starts_with(store),
         _ => place == store && prefix.is_empty(),

@@ -1,6 +1,6 @@
 //! Everything at once, for as long as one likes: writes, deletions, retention, tables that come and go, persists, compactions,
 //! the removal of files, a clock that moves, a store that fails, orderly restarts and crashes, backups and lives that go on
-//! from a restored one, against a slow model.
+//! from a restored one, and a mirror whose store fails, against a slow model.
 //!
 //! A life is one seed: an empty store, some hundred steps, and at the end a check of the whole store. It is the same each
 //! time but for what runs in the background. `FLIGHTLINE_LONG_RUN_SECONDS` says for how long lives are begun,
@@ -13,6 +13,7 @@ use std::time::Duration;
 use flightline::clock::{Clock, ManualClock, SystemClock};
 use flightline::engine::backup::{BackupKind, BackupName, Backups, Location};
 use flightline::engine::compaction::CompactionSettings;
+use flightline::engine::mirror::MirrorSettings;
 use flightline::engine::store::Store;
 use flightline::engine::store::single_writer::{SingleWriterSettings, Writer};
 use flightline::engine::verify::verify;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use crate::harness::database::{DATABASE, TestDatabase};
 use crate::harness::store::{FaultRates, FaultStore};
+use crate::mirror::image;
 
 const TABLES: [&str; 3] = ["cpu", "disk", "net"];
 const HOSTS: [&str; 4] = ["a", "b", "c", "d"];
@@ -52,6 +54,8 @@ struct Life {
     clock: Arc<ManualClock>,
     faults: Arc<FaultStore>,
     is_faulty: bool,
+    /// The store of its mirror, which fails now and then throughout.
+    mirror: Arc<FaultStore>,
     /// Where its backups are.
     backups: Store,
     backup_count: usize,
@@ -107,18 +111,25 @@ async fn live(seed: u64) {
     life.check().await;
     life.database.restart().await;
     life.check().await;
+    life.mirror.heal();
     life.database.close().await.unwrap();
-    let store = Store::new(Arc::clone(&life.faults) as Arc<dyn ObjectStore>, "test");
-    let mut problems = Vec::new();
+    for faults in [&life.faults, &life.mirror] {
+        let store = Store::new(Arc::clone(faults) as Arc<dyn ObjectStore>, "test");
+        let mut problems = Vec::new();
+        let clock = Arc::clone(&life.clock) as Arc<dyn Clock>;
+        verify(&store, clock, &mut |problem| problems.push(problem.to_string())).await.unwrap().expect("a catalog");
+        assert!(problems.is_empty(), "seed {seed}: {problems:?}");
+    }
+    let mirror = Store::new(Arc::clone(&life.mirror) as Arc<dyn ObjectStore>, "mirror");
     let clock = Arc::clone(&life.clock) as Arc<dyn Clock>;
-    verify(&store, clock, &mut |problem| problems.push(problem.to_string())).await.unwrap().expect("a catalog");
-    assert!(problems.is_empty(), "seed {seed}: {problems:?}");
+    let promoted = TestDatabase::with(image(&mirror).await, TestDatabase::settings(), clock).await;
+    life.check_database(&promoted).await;
 }
 
 impl Life {
     async fn begin(seed: u64) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(START)));
-        let (database, faults) = open(seed, Arc::new(InMemory::new()), &clock).await;
+        let (database, faults, mirror) = open(seed, Arc::new(InMemory::new()), &clock).await;
         Self {
             seed,
             random: Random(seed),
@@ -126,6 +137,7 @@ impl Life {
             clock,
             faults,
             is_faulty: false,
+            mirror,
             backups: Store::in_memory(),
             backup_count: 0,
             tables: BTreeMap::new(),
@@ -258,11 +270,11 @@ impl Life {
         let objects = Arc::new(InMemory::new());
         let store = Store::new(Arc::clone(&objects) as Arc<dyn ObjectStore>, "restored");
         place().restore(&backup, &store).await.unwrap();
-        let (database, faults) = open(self.seed, objects, &self.clock).await;
+        let (database, faults, mirror) = open(self.seed, objects, &self.clock).await;
         self.backup_count += 1;
         self.check_database(&database).await;
         if self.random.below(2) == 0 {
-            (self.database, self.faults) = (database, faults);
+            (self.database, self.faults, self.mirror) = (database, faults, mirror);
         }
     }
 
@@ -323,17 +335,33 @@ impl Life {
 }
 
 /// A database on these objects, on disk or with the log in the store, as the seed says.
-async fn open(seed: u64, objects: Arc<InMemory>, clock: &Arc<ManualClock>) -> (TestDatabase, Arc<FaultStore>) {
+async fn open(
+    seed: u64,
+    objects: Arc<InMemory>,
+    clock: &Arc<ManualClock>,
+) -> (TestDatabase, Arc<FaultStore>, Arc<FaultStore>) {
     let faults = FaultStore::new(objects, seed);
     let store = Store::new(Arc::clone(&faults) as Arc<dyn ObjectStore>, "test");
     let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
-    let settings = EngineSettings { compaction, delete_grace: Duration::from_secs(60), ..EngineSettings::default() };
+    let mirror = FaultStore::new(Arc::new(InMemory::new()), seed);
+    mirror.set_rates(FaultRates { before: 20, after_commit: 20, ..FaultRates::default() });
+    let followed = MirrorSettings {
+        interval: Duration::from_millis(2),
+        patience: Duration::from_secs(60),
+        ..MirrorSettings::new(Store::new(Arc::clone(&mirror) as Arc<dyn ObjectStore>, "mirror"), None)
+    };
+    let settings = EngineSettings {
+        compaction,
+        delete_grace: Duration::from_secs(60),
+        mirror: Some(followed),
+        ..EngineSettings::default()
+    };
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let database = match seed % 2 {
         0 => TestDatabase::with(store, settings, clock).await,
         _ => TestDatabase::diskless(store, settings, clock).await,
     };
-    (database, faults)
+    (database, faults, mirror)
 }
 
 fn database() -> DatabaseName {

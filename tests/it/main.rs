@@ -65,6 +65,9 @@ mod lost_acknowledgements;
 /// Backups: one instant, whatever goes on meanwhile, and the way back.
 mod backup;
 
+/// A second store that follows the first.
+mod mirror;
+
 /// A store that fails, answers late and forgets, under random work.
 mod every_step;
 mod faulty_store;

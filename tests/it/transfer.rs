@@ -313,6 +313,41 @@ fn an_export_is_cut_by_time_and_goes_on_where_it_was() {
     assert!(code == 2 && error.contains("there is no table \"wether\""), "{error}");
 }
 
+#[test]
+fn an_export_that_was_killed_goes_on_where_it_was() {
+    let desk = Desk::new();
+    let weather = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/nyc_weather.lp.gz");
+    desk.succeed(&["import", "-d", "nyc", weather]);
+    let export = |to: &'static str| ["export", "-d", "nyc", "--format", "csv", "--rows-per-file", "200", "--to", to];
+    desk.succeed(&export("whole"));
+    let files = |directory: &str| {
+        let entries = fs::read_dir(desk.path(directory).join("weather")).into_iter().flatten();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let named = |directory: &str| files(directory).into_iter().filter(|name| !name.starts_with('.')).count();
+    let whole = files("whole");
+    assert!(whole.len() > 100);
+    // Killed again and again, each time a little further.
+    for part in 1..=4 {
+        let mut running = desk.command(&export("out")).spawn().unwrap();
+        while named("out") < part * 15 {
+            assert!(running.try_wait().unwrap().is_none(), "the export ended before it was killed");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+    }
+    assert!(named("out") < whole.len(), "the export was killed in the middle");
+    let (code, _, error) = desk.run(&export("out"));
+    assert!(code == 0 && error.contains("files of an earlier run"), "{error}");
+    assert_eq!(files("out"), whole, "nothing is missing and nothing left over");
+    for name in &whole {
+        let [one, other] = ["whole", "out"].map(|directory| fs::read(desk.path(directory).join("weather").join(name)));
+        assert!(one.unwrap() == other.unwrap(), "{name}");
+    }
+}
+
 /// A point of the table `names.0` with the tag `names.1` and string field `names.2`.
 #[derive(Debug, Clone)]
 struct Point {

@@ -18,6 +18,7 @@ use crate::cli::transfer::progress::{Progress, counted, rate};
 use crate::cli::transfer::table_file::{ColumnEntry, PieceEntry, TABLE_FILE, TableFile, kind_name};
 use crate::clock::Clock;
 use crate::model::{ColumnKind, FieldType, TIME_COLUMN, TimeRange};
+use crate::steps::{self, Step};
 
 /// Longer names of directories are cut: file systems end at 255 bytes.
 const DIRECTORY_BYTES_MAX: usize = 200;
@@ -184,6 +185,7 @@ impl Export {
         let bytes = serde_json::to_vec_pretty(&file)
             .map_err(|error| ClientError::Write { name: target.name(&name), source: error.into() })?;
         target.put(&name, bytes).await?;
+        steps::reached(Step::ExportPlanned);
         Ok(file)
     }
 
@@ -214,7 +216,9 @@ impl Export {
         let _ = fs::remove_file(&answer);
         let rows = converted?;
         let bytes = fs::metadata(part).map_or(0, |metadata| metadata.len());
+        steps::reached(Step::ExportFileWritten);
         target.complete(part, name).await?;
+        steps::reached(Step::ExportFileNamed);
         Ok((rows, bytes))
     }
 

@@ -18,15 +18,16 @@ use uuid::Uuid;
 
 use super::location::Location;
 use super::manifest::{Backup, BackupKind, BackupName};
-use super::transfer::Transfer;
 use crate::engine::Engine;
 use crate::engine::buffer::persist::encode_frozen;
 use crate::engine::buffer::{BufferedRun, Frozen};
 use crate::engine::catalog::{CatalogChange, CatalogState, TableEntry};
 use crate::engine::store::parquet::EncodedFile;
 use crate::engine::store::paths;
+use crate::engine::transfer::Transfer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DataFile, FileId, SequenceRange, TableId, Timestamp};
+use crate::steps::{self, Step};
 
 /// All rows at one instant.
 struct Instant {
@@ -78,6 +79,7 @@ pub(super) async fn create(
     let (taken, state) = (instant.taken, Arc::clone(&instant.state));
     // Buffered rows first: while they are held, their memory is not free for writes.
     let (image, mut copied) = store_runs(engine, &transfer, instant).await?;
+    steps::reached(Step::BackupRowsStored);
     let present: HashSet<String> = if base.is_some() {
         let directory = paths::backup_files(set);
         let objects = location.objects(&directory).await?;
@@ -89,7 +91,8 @@ pub(super) async fn create(
     let missing: Vec<Arc<DataFile>> = files_of(&state).filter(|file| !present.contains(&file.path)).cloned().collect();
     copied.files += missing.len() as u64;
     copied.bytes += missing.iter().map(|file| file.bytes).sum::<u64>();
-    transfer.copy_all(&missing).await?;
+    transfer.copy_all(&missing, |_| {}).await?;
+    steps::reached(Step::BackupFilesStored);
 
     let backup = Backup {
         name,

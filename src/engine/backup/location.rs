@@ -22,6 +22,7 @@ use crate::engine::store::{Store, paths};
 use crate::engine::verify::{Problem, Verified, verify_files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Timestamp;
+use crate::steps::{self, Step};
 
 /// Manifests that are read, or objects that are removed, at one time.
 const REQUESTS_AT_ONCE: usize = 16;
@@ -173,13 +174,16 @@ impl Location {
             .await
             .map_err(|error| Error::with_source(ErrorKind::Internal, "the encoding of a catalog was cut off", error))?
             .map_err(|error| Error::with_source(ErrorKind::Internal, "could not encode a catalog", error))?;
-        let catalog = (paths::backup_catalog(backup.name.as_str(), backup.image), encoded);
-        let manifest = (paths::backup_manifest(backup.name.as_str()), manifest::encode(backup));
-        for (path, bytes) in [catalog, manifest] {
+        let name = backup.name.as_str();
+        for (path, bytes, step) in [
+            (paths::backup_catalog(name, backup.image), encoded, Step::BackupCatalogStored),
+            (paths::backup_manifest(name), manifest::encode(backup), Step::BackupAnnounced),
+        ] {
             self.store.create(&path, &bytes).await.map_err(|error| self.failed("store", &path, error))?;
             if self.get(&path).await?.as_ref() != Some(&bytes) {
                 return Err(Error::new(ErrorKind::Corrupt, format!("\"{path}\" was not stored as it was sent")));
             }
+            steps::reached(step);
         }
         Ok(())
     }
@@ -191,6 +195,7 @@ impl Location {
         }
         // From here on it does not exist, whatever happens to its files.
         self.delete(paths::backup_manifest(name.as_str())).await?;
+        steps::reached(Step::BackupForgotten);
         Ok(1 + self.collect().await?)
     }
 

@@ -9,7 +9,6 @@
 //! | [`location`] | which backups there are, and the removal of what nobody needs |
 //! | `create` | the instant, and what is copied of it |
 //! | `restore` | an empty store becomes what the backup says |
-//! | `transfer` | files from store to store, checked on both sides |
 //! | `manifest` | what a backup says of itself |
 //!
 //! Not here: the write-ahead log, whose rows a backup has as files; where the place for backups is set (`config`).
@@ -18,7 +17,6 @@ mod create;
 pub mod location;
 mod manifest;
 mod restore;
-mod transfer;
 
 use std::sync::Arc;
 

@@ -15,12 +15,13 @@ use uuid::Uuid;
 
 use super::location::Location;
 use super::manifest::Backup;
-use super::transfer::Transfer;
 use crate::engine::catalog::Founding;
 use crate::engine::store::Store;
+use crate::engine::transfer::Transfer;
 use crate::engine::verify::{Problem, Verified, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::DataFile;
+use crate::steps::{self, Step};
 
 /// What was restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,8 @@ impl Location {
 
         let founding = Founding::begin(store, Arc::clone(&self.clock)).await?;
         let files: Vec<Arc<DataFile>> = image.kept_tables().flat_map(|table| table.files.iter()).cloned().collect();
-        Transfer::new(&self.files(backup.set), store, &self.clock).copy_all(&files).await?;
+        Transfer::new(&self.files(backup.set), store, &self.clock).copy_all(&files, |_| {}).await?;
+        steps::reached(Step::RestoreFilesStored);
         let catalog = founding.finish(&image).await?;
 
         let mut first = None;

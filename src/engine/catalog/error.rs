@@ -234,6 +234,15 @@ pub enum CatalogError {
         /// This catalog.
         expected: Uuid,
     },
+    /// The copy of a catalog has a history of its own.
+    #[error(
+        "catalog record \"{path}\" of the copy is not that of the catalog it copies: another server has \
+         written to the copy, or the catalog was set back"
+    )]
+    Diverged {
+        /// The record's object.
+        path: Path,
+    },
     /// A background computation was cut off.
     #[error("the catalog's work was cut off")]
     CutOff(#[source] tokio::task::JoinError),
@@ -265,6 +274,7 @@ impl From<CatalogError> for Error {
             CatalogError::AlreadyPersisted { .. }
             | CatalogError::FilesReplaced { .. }
             | CatalogError::OtherLog { .. }
+            | CatalogError::Diverged { .. }
             | CatalogError::Contended { .. } => ErrorKind::Conflict,
             CatalogError::TakenOver { .. } => ErrorKind::Unavailable,
             CatalogError::Unknown { .. } | CatalogError::Store { .. } | CatalogError::Closed => ErrorKind::Unavailable,

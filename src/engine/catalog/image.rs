@@ -22,6 +22,7 @@ use super::state::{CatalogState, RecordMark, TICKET_KEY_BYTES, TicketKey};
 use super::{CatalogSettings, paths};
 use crate::clock::Clock;
 use crate::engine::store::Store;
+use crate::steps::{self, Step};
 
 /// Records of a new log that change nothing, each with its checkpoint.
 const CHECKPOINTS: u64 = 2;
@@ -66,6 +67,7 @@ impl Founding {
         let catalog = clock.unique_id();
         let log = Log::new(Arc::clone(store.objects()), clock, CatalogSettings::default());
         log.create_or_keep(paths::catalog_trimmed(), encode_trimmed(catalog)).await?;
+        steps::reached(Step::RestoreMarked);
         Ok(Self { log, catalog })
     }
 
@@ -86,6 +88,7 @@ impl Founding {
             self.append(mark, RecordContent::Changes(Vec::new())).await?;
             let state = Arc::new(image.as_catalog(self.catalog, key, mark));
             self.log.store_checkpoint(&state).await?;
+            steps::reached(Step::RestoreCheckpointStored);
             version = mark.sequence;
         }
         Ok(self.catalog)
@@ -93,7 +96,10 @@ impl Founding {
 
     async fn append(&self, mark: RecordMark, content: RecordContent) -> Result<(), CatalogError> {
         match self.log.append(&Record { catalog: self.catalog, mark, content }).await? {
-            Appended::Ours => Ok(()),
+            Appended::Ours => {
+                steps::reached(Step::RestoreRecordStored);
+                Ok(())
+            }
             Appended::Taken => Err(CatalogError::Contended { tries: 1 }),
         }
     }

@@ -35,7 +35,7 @@ use crate::engine::store::paths;
 use crate::steps::{self, Step};
 
 /// The number of the record that begins a log.
-const GENESIS: u64 = 1;
+pub(super) const GENESIS: u64 = 1;
 
 /// Records that are fetched at a time when a catalog is opened. Hides the latency of a store over the network;
 /// as many as a client opens connections.
@@ -286,7 +286,7 @@ impl Log {
         Ok(self.confirmed(|| self.get(paths::catalog_trimmed())).await?.is_some())
     }
 
-    async fn read(&self, sequence: u64) -> Result<Option<Record>> {
+    pub(super) async fn read(&self, sequence: u64) -> Result<Option<Record>> {
         let path = paths::catalog_record(sequence);
         let Some(bytes) = self.get(path.clone()).await? else { return Ok(None) };
         match decode_record(&bytes, sequence) {
@@ -318,11 +318,11 @@ impl Log {
         self.patiently("read", &path, fetch).await
     }
 
-    async fn checkpoints(&self) -> Result<Vec<u64>> {
+    pub(super) async fn checkpoints(&self) -> Result<Vec<u64>> {
         self.list(paths::catalog_checkpoints(), paths::catalog_checkpoint(0), 0).await
     }
 
-    async fn records_after(&self, sequence: u64) -> Result<Vec<u64>> {
+    pub(super) async fn records_after(&self, sequence: u64) -> Result<Vec<u64>> {
         self.list(paths::catalog_log(), paths::catalog_record(sequence), sequence).await
     }
 
@@ -357,7 +357,14 @@ impl Log {
         self.patiently("store", &path, store).await
     }
 
-    async fn remove(&self, path: Path) -> Result<()> {
+    /// Stores an object in the place of a damaged one.
+    pub(super) async fn overwrite(&self, path: Path, bytes: Bytes) -> Result<()> {
+        let payload = PutPayload::from_bytes(bytes);
+        let store = || async { self.objects.put(&path, payload.clone()).await.map(drop) };
+        self.patiently("store", &path, store).await
+    }
+
+    pub(super) async fn remove(&self, path: Path) -> Result<()> {
         let delete = || async {
             match self.objects.delete(&path).await {
                 Err(StoreError::NotFound { .. }) => Ok(()), // another node trims too

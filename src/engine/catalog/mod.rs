@@ -24,6 +24,7 @@
 //! | `checkpoint`, `checkpoint_files` | those of a checkpoint, which may be large: in parts, files column by column |
 //! | `log_owner` | which write-ahead log holds the newest rows |
 //! | `inspect` | all that for people who look into a store |
+//! | `copy` | the same catalog in another store, kept up with this one |
 //! | `image` | a state that leaves its store, and the catalog that is made of it elsewhere |
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
@@ -31,6 +32,7 @@
 mod change;
 mod checkpoint;
 mod checkpoint_files;
+mod copy;
 mod deletion_messages;
 mod error;
 mod file_messages;
@@ -58,6 +60,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 pub use change::CatalogChange;
+pub use copy::{CatalogCopy, CopiedRecords};
 pub use error::{CatalogError, ChangeError};
 pub use format::FormatError;
 pub use image::Founding;

@@ -6,6 +6,7 @@
 //! catalog/trimmed                             says that the log has lost its beginning
 //! wal/{epoch:010}/{index:010}                 a group of writes, where the write-ahead log is in the store
 //! catalog/writer                              who may write, where the store can't decide it
+//! catalog/mirror                              says that this is a mirror of another store
 //! check/{id}/{name}                           scratch of a check of the store; gone when the check ends
 //! dbs/{database}-{name}/{table}-{name}/{day}/{file:010}.parquet
 //! ```
@@ -61,6 +62,11 @@ pub fn catalog_trimmed() -> Path {
 /// Names the one process that may write, in a store where that has to be agreed on.
 pub fn writer_lock() -> Path {
     Path::from_iter(["catalog", "writer"])
+}
+
+/// Says that the store is a mirror of another one, and of which.
+pub fn mirror_mark() -> Path {
+    Path::from_iter(["catalog", "mirror"])
 }
 
 /// The directory of the write-ahead log, where it is in the store.

@@ -58,18 +58,28 @@ impl TestDatabase {
 
     /// A database on what a store holds, with an empty log, these settings and this clock.
     pub async fn with(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Self {
+        Self::try_with(store, settings, clock).await.unwrap()
+    }
+
+    /// The same if it can be opened.
+    pub async fn try_with(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let mut database = Self::unopened(Some(store));
         (database.settings, database.clock) = (settings, clock);
-        database.start().await.unwrap();
-        database
+        database.start().await?;
+        Ok(database)
     }
 
     /// The same with the log in the store, too.
     pub async fn diskless(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Self {
+        Self::try_diskless(store, settings, clock).await.unwrap()
+    }
+
+    /// The same if it can be opened.
+    pub async fn try_diskless(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let mut database = Self::unopened(Some(store));
         (database.settings, database.clock, database.is_diskless) = (settings, clock, true);
-        database.start().await.unwrap();
-        database
+        database.start().await?;
+        Ok(database)
     }
 
     /// A database on what a store holds, with an empty log.
@@ -81,10 +91,15 @@ impl TestDatabase {
 
     /// A database on the files that `put` puts into its directory: `wal` and `data`.
     pub async fn on_files(put: impl FnOnce(&std::path::Path)) -> Self {
+        Self::try_on_files(put).await.unwrap()
+    }
+
+    /// The same if it can be opened.
+    pub async fn try_on_files(put: impl FnOnce(&std::path::Path)) -> Result<Self> {
         let mut database = Self::unopened(None);
         put(database.directory());
-        database.start().await.unwrap();
-        database
+        database.start().await?;
+        Ok(database)
     }
 
     /// Where its files are, if its objects are not elsewhere.

@@ -45,6 +45,8 @@ impl TestServer {
             connection: ConnectionSettings::default(),
             writers: Writers::Several,
             log: LogSettings::default(),
+            mirror: None,
+            promotes_mirror: false,
             backups: None,
             engine: EngineSettings::default(),
             query: QuerySettings { threads: 2, ..QuerySettings::default() },

@@ -22,7 +22,7 @@ pub mod error;
 mod metadata;
 mod object;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;

@@ -106,6 +106,12 @@ fn encoded(row_groups: i64, rows: i64) -> EncodedFile {
     encode(&schema, (0..row_groups).map(group).collect()).unwrap()
 }
 
+/// A file of some ten thousand bytes, and what the catalog says of it.
+pub(crate) fn large_file() -> (Arc<DataFile>, Bytes) {
+    let file = encoded(4, 5_000);
+    (data_file(&file), file.bytes)
+}
+
 fn data_file(file: &EncodedFile) -> Arc<DataFile> {
     Arc::new(DataFile {
         id: FileId::new(7),
