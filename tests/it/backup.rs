@@ -91,13 +91,18 @@ async fn numbers(database: &TestDatabase, name: &str) -> BTreeSet<u64> {
     numbers
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_write_to_two_tables_is_in_a_backup_whole_or_not_at_all() {
+async fn a_write_to_two_tables_is_in_a_backup_whole_or_not_at_all(#[values(false, true)] is_diskless: bool) {
     const WRITERS: u64 = 4;
     const ROUNDS: usize = 8;
     // Between the two that are looked at: the more there are, the easier is a write seen by half.
     const OTHER_TABLES: u64 = 24;
-    let database = Arc::new(TestDatabase::on(Store::in_memory()).await.unwrap());
+    let (store, settings) = (Store::in_memory(), TestDatabase::settings());
+    let database = Arc::new(match is_diskless {
+        false => TestDatabase::with(store, settings, clock()).await,
+        true => TestDatabase::diskless(store, settings, clock()).await,
+    });
     let place = Store::in_memory();
     let (next, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));

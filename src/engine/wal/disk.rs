@@ -35,6 +35,10 @@ pub trait Disk: Send + Sync + Debug {
     fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
     /// Makes every file made or removed before this call stay so after a power cut.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Whether bytes that are appended and not synced are likely to be found by the next process, if the power stays.
+    fn keeps_unsynced(&self) -> bool {
+        true
+    }
     /// How an operator finds the file: its path, for a disk that has paths.
     fn locate(&self, name: &str) -> String {
         name.to_owned()

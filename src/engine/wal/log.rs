@@ -55,6 +55,8 @@ struct OpenSegment {
     written: u64,
     /// Up to where the file is safe.
     synced: u64,
+    /// What follows that is a mark and nothing else.
+    is_marked: bool,
     tables: HashMap<TableId, Sequence>,
 }
 
@@ -65,6 +67,11 @@ impl std::fmt::Debug for OpenSegment {
 }
 
 impl OpenSegment {
+    /// Whether there are writes that a power cut would take.
+    fn has_unsynced(&self) -> bool {
+        self.synced < self.written && !self.is_marked
+    }
+
     fn has_frames(&self) -> bool {
         self.written > HEADER_BYTES as u64
     }
@@ -117,18 +124,20 @@ impl SegmentLog {
     /// `Write`, `Create` or `Sync`: then no write of the group counts, and the next call begins a new segment.
     pub fn append_group(&mut self, group: &[&EncodedRecord], durability: Durability) -> Result<Sequence, WalError> {
         let mut segment = self.take_segment()?;
-        let before = segment.written;
+        let (before, was_marked) = (segment.written, segment.is_marked);
         let header = frame_header(group, self.next, segment.synced);
         if let Err(source) = write_frame(&mut segment, &header, group) {
             let file = self.disk.locate(&segment.name);
             self.abandon_after_write_error(segment, before);
             return Err(WalError::Write { file, source });
         }
+        segment.is_marked = false;
         steps::reached(Step::LogFrameWritten);
         if durability == Durability::Synced
             && let Err(source) = self.sync_segment(&mut segment)
         {
             let file = self.disk.locate(&segment.name);
+            segment.is_marked = was_marked;
             self.abandon_after_sync_error(segment, before);
             return Err(WalError::Sync { file, source });
         }
@@ -155,7 +164,7 @@ impl SegmentLog {
     /// `Sync`: then writes that were appended without durability since the last sync may be lost. The next group begins a
     /// new segment.
     pub fn sync(&mut self) -> Result<(), WalError> {
-        let Some(mut segment) = self.current.take_if(|segment| segment.synced < segment.written) else { return Ok(()) };
+        let Some(mut segment) = self.current.take_if(|segment| segment.has_unsynced()) else { return Ok(()) };
         if let Err(source) = self.sync_segment(&mut segment) {
             let file = self.disk.locate(&segment.name);
             let written = segment.written;
@@ -168,7 +177,31 @@ impl SegmentLog {
 
     /// Whether there are writes that a power cut would take.
     pub fn has_unsynced(&self) -> bool {
-        self.current.as_ref().is_some_and(|segment| segment.synced < segment.written)
+        self.current.as_ref().is_some_and(OpenSegment::has_unsynced)
+    }
+
+    /// Whether the newest write is safe and nothing in the file says so.
+    pub fn wants_mark(&self) -> bool {
+        let ends_with_frame =
+            |segment: &OpenSegment| segment.has_frames() && segment.synced == segment.written && !segment.is_marked;
+        self.current.as_ref().is_some_and(ends_with_frame) && self.disk.keeps_unsynced()
+    }
+
+    /// Says in the file that the newest write is safe, so that damage to it can't be taken for a torn tail. Costs no sync.
+    pub fn mark(&mut self) {
+        let Some(mut segment) = self.current.take() else { return };
+        let mark = frame_header(&[], self.next, segment.synced);
+        let before = segment.written;
+        match write_frame(&mut segment, &mark, &[]) {
+            Ok(()) => {
+                segment.is_marked = true;
+                self.current = Some(segment);
+            }
+            Err(error) => {
+                tracing::warn!(segment = self.disk.locate(&segment.name), %error, "could not mark what is safe");
+                self.abandon_after_write_error(segment, before);
+            }
+        }
     }
 
     /// The log no longer needs the writes of `table` up to `through`. Removes segments that hold nothing else.
@@ -198,6 +231,9 @@ impl SegmentLog {
             && let Some(segment) = self.current.take()
         {
             self.seal(segment);
+        }
+        if self.wants_mark() {
+            self.mark();
         }
         self.remove_released();
         Ok(())
@@ -233,7 +269,7 @@ impl SegmentLog {
         if let Some(mut full) = self.current.take() {
             // The next header will say what is safe. If this fails, only writes without durability are at risk, and the
             // group that is waiting has none of them.
-            if full.synced < full.written
+            if full.has_unsynced()
                 && let Err(error) = self.sync_segment(&mut full)
             {
                 self.report_lost_sync(&full, &error);
@@ -268,7 +304,16 @@ impl SegmentLog {
         self.metrics.syncs += 1;
         let (written, magic) = (HEADER_BYTES as u64, header.frame_magic());
         let name = name.to_owned();
-        Ok(OpenSegment { name, first: self.next, file, magic, written, synced: written, tables: HashMap::new() })
+        Ok(OpenSegment {
+            name,
+            first: self.next,
+            file,
+            magic,
+            written,
+            synced: written,
+            is_marked: false,
+            tables: HashMap::new(),
+        })
     }
 
     fn sync_segment(&mut self, segment: &mut OpenSegment) -> io::Result<()> {
@@ -284,7 +329,7 @@ impl SegmentLog {
         segment.written = good;
         self.cut_failed_frame(&mut segment);
         // A full disk still syncs what it took before, and writers without durability were told that it would.
-        if segment.synced < segment.written
+        if segment.has_unsynced()
             && let Err(error) = self.sync_segment(&mut segment)
         {
             self.report_lost_sync(&segment, &error);
@@ -325,10 +370,10 @@ impl SegmentLog {
             self.leftover = Some(segment.name);
             return;
         }
-        let OpenSegment { name, first, written, synced, tables, .. } = segment;
-        let next = self.next;
-        self.previous = Some(PreviousSegment { first, next, valid_bytes: written, synced_bytes: synced });
-        self.sealed.push_back(SealedSegment { name, first, next, valid_bytes: written, tables });
+        let OpenSegment { name, first, written, synced, is_marked, tables, .. } = segment;
+        let (next, valid_bytes) = (self.next, if is_marked { synced } else { written });
+        self.previous = Some(PreviousSegment { first, next, valid_bytes, synced_bytes: synced });
+        self.sealed.push_back(SealedSegment { name, first, next, valid_bytes, tables });
     }
 
     fn remove_released(&mut self) {

@@ -132,6 +132,10 @@ impl Disk for ReplicatedDisk {
         at_once(|| self.first.truncate(name, length), || self.replica.truncate(name, length))
     }
 
+    fn keeps_unsynced(&self) -> bool {
+        self.first.keeps_unsynced() && self.replica.keeps_unsynced()
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         at_once(|| self.first.sync_directory(), || self.replica.sync_directory())
     }

@@ -43,6 +43,9 @@
 //! the middle must stop the start. Both look like a frame that fails its checksum. A later frame whose third field lies
 //! behind the failing one proves that the failing one was once safe, so that its loss is damage.
 //!
+//! So that this is known of the newest frame as well, a *mark* follows it when the log has nothing else to do: a frame without
+//! records. It is not synced. Lost, torn or damaged it is as if it had never been.
+//!
 //! Why two lengths of the segment before: when a sync fails, frames since the last good sync, which were acknowledged
 //! only to writers that did not ask for durability, may be lost without the disk being damaged otherwise.
 

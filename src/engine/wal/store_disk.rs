@@ -147,6 +147,10 @@ impl Disk for StoreDisk {
         Ok(()) // what was put or deleted stays so
     }
 
+    fn keeps_unsynced(&self) -> bool {
+        false // they are in memory
+    }
+
     fn locate(&self, name: &str) -> String {
         format!("{}/{name}", self.store.description())
     }

@@ -310,11 +310,22 @@ async fn a_closed_log_refuses_writes_and_closing_again_does_nothing() {
     assert_eq!(wal.last_sequence(), Sequence::new(1));
 }
 
+/// How often a write was published, counted before and after a moment.
+pub(super) type Halves = Arc<[std::sync::atomic::AtomicI64; 2]>;
+
+/// Publishes each write in two halves, as the second table of a write comes after the first.
+pub(super) fn publish_halves(halves: &Halves) -> Publish {
+    let published = Arc::clone(halves);
+    Box::new(move |_, _| {
+        published[0].fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_micros(200));
+        published[1].fetch_add(1, Ordering::SeqCst);
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_looks_between_writes_sees_every_acknowledged_one_and_none_by_half() {
-    use std::sync::atomic::AtomicI64;
-    let halves: Arc<[AtomicI64; 2]> = Arc::default();
-    let published = Arc::clone(&halves);
+    let halves = Halves::default();
     let wal = Wal::open(
         WalSettings::default(),
         Arc::new(MemoryDisk::default()),
@@ -322,13 +333,14 @@ async fn who_looks_between_writes_sees_every_acknowledged_one_and_none_by_half()
         Sequence::ZERO,
         Arc::new(SystemClock::new()),
         &mut |_, _| Ok(()),
-        Box::new(move |_, _| {
-            published[0].fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_micros(200)); // as the second table of a write comes after the first
-            published[1].fetch_add(1, Ordering::SeqCst);
-        }),
+        publish_halves(&halves),
     );
-    let wal = Arc::new(wal.unwrap());
+    check_looks_between_writes(wal.unwrap(), halves).await;
+}
+
+pub(super) async fn check_looks_between_writes(wal: Wal, halves: Halves) {
+    use std::sync::atomic::AtomicI64;
+    let wal = Arc::new(wal);
     let acknowledged = Arc::new(AtomicI64::new(0));
     let writers: Vec<_> = (0..4)
         .map(|writer| {

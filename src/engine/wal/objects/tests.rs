@@ -19,6 +19,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::engine::store::fault_store::{Aftermath, FaultRates, FaultStore, Moment};
 use crate::engine::wal::Durability;
+use crate::engine::wal::tests::{Halves, check_looks_between_writes, publish_halves};
 use crate::error::{ErrorKind, Result};
 use crate::model::DatabaseId;
 
@@ -144,6 +145,18 @@ async fn writes_that_wait_share_an_object() {
     assert!(count < 50, "{count} objects for 200 writes at once");
     let published: Vec<i64> = opened.published.try_iter().map(|(_, value)| value).collect();
     assert_eq!(published.len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_looks_between_writes_sees_every_acknowledged_one_and_none_by_half() {
+    let (_, faults, store) = store();
+    let slow_for = Duration::from_millis(1); // so that several objects are on their way at each look
+    faults.set_rates(FaultRates { slow: 500, slow_for, ..FaultRates::default() });
+    let log = ObjectLog { store, catalog: CATALOG, epoch: 1, unfinished: Vec::new() };
+    let (halves, clock) = (Halves::default(), Arc::new(SystemClock::new()));
+    let publish = publish_halves(&halves);
+    let wal = Wal::open_in_store(settings(), log, Sequence::ZERO, clock, &mut |_, _| Ok(()), publish).await;
+    check_looks_between_writes(wal.unwrap(), halves).await;
 }
 
 #[tokio::test]

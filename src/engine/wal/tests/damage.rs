@@ -181,6 +181,91 @@ fn a_flipped_bit_is_found_at_every_byte() {
 }
 
 #[test]
+fn damage_to_the_last_write_is_found_once_a_mark_follows_it() {
+    let files = MemoryDisk::default();
+    let disk: Arc<dyn Disk> = Arc::new(files.clone());
+    let (mut log, _) = open_log(&disk, 1 << 20).unwrap();
+    for value in 1..=3 {
+        append(&mut log, &[value], Durability::Synced).unwrap();
+        assert!(log.wants_mark() && !log.has_unsynced());
+    }
+    log.mark();
+    assert!(!log.wants_mark() && !log.has_unsynced(), "a mark needs no sync");
+    drop(log);
+    let name = segment_name(Sequence::new(1));
+    let whole = files.read(&name).unwrap();
+    let mark = whole.len() - FRAME_HEADER_BYTES;
+    for at in 0..whole.len() {
+        let mut flipped = whole.to_vec();
+        flipped[at] ^= 1 << (at % 8);
+        let files = copy_of(&files);
+        files.put(&name, flipped);
+        let context = format!("bit {} of byte {at}", at % 8);
+        match at < mark {
+            true => check_refused(&files, ErrorKind::Corrupt, &[&name, "is damaged at byte"], &context),
+            false => check_opens(&files, 3, &context),
+        }
+    }
+    for cut in mark..=whole.len() {
+        let files = copy_of(&files);
+        files.put(&name, whole[..cut].to_vec());
+        check_opens(&files, 3, &format!("cut at byte {cut}"));
+    }
+}
+
+#[test]
+fn writes_go_on_behind_a_mark_and_segments_end_before_one() {
+    for segment_bytes in [1, 600, 1 << 20] {
+        let files = MemoryDisk::default();
+        let disk: Arc<dyn Disk> = Arc::new(files.clone());
+        let (mut log, _) = open_log(&disk, segment_bytes).unwrap();
+        for value in 1..=9 {
+            let durability = if value % 3 == 0 { Durability::Unsynced } else { Durability::Synced };
+            append(&mut log, &[value], durability).unwrap();
+            if log.wants_mark() {
+                log.mark();
+            }
+        }
+        drop(log);
+        check_opens(&copy_of(&files), 9, &format!("segments of {segment_bytes} bytes"));
+        // A mark at the end of a sealed segment is nothing that anybody misses.
+        let mut marks = 0;
+        for name in segments(&files).split_last().unwrap().1 {
+            let whole = files.read(name).unwrap();
+            let (before, tail) = whole.split_at(whole.len() - FRAME_HEADER_BYTES);
+            let is_mark = tail[..8] == whole[32..40] && tail[32..36] == [0; 4];
+            if is_mark {
+                let files = copy_of(&files);
+                files.put(name, before.to_vec());
+                check_opens(&files, 9, name);
+                marks += 1;
+            }
+        }
+        assert!(segment_bytes > 600 || marks > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_has_nothing_to_do_marks_its_last_write() {
+    let files = MemoryDisk::default();
+    let (wal, _, _) = open_wal(Arc::new(files.clone()), WalSettings::default());
+    for (value, durability) in [(1, Durability::Synced), (2, Durability::Unsynced)] {
+        wal.append(record(value), durability).await.unwrap();
+        let name = segment_name(Sequence::new(1));
+        let clock = SystemClock::new();
+        let is_marked = || {
+            let whole = files.read(&name).unwrap();
+            let magic = SegmentHeader::decode(&whole).unwrap().frame_magic();
+            synced_bytes_proved(&whole, magic) == (whole.len() - FRAME_HEADER_BYTES) as u64
+        };
+        while !is_marked() {
+            assert!(clock.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[test]
 fn a_sealed_segment_that_is_too_short_is_damage() {
     let (files, names, starts) = sample();
     let whole = files.read(&names[0]).unwrap();
