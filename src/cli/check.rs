@@ -16,8 +16,9 @@ const ABOUT: &str = "Check that every file in a store is what the catalog says";
 
 const LONG_ABOUT: &str = "\
 Check that every file in a store is what the catalog says: there, of its size, with good checksums, every row readable, sorted \
-and unique, within the statistics. Reads everything and changes nothing; a server may be running. The flags are those by \
-which `serve` is told of its store. What is in the write-ahead log only is not looked at: every start does that.
+and unique, within the statistics; and that every object of the catalog, and of a write-ahead log in the store, is as it was \
+written. Reads everything and changes nothing; a server may be running. The flags are those by which `serve` is told of its \
+store. A write-ahead log on a local disk is not looked at: every start does that.
 
 Ends with 0 if all is well, else with 1 and a line for each problem.";
 
@@ -52,7 +53,8 @@ pub(super) async fn check(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result
 }
 
 fn summary(verified: &Verified) -> String {
-    let Verified { databases, tables, files, rows, bytes, garbage, unknown, problems } = verified;
+    let Verified { databases, tables, files, rows, bytes, garbage, unknown, catalog_objects, log_objects, problems } =
+        verified;
     let verdict = match problems {
         0 => "all is well".to_owned(),
         1 => "1 problem".to_owned(),
@@ -60,6 +62,7 @@ fn summary(verified: &Verified) -> String {
     };
     format!(
         "{verdict}: {databases} databases, {tables} tables, {files} files with {rows} rows in {bytes} bytes; \
-         {garbage} files wait for their removal, {unknown} are not in the catalog"
+         {garbage} files wait for their removal, {unknown} are not in the catalog; \
+         {catalog_objects} objects of the catalog, {log_objects} of a write-ahead log"
     )
 }

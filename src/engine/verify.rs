@@ -2,7 +2,8 @@
 //!
 //! For each table: files of which one may hold a point of the other must not have interleaved writes. For each file: it is
 //! there with its size, every checksum fits, every row can be decoded; row groups have the rows and times that the catalog
-//! says and rise in time; rows are sorted and unique; every value lies within the statistics.
+//! says and rise in time; rows are sorted and unique; every value lies within the statistics. Every object of the catalog is
+//! what was written, also one that is kept only in case that another is damaged, and so is each of a write-ahead log in the store.
 //!
 //! A problem does not stop the rest. Not here: repair; what was damaged has to come from a copy.
 
@@ -16,10 +17,12 @@ use object_store::ObjectStore;
 use tokio::runtime::Handle;
 
 use super::catalog::{Catalog, CatalogState, TableEntry};
+use super::mirror;
 use super::store::checked::{CheckedFiles, CheckedReader};
 use super::store::parquet::contradicts;
 use super::store::recent::RecentSettings;
 use super::store::{Store, paths};
+use super::wal::objects::verify_objects;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::{conform, first_out_of_order};
@@ -57,6 +60,10 @@ pub struct Verified {
     pub garbage: usize,
     /// Data files that the catalog doesn't know: of a persist or compaction that is under way, or was cut off.
     pub unknown: usize,
+    /// Objects of the catalog: records, checkpoints, marks.
+    pub catalog_objects: usize,
+    /// Objects of a write-ahead log in the store.
+    pub log_objects: usize,
     /// Problems that were found.
     pub problems: usize,
 }
@@ -73,7 +80,28 @@ pub async fn verify(
     found: &mut (dyn FnMut(&Problem) + Send),
 ) -> Result<Option<Verified>> {
     let Some(state) = Catalog::read(store, Arc::clone(&clock)).await? else { return Ok(None) };
-    verify_files(store, &state, clock, found).await.map(Some)
+    let mut problems = 0;
+    let mut tell = |path: String, what: String| {
+        problems += 1;
+        found(&Problem { path, what });
+    };
+    let catalog_objects = Catalog::verify_objects(store, state.id(), Arc::clone(&clock), &mut tell).await?;
+    let log_objects = verify_objects(store, state.id(), &mut tell).await?;
+    let is_mirror = match mirror::is_mirror(store).await {
+        Ok(is_mirror) => is_mirror,
+        Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+        Err(error) => {
+            tell(paths::mirror_mark().to_string(), error.report());
+            true
+        }
+    };
+    let verified = verify_files(store, &state, clock, found).await?;
+    Ok(Some(Verified {
+        catalog_objects: catalog_objects + usize::from(is_mirror),
+        log_objects,
+        problems: verified.problems + problems,
+        ..verified
+    }))
 }
 
 /// Compares the data files in a store with what a state says of them. `found` hears of each problem at once.

@@ -19,12 +19,13 @@
 //!
 //! The store's listings must show every object that was put before; those of all common stores do.
 //!
-//! Reading order: `object` the bytes, `writer` the flushes, `recover` the start.
+//! Reading order: `object` the bytes, `writer` the flushes, `recover` the start, `verify` the check.
 
 mod object;
 mod recover;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
@@ -42,6 +43,7 @@ use crate::steps::{self, Step};
 
 pub use object::ObjectFault;
 pub(super) use recover::{Recovered, recover};
+pub(in crate::engine) use verify::verify_objects;
 pub(super) use writer::ObjectWriter;
 
 /// How writes become objects.
