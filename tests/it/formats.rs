@@ -5,9 +5,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use flightline::engine::HardDelete;
+use flightline::clock::{Clock, SystemClock};
+use flightline::engine::backup::{BackupKind, BackupName, Backups, Location, Which};
+use flightline::engine::mirror::promote::promote;
+use flightline::engine::mirror::{MirrorSettings, is_mirror};
+use flightline::engine::store::single_writer::{SingleWriter, SingleWriterSettings, Writer};
+use flightline::engine::store::{ConnectionSettings, Store, StoreSettings, open};
+use flightline::engine::{EngineSettings, HardDelete};
 use flightline::model::{DatabaseName, TableName};
+use uuid::Uuid;
 
 use crate::harness::database::{DATABASE, TestDatabase};
 use crate::harness::process::PROGRAM;
@@ -53,7 +62,7 @@ async fn write_sample(database: &mut TestDatabase) {
     database.rows("DELETE FROM cpu WHERE host = 'b'").await.unwrap();
     database.restart().await; // leaves a checkpoint
     let engine = database.engine();
-    let century = std::time::Duration::from_secs(36_500 * 24 * 3600);
+    let century = Duration::from_secs(36_500 * 24 * 3600);
     engine.set_retention(&name, Some(&gone), Some(century)).await.unwrap();
     engine.delete_table(&name, &gone, HardDelete::Never).await.unwrap();
     // Records after the checkpoint, and rows that only the log has.
@@ -68,6 +77,107 @@ async fn the_newest_sample_is_written() {
     write_sample(&mut database).await;
     database.stop_at_once();
     copy(database.directory(), &sample(NEWEST));
+}
+
+/// Objects that are in no data directory: of a log in the store, of backups, of a mirror, of a single writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes a sample, which happens once for a format"]
+async fn the_newest_samples_of_other_places_are_written() {
+    assert!(std::env::var_os("UPDATE").is_some(), "only with UPDATE=1");
+    let place = |name: &str| file_store(&sample(NEWEST).join(name));
+    let mut database = TestDatabase::diskless(place("diskless"), TestDatabase::settings(), clock()).await;
+    write_sample(&mut database).await; // with an end of the first start's log
+    database.stop_at_once();
+
+    let mirror = MirrorSettings { interval: Duration::from_millis(2), ..MirrorSettings::new(place("mirror"), None) };
+    let settings = EngineSettings { mirror: Some(mirror), ..TestDatabase::settings() };
+    let mut database = TestDatabase::with(Store::in_memory(), settings, clock()).await;
+    write_sample(&mut database).await;
+    let writer = Writer { node: "sample".to_owned(), directory: Uuid::from_u128(1) };
+    let backups = Backups::new(Arc::clone(database.engine()), location(place("backups")), writer.clone());
+    let name = BackupName::new("sample").unwrap();
+    Arc::new(backups).create(Some(name), BackupKind::Full).await.unwrap();
+    database.close().await.unwrap(); // which the mirror has, too
+
+    let (lock, _) = SingleWriter::take(&place("lock"), writer, clock(), quick_lock()).await.unwrap();
+    drop(lock); // not given back
+    for name in ["diskless", "mirror", "backups", "lock"] {
+        std::fs::remove_dir_all(sample(NEWEST).join(name).join(".staging")).unwrap();
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+fn file_store(root: &Path) -> Store {
+    open(&StoreSettings::File { root: root.to_owned() }, &ConnectionSettings::default()).unwrap()
+}
+
+fn quick_lock() -> SingleWriterSettings {
+    SingleWriterSettings { settle: Duration::ZERO, ..SingleWriterSettings::default() }
+}
+
+fn location(place: Store) -> Location {
+    Location::new(place, clock()).with_lock(quick_lock())
+}
+
+/// A copy of a sample, which may be changed.
+fn copy_of(format: &str, place: &str) -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&sample(format).join(place), directory.path());
+    let store = file_store(directory.path());
+    (directory, store)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sample_of_a_log_in_the_store_is_read() {
+    for format in ["1"] {
+        let (_directory, store) = copy_of(format, "diskless");
+        let database = TestDatabase::diskless(store, TestDatabase::settings(), clock()).await;
+        check(&database).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sample_of_a_backup_is_restored() {
+    for format in ["1"] {
+        let (_directory, place) = copy_of(format, "backups");
+        let place = location(place);
+        let listed = place.list().await.unwrap();
+        assert_eq!(listed.len(), 1);
+        let backup = place.find(&Which::Newest { not_after: None }).await.unwrap();
+        assert_eq!((backup.name.as_str(), backup.kind, backup.tables), ("sample", BackupKind::Full, 2));
+        let store = Store::in_memory();
+        place.restore(&backup, &store).await.unwrap();
+        check(&TestDatabase::on(store).await.unwrap()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sample_of_a_mirror_is_known_as_one_and_read() {
+    for format in ["1"] {
+        let (_directory, store) = copy_of(format, "mirror");
+        assert!(is_mirror(&store).await.unwrap());
+        let error = promote(&store, &clock(), false, false).await.unwrap_err();
+        assert!(error.to_string().contains("is the mirror of \"memory\""), "{error}");
+        promote(&store, &clock(), true, false).await.unwrap(); // its origin was stopped in order
+        check(&TestDatabase::on(store).await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn every_sample_of_a_lock_keeps_others_away() {
+    for format in ["1"] {
+        let (_directory, store) = copy_of(format, "lock");
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        let settings = SingleWriterSettings { stale_after: century, ..quick_lock() };
+        let writer = |directory| Writer { node: "other".to_owned(), directory: Uuid::from_u128(directory) };
+        let error = SingleWriter::take(&store, writer(2), clock(), settings).await.unwrap_err();
+        assert!(error.to_string().contains("node \"sample\""), "{error}");
+        // Whoever comes back with the same data directory has it at once.
+        SingleWriter::take(&store, writer(1), clock(), settings).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

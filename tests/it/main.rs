@@ -65,6 +65,9 @@ mod lost_acknowledgements;
 /// Backups: one instant, whatever goes on meanwhile, and the way back.
 mod backup;
 
+/// A flipped bit in any stored object is found, or changes no answer.
+mod flipped_bits;
+
 /// A second store that follows the first.
 mod mirror;
 
