@@ -185,6 +185,8 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     gauge("flightline_wal_bytes", "size of the write-ahead log", metrics.wal.bytes_on_disk);
     gauge("flightline_parquet_cache_bytes", "memory of data of recent Parquet files", metrics.recent.bytes);
     gauge("flightline_parquet_cache_bytes_max", "limit of that memory", metrics.recent.bytes_max);
+    gauge("flightline_disk_cache_bytes", "local disk taken by the disk cache", metrics.disk_cache.bytes);
+    gauge("flightline_disk_cache_bytes_max", "limit of that", metrics.disk_cache.bytes_max);
     gauge("flightline_parquet_metadata_bytes", "memory of footers and page indexes", metrics.metadata_bytes);
     if let Some(mirror) = &metrics.mirror {
         gauge(
@@ -230,6 +232,13 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
             ConstGauge::new(mirror.lag.as_secs_f64()),
         );
     }
+    let disk = &metrics.disk_cache;
+    counter("flightline_disk_cache_hits", "blocks of Parquet files read from the local disk", disk.hits);
+    counter("flightline_disk_cache_misses", "blocks that the object store was asked for", disk.misses);
+    counter("flightline_disk_cache_evictions", "files of the disk cache that made room for others", disk.evictions);
+    counter("flightline_disk_cache_damaged", "files of the disk cache that failed a checksum", disk.damaged);
+    counter("flightline_disk_cache_failures", "failures of the disk below the cache", disk.failures);
+    counter("flightline_disk_cache_refused", "stretches that the disk cache did not keep", disk.refused);
     registry.register(
         "process_start_time_seconds",
         "start of the process since 1970",

@@ -9,6 +9,7 @@ use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
 use crate::engine::store::Writers;
+use crate::engine::store::disk_cache::DiskCacheSettings;
 use crate::engine::store::recent::RecentSettings;
 use crate::engine::wal::WalSettings;
 use crate::engine::wal::objects::ObjectLogSettings;
@@ -105,6 +106,10 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
                 bytes_max: if config.disable_parquet_mem_cache { 0 } else { config.parquet_mem_cache_size },
                 recency: config.parquet_mem_cache_query_path_duration,
             },
+            disk_cache: (config.disk_cache_size > 0).then(|| DiskCacheSettings {
+                directory: config.disk_cache_dir.clone(),
+                bytes_max: config.disk_cache_size as u64,
+            }),
             columns_per_table_max: config.max_columns_per_table,
             tables_max: config.max_tables,
             ..EngineSettings::default()

@@ -63,6 +63,8 @@ pub struct Config {
     pub parquet_mem_cache_size: usize,
     pub parquet_mem_cache_query_path_duration: Duration,
     pub disable_parquet_mem_cache: bool,
+    pub disk_cache_size: usize,
+    pub disk_cache_dir: PathBuf,
     pub num_datafusion_threads: usize,
     pub num_io_threads: usize,
     pub query_text_bytes: usize,
@@ -138,6 +140,10 @@ impl Config {
         let auth = AuthConfig::from_sources(&sources)?;
         let http_bind = auth.address(&sources)?;
         let tls = TlsConfig::from_sources(&sources)?;
+        let disk_cache_dir = match sources.said("disk-cache-dir") {
+            Some((text, _)) => path(&text, environment)?,
+            None => data_dir.join("cache"),
+        };
         let config = Self {
             node_id: node_id(&sources, machine)?,
             http_bind,
@@ -152,6 +158,8 @@ impl Config {
             parquet_mem_cache_size: sources.number("parquet-mem-cache-size")?,
             parquet_mem_cache_query_path_duration: sources.duration("parquet-mem-cache-query-path-duration")?,
             disable_parquet_mem_cache: sources.switch("disable-parquet-mem-cache")?,
+            disk_cache_size: sources.number("disk-cache-size")?,
+            disk_cache_dir,
             num_datafusion_threads: sources.number_or_nothing("num-datafusion-threads")?.unwrap_or(machine.processors),
             num_io_threads: sources.number_or_nothing("num-io-threads")?.unwrap_or(machine.processors),
             query_text_bytes: sources.number("query-text-bytes")?,

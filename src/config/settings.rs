@@ -69,6 +69,9 @@ const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
 /// Time stamps are nanoseconds in 64 bits and reach no further from 1970 than 292 years.
 const CENTURY_MS: u64 = 100 * 365 * 24 * HOUR_MS;
 
+/// More than any disk of today holds.
+const DISK_BYTES_MAX: u64 = 1 << 60;
+
 /// More threads than any machine of today has processors.
 const THREADS_MAX: u64 = 1_024;
 
@@ -563,6 +566,24 @@ pub static SETTINGS: &[Setting] = &[
         env: &["FLIGHTLINE_DISABLE_PARQUET_MEM_CACHE", "INFLUXDB3_DISABLE_PARQUET_MEM_CACHE"],
         aliases: &[],
         sentence: "Keep no data of Parquet files in memory, as with --parquet-mem-cache-size 0.",
+    },
+    Setting {
+        section: MEMORY,
+        name: "disk-cache-size",
+        kind: Kind::Bytes(0, DISK_BYTES_MAX),
+        preset: Preset::Text("0"),
+        env: &["FLIGHTLINE_DISK_CACHE_SIZE"],
+        aliases: &[],
+        sentence: "Local disk for data of Parquet files that queries fetched from the object store, kept over restarts; 0 for none.",
+    },
+    Setting {
+        section: MEMORY,
+        name: "disk-cache-dir",
+        kind: Kind::Path,
+        preset: Preset::Computed("<data-dir>/cache"),
+        env: &["FLIGHTLINE_DISK_CACHE_DIR"],
+        aliases: &[],
+        sentence: "Directory of the disk cache, for this server alone; empty, or a disk cache before.",
     },
     Setting {
         section: MEMORY,

@@ -39,6 +39,8 @@ fn a_server_starts_without_any_setting() {
     assert_eq!(config.parquet_mem_cache_size, 1_717_986_918);
     assert_eq!(config.parquet_mem_cache_query_path_duration, Duration::from_secs(5 * 3600));
     assert!(!config.disable_parquet_mem_cache);
+    assert_eq!(config.disk_cache_size, 0);
+    assert_eq!(config.disk_cache_dir, PathBuf::from("/home/ann/.flightline/cache"));
     assert_eq!((config.num_datafusion_threads, config.num_io_threads), (6, 6));
     assert_eq!(config.persist_bytes, 256 << 20);
     assert_eq!(config.persist_age, Duration::from_secs(600));
@@ -324,4 +326,12 @@ fn the_table_for_the_readme_names_every_setting_once() {
     ));
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();
     assert!(table.lines().filter(|line| line.starts_with('|')).all(|line| columns(line) == 5), "{table}");
+}
+
+#[test]
+fn the_disk_cache_lies_in_the_data_directory_or_elsewhere() {
+    let said = config(&["--data-dir", "/data", "--disk-cache-size", "10GiB"], &[]).unwrap();
+    assert_eq!((said.disk_cache_size, said.disk_cache_dir), (10 << 30, PathBuf::from("/data/cache")));
+    let said = config(&["--disk-cache-dir", "~/fast"], &[("FLIGHTLINE_DISK_CACHE_SIZE", "1 TB")]).unwrap();
+    assert_eq!((said.disk_cache_size, said.disk_cache_dir), (1_000_000_000_000, PathBuf::from("/home/ann/fast")));
 }

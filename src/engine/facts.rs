@@ -7,6 +7,7 @@ use super::Engine;
 use super::catalog::{SoftDeletion, TableEntry};
 use super::compaction::{Compaction, CompactionMetrics};
 use super::mirror::MirrorFacts;
+use super::store::disk_cache::{DiskCache, DiskCacheMetrics};
 use super::store::paths;
 use super::store::recent::RecentMetrics;
 use super::wal::WalMetrics;
@@ -25,6 +26,8 @@ pub struct StoredFile {
     pub state: FileState,
     /// What is known of its rows, while it has a table.
     pub live: Option<Arc<DataFile>>,
+    /// What the disk cache has of it, in bytes of the local disk.
+    pub disk_cache_bytes: u64,
 }
 
 /// Whether a file is read.
@@ -102,6 +105,8 @@ pub struct EngineMetrics {
     pub garbage_removed: u64,
     /// Parquet data in memory.
     pub recent: RecentMetrics,
+    /// Parquet data on the local disk; zeros if there is no cache there.
+    pub disk_cache: DiskCacheMetrics,
     /// Memory of cached page indexes and footers in bytes.
     pub metadata_bytes: u64,
     /// The log.
@@ -115,23 +120,26 @@ impl Engine {
     pub fn files(&self, database: &DatabaseName) -> Vec<StoredFile> {
         let state = self.catalog.state();
         let Some(entry) = state.database_by_name(database) else { return Vec::new() };
+        let cached = |file: &DataFile| self.files.disk_cache().map_or(0, |disk| disk.bytes_of(file.id));
         let live = state.tables_of(entry.id).flat_map(|table| {
-            table.files.iter().map(|file| StoredFile {
+            table.files.iter().map(move |file| StoredFile {
                 path: file.path.clone(),
                 bytes: file.bytes,
                 table: Some(table.name.clone()),
                 state: FileState::Live,
                 live: Some(Arc::clone(file)),
+                disk_cache_bytes: cached(file),
             })
         });
         let aside = state.deleted_tables().filter(|table| table.entry.database == entry.id);
         let deleted = aside.flat_map(|table| {
-            table.entry.files.iter().map(|file| StoredFile {
+            table.entry.files.iter().map(move |file| StoredFile {
                 path: file.path.clone(),
                 bytes: file.bytes,
                 table: TableName::new(&table.deletion.name).ok(),
                 state: FileState::Deleted,
                 live: Some(Arc::clone(file)),
+                disk_cache_bytes: cached(file),
             })
         });
         let own = format!("{}/", paths::database(entry.id, &entry.name));
@@ -141,6 +149,7 @@ impl Engine {
             table: None,
             state: FileState::Garbage { deleted_at: file.deleted_at },
             live: None,
+            disk_cache_bytes: 0,
         });
         live.chain(deleted).chain(garbage).collect()
     }
@@ -215,6 +224,7 @@ impl Engine {
             garbage_files: state.garbage_count(),
             garbage_removed: self.maintenance.garbage_removed(),
             recent: self.files.recent_metrics(),
+            disk_cache: self.files.disk_cache().map(DiskCache::metrics).unwrap_or_default(),
             metadata_bytes: self.files.metadata_bytes(),
             wal: self.wal.metrics(),
             mirror: self.mirror(),

@@ -22,6 +22,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 
 use super::catalog::{Catalog, CatalogChange, CatalogState};
+use super::store::disk_cache::DiskCache;
 use super::store::{Store, paths};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +42,7 @@ const PATHS_PER_RECORD: usize = 1000;
 #[derive(Debug)]
 pub(super) struct GarbageCollector {
     store: Store,
+    disk: Option<DiskCache>,
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
     grace: Duration,
@@ -48,8 +50,14 @@ pub(super) struct GarbageCollector {
 }
 
 impl GarbageCollector {
-    pub(super) fn new(store: Store, catalog: Arc<Catalog>, clock: Arc<dyn Clock>, grace: Duration) -> Self {
-        Self { store, catalog, clock, grace, removed: AtomicU64::new(0) }
+    pub(super) fn new(
+        store: Store,
+        disk: Option<DiskCache>,
+        catalog: Arc<Catalog>,
+        clock: Arc<dyn Clock>,
+        grace: Duration,
+    ) -> Self {
+        Self { store, disk, catalog, clock, grace, removed: AtomicU64::new(0) }
     }
 
     /// Objects that were removed since the start.
@@ -60,6 +68,14 @@ impl GarbageCollector {
     /// How long garbage is kept at least.
     pub(super) fn grace(&self) -> Duration {
         self.grace
+    }
+
+    /// Frees the local disk of files that no table has any more. A query that still reads one asks the store.
+    pub(super) fn forget(&self) {
+        if let Some(disk) = &self.disk {
+            let state = self.catalog.state();
+            disk.retain(state.kept_tables().flat_map(|table| table.files.iter().map(|file| file.id)).collect());
+        }
     }
 
     /// Removes garbage whose grace period is over. Returns how many objects went.

@@ -358,6 +358,7 @@ impl Maintenance {
             if let Err(error) = self.hard_delete().await {
                 tracing::warn!(error = error.report(), "could not drop what was deleted; trying again");
             }
+            self.garbage.forget();
             match self.garbage.collect().await {
                 Ok(0) => {}
                 Ok(objects) => tracing::info!(objects, "removed files that nothing refers to any more"),

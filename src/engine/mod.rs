@@ -53,6 +53,7 @@ use maintenance::Maintenance;
 use mirror::{Mirror, MirrorSettings};
 use store::Store;
 use store::checked::CheckedFiles;
+use store::disk_cache::DiskCacheSettings;
 use store::recent::RecentSettings;
 use wal::{Wal, WalSettings};
 
@@ -87,6 +88,8 @@ pub struct EngineSettings {
     pub hard_delete_default: Duration,
     /// What is kept in memory of recent Parquet files.
     pub recent: RecentSettings,
+    /// Where bytes of Parquet files are kept on the local disk, if anywhere.
+    pub disk_cache: Option<DiskCacheSettings>,
     /// Memory of cached page indexes and footers of Parquet files, in bytes.
     pub metadata_bytes_max: usize,
     /// Where the store is mirrored to.
@@ -107,6 +110,7 @@ impl Default for EngineSettings {
             delete_grace: Duration::from_secs(24 * 3600),
             hard_delete_default: Duration::from_secs(72 * 3600),
             recent: RecentSettings::default(),
+            disk_cache: None,
             metadata_bytes_max: 64 << 20,
             mirror: None,
             columns_per_table_max: 10_000,
@@ -277,6 +281,9 @@ impl Engine {
         let catalog_closed = self.catalog.close().await;
         if let Some(mirror) = &self.mirror {
             mirror.finish().await;
+        }
+        if let Some(disk) = self.files.disk_cache() {
+            disk.close().await;
         }
         all_is_in_files.and(catalog_closed.map_err(Error::from))
     }

@@ -15,6 +15,7 @@ use super::garbage::GarbageCollector;
 use super::maintenance::{Maintenance, WrittenTables};
 use super::mirror::Mirror;
 use super::store::checked::CheckedFiles;
+use super::store::disk_cache::DiskCache;
 use super::store::{Store, paths};
 use super::wal::objects::{ObjectLog, ObjectLogSettings};
 use super::wal::{Disk, Publish, Wal, WriteRecord};
@@ -94,13 +95,23 @@ impl Engine {
         };
         steps::reached(Step::LogReplayed);
         let (metadata_bytes_max, recent) = (settings.metadata_bytes_max as u64, settings.recent);
-        let files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock));
+        let mut files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock));
+        if let Some(settings) = &settings.disk_cache {
+            let kept = state.kept_tables().flat_map(|table| table.files.iter().map(AsRef::as_ref));
+            let cache = DiskCache::open(settings, state.id(), kept, Arc::clone(&clock))?;
+            files = files.with_disk_cache(cache, Arc::clone(&clock));
+        }
         let storing = DataFiles::new(store.clone(), Arc::clone(&catalog), files.clone(), Arc::clone(&clock));
         let persister = Persister { files: storing.clone(), catalog: Arc::clone(&catalog), wal: Arc::clone(&wal) };
         let compactor =
             Compactor::new(store.clone(), storing, Arc::clone(&catalog), Arc::clone(&clock), settings.compaction);
-        let garbage =
-            GarbageCollector::new(store.clone(), Arc::clone(&catalog), Arc::clone(&clock), settings.delete_grace);
+        let garbage = GarbageCollector::new(
+            store.clone(),
+            files.disk_cache().cloned(),
+            Arc::clone(&catalog),
+            Arc::clone(&clock),
+            settings.delete_grace,
+        );
         let maintenance = Arc::new(Maintenance::new(
             Arc::clone(&buffer),
             persister,

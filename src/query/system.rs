@@ -105,6 +105,7 @@ impl SystemTables {
             ("path", text(|file| Some(file.path.clone()))),
             ("state", text(|file| Some(state(file).to_owned()))),
             ("size_bytes", number(|file| Some(file.bytes))),
+            ("disk_cache_bytes", number(|file| Some(file.disk_cache_bytes))),
             ("row_count", number(|file| file.live.as_ref().map(|live| live.rows))),
             ("row_groups", number(|file| file.live.as_ref().map(|live| live.row_groups.len() as u64))),
             ("min_time", time(|file| file.live.as_ref().map(|live| live.time.min))),

@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::harness::process::ServerProcess;
 
 /// A mounted tmpfs; gone when dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     mount_point: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(bytes: usize) -> Self {
+    pub fn mount(bytes: usize) -> Self {
         let mount_point = tempfile::tempdir().unwrap();
         let options = format!("size={bytes}");
         let status =
@@ -23,7 +23,7 @@ impl SmallDisk {
         Self { mount_point }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.mount_point.path()
     }
 }

@@ -24,6 +24,9 @@ mod sql;
 /// What queries ask the object store for, and what they find in memory.
 mod recent_files;
 
+/// The same for the cache on the local disk, and what becomes of it.
+mod disk_cache;
+
 /// HTTP as clients send it, good and bad.
 mod http_api;
 

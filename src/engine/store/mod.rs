@@ -12,6 +12,7 @@
 //! | [`check`] | what a store can do, found out by trying |
 //! | [`single_writer`] | a lock for stores that can't put "only if new" |
 //! | [`recent`] | what is kept in memory of recent files |
+//! | [`disk_cache`] | what is kept on the local disk of a store that is far away |
 //!
 //! Always true:
 //! - a put that was answered is durable, whichever store it is (but for `memory`);
@@ -23,6 +24,7 @@
 pub mod check;
 pub mod checked;
 mod credentials;
+pub mod disk_cache;
 pub mod file;
 pub mod parquet;
 pub mod paths;

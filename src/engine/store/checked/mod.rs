@@ -1,7 +1,7 @@
 //! Reads data files and hands out no byte that it has not checked.
 //!
 //! Page index and footer are read at once and checked against the catalog; the footer then holds the
-//! checksums of the data blocks. What is in memory of a recent file is taken from there. A request for anything else is
+//! checksums of the data blocks. What is in memory of a recent file is taken from there, what is on the local disk from there. A request for anything else is
 //! widened to whole blocks, the blocks are fetched, each is checked, and what was asked for is cut out of them.
 //!
 //! | file | what it does |
@@ -40,6 +40,7 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::Store;
+use super::disk_cache::DiskCache;
 use super::recent::{RecentCache, RecentMetrics, RecentSettings};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
@@ -54,18 +55,41 @@ pub struct CheckedFiles {
     store: Store,
     metadata: MetadataCache,
     recent: RecentCache,
+    disk: Option<DiskTier>,
+}
+
+/// The local disk, and who reads what through it.
+#[derive(Debug, Clone)]
+struct DiskTier {
+    cache: DiskCache,
+    /// Keeps nothing: of several readers that want the same piece of an old file, one fetches it for all.
+    flights: RecentCache,
 }
 
 impl CheckedFiles {
     /// The files in `store`, of which nothing is in memory yet. `metadata_bytes_max` bounds the memory of page indexes
     /// and footers in bytes.
     pub fn new(store: Store, metadata_bytes_max: u64, recent: RecentSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { store, metadata: MetadataCache::new(metadata_bytes_max), recent: RecentCache::new(recent, clock) }
+        let metadata = MetadataCache::new(metadata_bytes_max);
+        Self { store, metadata, recent: RecentCache::new(recent, clock), disk: None }
+    }
+
+    /// The same files, read through a cache on the local disk. Data is then fetched by piece, so that it serves more than one query.
+    #[must_use]
+    pub fn with_disk_cache(self, cache: DiskCache, clock: Arc<dyn Clock>) -> Self {
+        let flights = RecentCache::new(RecentSettings::NOTHING, clock);
+        Self { disk: Some(DiskTier { cache, flights }), ..self }
+    }
+
+    /// The cache on the local disk, if there is one.
+    pub fn disk_cache(&self) -> Option<&DiskCache> {
+        self.disk.as_ref().map(|disk| &disk.cache)
     }
 
     /// A reader of `file`. Nothing is read yet. Requests to the store run on `io`.
     pub fn reader(&self, file: Arc<DataFile>, io: Handle) -> CheckedReader {
-        CheckedReader { object: Object::new(self.store.clone(), file, io), files: self.clone(), metadata: None }
+        let object = Object::new(self.store.clone(), self.disk_cache().cloned(), file, io);
+        CheckedReader { object, files: self.clone(), metadata: None }
     }
 
     /// Takes a file that was stored just now into memory, so that not even the first query asks the store for it.
@@ -77,9 +101,16 @@ impl CheckedFiles {
         let start = usize::try_from(tail(file).start).unwrap_or(usize::MAX).min(bytes.len());
         // A copy, because what is decoded may keep slices of it.
         let tail = Bytes::copy_from_slice(&bytes[start..]);
-        let metadata = Arc::new(Metadata::decode(file, tail)?);
+        let metadata = Arc::new(Metadata::decode(file, tail.clone())?);
         self.metadata.insert(file.id, Arc::clone(&metadata)).await;
         self.recent.put(file, &metadata.pieces, bytes).await;
+        if let Some(disk) = self.disk_cache() {
+            // It is little, and while it is in memory nobody fetches it, so that it would not be there after a restart.
+            disk.keep_tail(file, &tail);
+        }
+        if let Some(disk) = self.disk_cache().filter(|_| self.recent.is_recent(file)) {
+            disk.keep_data(file, &(0..start as u64), &bytes.slice(..start), |_, _| true);
+        }
         Ok(())
     }
 
@@ -132,26 +163,29 @@ impl CheckedReader {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// The pieces behind `ranges` that are in memory, and, if the file is recent, the others too.
+    /// The pieces behind `ranges` that are in memory, and, if the file is recent or there is a disk to keep them, the others too.
     async fn pieces(
         &self,
         ranges: &[Range<u64>],
         metadata: &Arc<Metadata>,
     ) -> Result<HashMap<usize, Bytes>, DataFileError> {
-        let (recent, file) = (&self.files.recent, &self.object.file);
-        if !recent.is_on() {
+        let (recent, file, disk) = (&self.files.recent, &self.object.file, &self.files.disk);
+        if !recent.is_on() && disk.is_none() {
             return Ok(HashMap::new());
         }
         let wanted: BTreeSet<usize> =
             ranges.iter().filter_map(|range| metadata.pieces.covering(range)).flatten().collect();
         let (mut pieces, missing) = recent.held(file.id, wanted).await;
-        if missing.is_empty() || !recent.takes(file) {
-            return Ok(pieces);
-        }
+        let loader = match disk {
+            _ if missing.is_empty() => return Ok(pieces),
+            _ if recent.takes(file) => recent,
+            Some(disk) => &disk.flights,
+            None => return Ok(pieces),
+        };
         let source = ObjectPieces { object: self.object.clone(), metadata: Arc::clone(metadata) };
-        let (recent, id) = (recent.clone(), file.id);
+        let (loader, id) = (loader.clone(), file.id);
         // Not in this future: others may wait for these pieces, and a query whose client reads slowly isn't driven.
-        let loaded = self.object.on_io(async move { recent.load(id, missing, &source).await }).await??;
+        let loaded = self.object.on_io(async move { loader.load(id, missing, &source).await }).await??;
         pieces.extend(loaded);
         Ok(pieces)
     }

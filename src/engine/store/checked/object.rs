@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::DataFileError;
 use super::metadata::{Metadata, tail};
 use crate::engine::store::Store;
+use crate::engine::store::disk_cache::DiskCache;
 use crate::engine::store::parquet::BlockChecksums;
 use crate::engine::store::recent::PieceSource;
 use crate::model::DataFile;
@@ -25,23 +26,41 @@ const SIZE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     store: Store,
+    disk: Option<DiskCache>,
     pub(super) file: Arc<DataFile>,
     pub(super) path: Path,
     io: Handle,
 }
 
 impl Object {
-    pub(super) fn new(store: Store, file: Arc<DataFile>, io: Handle) -> Self {
+    pub(super) fn new(store: Store, disk: Option<DiskCache>, file: Arc<DataFile>, io: Handle) -> Self {
         let path = Path::from(file.path.as_str());
-        Self { store, file, path, io }
+        Self { store, disk, file, path, io }
     }
 
     /// Reads and checks everything behind the data.
     pub(super) async fn load_metadata(self) -> Result<Arc<Metadata>, DataFileError> {
-        let bytes = self.fetch(vec![tail(&self.file)]).await?.pop().unwrap_or_default();
-        self.check_tail(&bytes)?;
+        let bytes = self.tail_bytes().await?;
         let file = Arc::clone(&self.file);
         self.compute(move || Metadata::decode(&file, bytes).map(Arc::new)).await?
+    }
+
+    /// Page index and footer, checked.
+    async fn tail_bytes(&self) -> Result<Bytes, DataFileError> {
+        let Some(disk) = &self.disk else { return self.fetch_tail().await };
+        let crc = self.file.tail_crc32c;
+        if let Some(bytes) = disk.read_tail(&self.io, &self.file, move |bytes| crc32c::crc32c(bytes) == crc).await {
+            return Ok(bytes);
+        }
+        let bytes = self.fetch_tail().await?;
+        disk.keep_tail(&self.file, &bytes);
+        Ok(bytes)
+    }
+
+    async fn fetch_tail(&self) -> Result<Bytes, DataFileError> {
+        let bytes = self.fetch(vec![tail(&self.file)]).await?.pop().unwrap_or_default();
+        self.check_tail(&bytes)?;
+        Ok(bytes)
     }
 
     /// Whether there are such bytes in the file.
@@ -132,6 +151,24 @@ impl Object {
         Ok(fetched)
     }
 
+    /// Whole blocks of data, those from the disk that are there, the others from the store; they go to the disk. What comes
+    /// from the store is not checked yet.
+    async fn blocks(&self, ranges: &[Range<u64>], metadata: &Arc<Metadata>) -> Result<Vec<Bytes>, DataFileError> {
+        let Some(disk) = &self.disk else { return self.fetch(ranges.to_vec()).await };
+        let is_right = {
+            let metadata = Arc::clone(metadata);
+            move |start: u64, bytes: &[u8]| metadata.checksums.check(start, bytes).is_ok()
+        };
+        let mut parts = disk.read_data(&self.io, &self.file, ranges, is_right.clone()).await;
+        let missing = gaps(ranges, &parts);
+        for (range, bytes) in missing.iter().zip(self.fetch(missing.clone()).await?) {
+            disk.keep_data(&self.file, range, &bytes, is_right.clone());
+            parts.push((range.clone(), bytes));
+        }
+        parts.sort_unstable_by_key(|(range, _)| range.start);
+        Ok(ranges.iter().map(|range| joined(range, &parts)).collect())
+    }
+
     /// What a store's refusal means: stores have different words for a range outside an object.
     async fn explain(&self, error: object_store::Error) -> DataFileError {
         let path = self.path.clone();
@@ -193,7 +230,7 @@ impl ObjectPieces {
         let (object, metadata) = (self.object.clone(), Arc::clone(&self.metadata));
         let ranges: Vec<Range<u64>> = numbers.into_iter().map(|number| metadata.pieces.range(number)).collect();
         let fetches = object.plan(&ranges, &metadata.checksums);
-        let fetched = object.fetch(fetches.clone()).await?;
+        let fetched = object.blocks(&fetches, &metadata).await?;
         let check = move || {
             let piece = |range: &Range<u64>| -> Result<Bytes, DataFileError> {
                 // Piece by piece, so that damage in one of them leaves the others readable.
@@ -205,6 +242,33 @@ impl ObjectPieces {
             ranges.iter().map(piece).collect()
         };
         self.object.compute(check).await
+    }
+}
+
+/// What of `ranges` is in none of the parts of them. Both rise.
+fn gaps(ranges: &[Range<u64>], parts: &[(Range<u64>, Bytes)]) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    for range in ranges {
+        let mut start = range.start;
+        for (part, _) in parts.iter().filter(|(part, _)| part.start >= range.start && part.end <= range.end) {
+            gaps.push(start..part.start);
+            start = part.end;
+        }
+        gaps.push(start..range.end);
+    }
+    gaps.retain(|gap| !gap.is_empty());
+    gaps
+}
+
+/// The bytes of `range`, which is made of whole parts. Parts rise.
+fn joined(range: &Range<u64>, parts: &[(Range<u64>, Bytes)]) -> Bytes {
+    let mut inside = parts.iter().filter(|(part, _)| part.start >= range.start && part.end <= range.end);
+    match (inside.next(), inside.next()) {
+        (Some((whole, bytes)), None) if whole == range => bytes.clone(),
+        (first, second) => {
+            let all: Vec<&[u8]> = first.into_iter().chain(second).chain(inside).map(|(_, bytes)| &**bytes).collect();
+            all.concat().into()
+        }
     }
 }
 

@@ -14,7 +14,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parquet::file::metadata::KeyValue;
 
-const BLOCK_BYTES: usize = 64 * 1024;
+/// Bytes of a block.
+pub(in crate::engine::store) const BLOCK_BYTES: usize = 64 * 1024;
+
 const BLOCK_BYTES_KEY: &str = "flightline.block_bytes";
 const BLOCK_CRC32C_KEY: &str = "flightline.block_crc32c";
 

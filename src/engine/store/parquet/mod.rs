@@ -28,7 +28,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 
 pub use blocks::{split_by_block, time_block};
-pub(super) use checksums::{BlockChecksums, ChecksumFault};
+pub(super) use checksums::{BLOCK_BYTES, BlockChecksums, ChecksumFault};
 pub use encode::encode;
 
 use crate::error::{Error, ErrorKind};

@@ -144,7 +144,12 @@ impl RecentCache {
 
     /// Whether pieces of `file` may come in.
     pub(super) fn takes(&self, file: &DataFile) -> bool {
-        self.is_on() && file.time.max >= self.clock.now().before(self.settings.recency)
+        self.is_on() && self.is_recent(file)
+    }
+
+    /// Whether a file has a row that is recent.
+    pub(super) fn is_recent(&self, file: &DataFile) -> bool {
+        file.time.max >= self.clock.now().before(self.settings.recency)
     }
 
     /// Those of the pieces that are in memory, and the numbers of the others, rising.
