@@ -3,6 +3,7 @@
 //! `cargo bench --bench ingest`; rates are rows (elements) and bytes of line protocol per second.
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
 
+mod load;
 mod points;
 
 use std::hint::black_box;
@@ -13,9 +14,10 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flightline::model::TableSchema;
 use flightline::model::last_write_wins::{Merge, Step, sort_run};
-use flightline::model::{ArrowColumns, Precision, TableSchema, Timestamp};
-use flightline::syntax::line_protocol::{Options, Schemas, parse};
+use flightline::model::{ArrowColumns, TableSchema, Timestamp};
+use flightline::syntax::line_protocol::{Schemas, parse};
 use points::Points;
 
 const ROWS: usize = 10_000;
@@ -28,18 +30,8 @@ impl Schemas for NoTables {
     }
 }
 
-fn options() -> Options {
-    Options {
-        precision: Precision::Nanosecond,
-        default_time: Timestamp::from_nanos(0),
-        accept_partial: true,
-        columns_per_table_max: 1000,
-        new_tables_max: 1000,
-    }
-}
-
 fn batch(lines: &str) -> (TableSchema, RecordBatch) {
-    let mut parsed = parse(lines.as_bytes(), &NoTables, &options());
+    let mut parsed = parse(lines.as_bytes(), &NoTables, &load::options());
     assert_eq!(parsed.accepted, ROWS);
     let table = parsed.rows.tables.remove(0);
     (table.schema, table.batch)
@@ -50,7 +42,7 @@ fn parsing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parse 10 tags 10 floats");
     group.throughput(Throughput::ElementsAndBytes { elements: ROWS as u64, bytes: lines.len() as u64 });
     group.bench_function("flightline", |bencher| {
-        bencher.iter(|| black_box(parse(lines.as_bytes(), &NoTables, &options())).accepted);
+        bencher.iter(|| black_box(parse(lines.as_bytes(), &NoTables, &load::options())).accepted);
     });
     group.sample_size(10).bench_function("crate influxdb-line-protocol, without columns", |bencher| {
         bencher.iter(|| influxdb_line_protocol::parse_lines(&lines).filter(|line| black_box(line).is_ok()).count());

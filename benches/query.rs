@@ -4,6 +4,7 @@
 //! "flightline" plans and runs from the text, as a client's query does; so does "datafusion".
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
 
+mod load;
 mod points;
 
 use std::hint::black_box;
@@ -12,14 +13,11 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use flightline::clock::{Clock, SystemClock};
-use flightline::engine::store::{ConnectionSettings, StoreSettings};
-use flightline::engine::wal::RealDisk;
-use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
-use flightline::model::{Access, DatabaseName, Precision, TableSchema, Timestamp};
+use flightline::engine::EngineSettings;
+use flightline::model::{Access, DatabaseName};
 use flightline::query::{Language, Queries, Query, QuerySettings};
-use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use futures::TryStreamExt;
+use load::DATABASE;
 use points::Points;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -48,37 +46,6 @@ const QUERIES: [(&str, &str); 6] = [
     ),
 ];
 
-struct Known(DatabaseSchemas);
-
-impl Schemas for Known {
-    fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
-        self.0.table(name)
-    }
-}
-
-async fn load(root: &Path, rows: usize) -> Arc<Engine> {
-    std::fs::create_dir_all(root.join("wal")).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default()).unwrap();
-    let disk = Arc::new(RealDisk::open(root.join("wal")).unwrap());
-    let engine = Engine::open(EngineSettings::default(), store, disk, clock).await.unwrap();
-    let database = DatabaseName::new("bench").unwrap();
-    let mut points = Points::new("");
-    let options = Options {
-        precision: Precision::Nanosecond,
-        default_time: Timestamp::from_nanos(0),
-        accept_partial: false,
-        columns_per_table_max: 1000,
-        new_tables_max: 1000,
-    };
-    for _ in 0..rows.div_ceil(10_000) {
-        let lines = points.lines(10_000);
-        let parsed = parse(lines.as_bytes(), &Known(engine.schemas(&database)), &options);
-        engine.write(&database, parsed.rows, Durability::Unsynced).await.unwrap();
-    }
-    engine
-}
-
 fn parquet_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -93,7 +60,7 @@ fn parquet_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 async fn run(queries: &Queries, text: &str) -> usize {
-    let database = DatabaseName::new("bench").unwrap();
+    let database = DatabaseName::new(DATABASE).unwrap();
     let query = Query {
         database,
         language: Language::Sql,
@@ -119,7 +86,8 @@ fn queries(criterion: &mut Criterion) {
     let cpu =
         Builder::new_multi_thread().worker_threads(THREADS).thread_stack_size(32 << 20).enable_all().build().unwrap();
     let (engine, ours) = runtime.block_on(async {
-        let engine = load(directory.path(), rows).await;
+        let engine = load::open(directory.path(), EngineSettings::default()).await;
+        load::write(&engine, &mut Points::new(""), rows).await;
         let settings = QuerySettings { threads: THREADS, ..QuerySettings::default() };
         let queries = Queries::new(Arc::clone(&engine), settings, cpu.handle().clone(), Handle::current()).unwrap();
         (engine, queries)

@@ -22,7 +22,7 @@ struct ServerProcess {
 }
 
 impl ServerProcess {
-    fn start(data: &Path) -> Self {
+    fn start(data: &Path, arguments: &[&str]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_flightline"))
             .args([
@@ -35,6 +35,7 @@ impl ServerProcess {
                 "--data-dir",
             ])
             .arg(data)
+            .args(arguments)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -83,12 +84,12 @@ fn bare_syncs(directory: &Path, count: usize) -> Vec<Duration> {
 
 /// Sends the bodies one after the other; the time of each.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-fn send(address: SocketAddr, parameters: &str, bodies: Vec<String>) -> Vec<Duration> {
+fn send(address: SocketAddr, parameters: &str, bodies: impl IntoIterator<Item = String>) -> Vec<Duration> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().unwrap();
     let url = format!("http://{address}/api/v3/write_lp?db=bench&precision=ns{parameters}");
     runtime.block_on(async {
-        let mut times = Vec::with_capacity(bodies.len());
+        let mut times = Vec::new();
         for body in bodies {
             let start = Instant::now();
             let response = client.post(&url).body(body).send().await.unwrap();
@@ -118,6 +119,47 @@ fn ingest(address: SocketAddr, writers: usize, rows: usize, parameters: &'static
     ((writers * batches * BATCH_ROWS) as f64 / seconds, bytes as f64 / seconds / 1e6, times)
 }
 
+/// One line a request from each of the writers, each waiting for its answers: requests a second, and the time of each.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+fn single_lines(address: SocketAddr, writers: usize, duration: Duration) -> (f64, Vec<Duration>) {
+    let mut points = Points::new("");
+    send(address, "", (0..20).map(|_| points.lines(1))); // the table exists
+    let start = Instant::now();
+    let threads: Vec<_> = (0..writers)
+        .map(|writer| {
+            let mut points = Points::new(&format!("w{writer}_"));
+            let bodies = std::iter::from_fn(move || (start.elapsed() < duration).then(|| points.lines(1)));
+            std::thread::spawn(move || send(address, "", bodies))
+        })
+        .collect();
+    let mut times: Vec<Duration> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    let seconds = start.elapsed().as_secs_f64();
+    times.sort();
+    (times.len() as f64 / seconds, times)
+}
+
+/// The same with each place that the log can be in. All of it is on one disk, so that a second copy costs what it must.
+fn logs(directory: &Path, duration: Duration) {
+    let replica = directory.join("replica").display().to_string();
+    let logs: [(&str, &[&str]); 4] = [
+        ("local", &[]),
+        ("local and a second directory", &["--wal-replicate-to", &replica]),
+        ("in a store of files, 1 ms", &["--wal", "object", "--wal-flush-interval", "1ms"]),
+        ("in a store of files, 100 ms", &["--wal", "object", "--wal-flush-interval", "100ms"]),
+    ];
+    println!("\n| log | writers of one line | writes/s | ack p50 ms | ack p99 ms |\n|---|---|---|---|---|");
+    for (number, (name, arguments)) in logs.into_iter().enumerate() {
+        for writers in [1, 32] {
+            let server = ServerProcess::start(&directory.join(format!("log-{number}-{writers}")), arguments);
+            let (rate, times) = single_lines(server.address, writers, duration);
+            let ms = |percent| percentile(&times, percent).as_secs_f64() * 1e3;
+            println!("| {name} | {writers} | {rate:.0} | {:.2} | {:.2} |", ms(50), ms(99));
+            drop(server);
+            let _ = std::fs::remove_dir_all(&replica); // of this server; there is none without a second directory
+        }
+    }
+}
+
 fn main() {
     // Without `--bench` this is a check that it still runs.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
@@ -134,11 +176,10 @@ fn main() {
         ms(percentile(&syncs, 99))
     );
     {
-        let server = ServerProcess::start(&directory.path().join("single"));
+        let server = ServerProcess::start(&directory.path().join("single"), &[]);
         let mut points = Points::new("");
-        let bodies = |points: &mut Points, count: usize| (0..count).map(|_| points.lines(1)).collect();
-        send(server.address, "", bodies(&mut points, 20)); // the table exists, the connection is warm
-        let mut times = send(server.address, "", bodies(&mut points, singles));
+        send(server.address, "", (0..20).map(|_| points.lines(1))); // the table exists
+        let mut times = send(server.address, "", (0..singles).map(|_| points.lines(1)));
         times.sort();
         println!("| one line, durable | | | {:.3} | {:.3} |", ms(percentile(&times, 50)), ms(percentile(&times, 99)));
     }
@@ -147,7 +188,7 @@ fn main() {
         ("4 writers, 10,000 lines, durable", 4, ""),
         ("4 writers, 10,000 lines, no_sync", 4, "&no_sync=true"),
     ] {
-        let server = ServerProcess::start(&directory.path().join(format!("ingest-{writers}{parameters}")));
+        let server = ServerProcess::start(&directory.path().join(format!("ingest-{writers}{parameters}")), &[]);
         let (rate, megabytes, times) = ingest(server.address, writers, rows, parameters);
         println!(
             "| {name} | {rate:.0} | {megabytes:.0} | {:.1} | {:.1} |",
@@ -155,4 +196,5 @@ fn main() {
             ms(percentile(&times, 99))
         );
     }
+    logs(directory.path(), if is_bench { Duration::from_secs(4) } else { Duration::from_millis(100) });
 }

@@ -4,22 +4,17 @@
 //! processor. `FLIGHTLINE_BENCH_ROWS` sets the rows.
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
 
+mod load;
 mod points;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flightline::clock::{Clock, SystemClock};
 use flightline::engine::compaction::CompactionSettings;
-use flightline::engine::store::{ConnectionSettings, StoreSettings};
-use flightline::engine::wal::RealDisk;
-use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
-use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
-use flightline::syntax::line_protocol::{Options, Schemas, parse};
+use flightline::engine::{Engine, EngineSettings};
+use load::{BATCH_ROWS, write};
 use points::Points;
-
-const BATCH_ROWS: usize = 10_000;
 
 /// Files that one compaction makes one of.
 const FILES: usize = 20;
@@ -27,19 +22,8 @@ const FILES: usize = 20;
 /// Fields of a point.
 const VALUES_PER_ROW: usize = 10;
 
-struct Known(DatabaseSchemas);
-
-impl Schemas for Known {
-    fn table(&self, name: &str) -> Option<Arc<TableSchema>> {
-        self.0.table(name)
-    }
-}
-
+/// An engine that persists and compacts when it is told to.
 async fn open(root: &Path) -> Arc<Engine> {
-    std::fs::create_dir_all(root.join("wal")).unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default()).unwrap();
-    let disk = Arc::new(take_disk(&root.join("wal")).await);
     let mut settings = EngineSettings {
         compaction: CompactionSettings { is_on: false, settle: Duration::ZERO, cpu_percent: 100 },
         ..EngineSettings::default()
@@ -47,35 +31,7 @@ async fn open(root: &Path) -> Arc<Engine> {
     settings.buffer.bytes_max = 8 << 30;
     settings.buffer.persist_rows = usize::MAX;
     settings.buffer.persist_bytes = usize::MAX;
-    Engine::open(settings, store, disk, clock).await.unwrap()
-}
-
-/// An engine that was dropped a moment ago may still hold the log.
-async fn take_disk(directory: &Path) -> RealDisk {
-    loop {
-        match RealDisk::open(directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
-async fn write(engine: &Engine, points: &mut Points, rows: usize) {
-    let database = DatabaseName::new("bench").unwrap();
-    let options = Options {
-        precision: Precision::Nanosecond,
-        default_time: Timestamp::from_nanos(0),
-        accept_partial: false,
-        columns_per_table_max: 1000,
-        new_tables_max: 1000,
-    };
-    for _ in 0..rows.div_ceil(BATCH_ROWS) {
-        let lines = points.lines(BATCH_ROWS);
-        let parsed = parse(lines.as_bytes(), &Known(engine.schemas(&database)), &options);
-        engine.write(&database, parsed.rows, Durability::Unsynced).await.unwrap();
-    }
+    load::open(root, settings).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]

@@ -226,11 +226,6 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
         counter("flightline_mirror_bytes", "bytes of data files copied to the mirror", mirror.bytes);
         counter("flightline_mirror_files_removed", "data files removed from the mirror", mirror.removed);
         counter("flightline_mirror_failures", "rounds of mirroring that failed and are tried again", mirror.failures);
-        registry.register(
-            "flightline_mirror_lag_seconds",
-            "time since the mirror had everything that was in files; since the start if it never had",
-            ConstGauge::new(mirror.lag.as_secs_f64()),
-        );
     }
     let disk = &metrics.disk_cache;
     counter("flightline_disk_cache_hits", "blocks of Parquet files read from the local disk", disk.hits);
@@ -239,6 +234,13 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     counter("flightline_disk_cache_damaged", "files of the disk cache that failed a checksum", disk.damaged);
     counter("flightline_disk_cache_failures", "failures of the disk below the cache", disk.failures);
     counter("flightline_disk_cache_refused", "stretches that the disk cache did not keep", disk.refused);
+    if let Some(mirror) = &metrics.mirror {
+        registry.register(
+            "flightline_mirror_lag_seconds",
+            "time since the mirror had everything that was in files; since the start if it never had",
+            ConstGauge::new(mirror.lag.as_secs_f64()),
+        );
+    }
     registry.register(
         "process_start_time_seconds",
         "start of the process since 1970",
