@@ -17,9 +17,13 @@ mod blocks;
 mod checksums;
 mod choose;
 pub mod contradicts;
+mod dictionary_chunk;
 mod encode;
+mod floats;
+mod hybrid;
 mod pages;
 mod statistics;
+mod tags;
 #[cfg(test)]
 mod tests;
 

@@ -2,14 +2,18 @@
 //!
 //! The encoder ends a page after a call that fills it, and splits a call at the limit. So rows are
 //! handed to it in pieces that end where a series ends (see [`pieces`]), and the limit is about the
-//! length of a typical series (see [`page_rows`]): a query for one series then decodes one page a
+//! length of a typical series (see [`page_rows`]), or of a few short ones: a query for one series then decodes one page a
 //! column, or a few.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
 
 /// Fewest rows of a full page: below it headers, statistics and poor compression cost more than skipping saves.
-const PAGE_ROWS_MIN: usize = 1_024;
+///
+/// Measured with 100 hosts of 1,440 rows in a row group, against pages of one host each: 1.94 bytes a value instead of 2.00 with two
+/// decimals, 0.73 instead of 0.89 for whole numbers, and read a fifth faster. A column of a page is decoded in 10 to 30 µs, and less than
+/// a checksum block is never fetched, which holds several such pages.
+const PAGE_ROWS_MIN: usize = 8_192;
 
 /// Most rows of a page that holds one series.
 const PAGE_ROWS_MAX: usize = 20_000;
@@ -113,6 +117,25 @@ pub(super) fn pieces(lengths: &[usize], page_rows: usize) -> Vec<usize> {
     pieces
 }
 
+/// The rows of each page that the encoder makes of such pieces.
+pub(super) fn page_lengths(pieces: &[usize], page_rows: usize) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let mut gathered = 0;
+    for &piece in pieces {
+        let mut rest = piece;
+        while rest > 0 {
+            let batch = rest.min(page_rows);
+            gathered += batch;
+            rest -= batch;
+            if gathered >= page_rows {
+                lengths.push(std::mem::take(&mut gathered));
+            }
+        }
+    }
+    lengths.extend((gathered > 0).then_some(gathered));
+    lengths
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -148,14 +171,23 @@ mod tests {
 
     #[test]
     fn a_page_is_about_a_typical_series() {
-        assert_eq!(page_rows(&[vec![1440; 100], vec![1440; 100]]), 1440);
+        assert_eq!(page_rows(&[vec![9_000; 100], vec![9_000; 100]]), 9_000);
+        assert_eq!(page_rows(&[vec![1_440; 100]]), PAGE_ROWS_MIN);
         assert_eq!(page_rows(&[vec![10; 10_000]]), PAGE_ROWS_MIN);
         assert_eq!(page_rows(&[vec![131_072]]), 18_725);
         assert_eq!(page_rows(&[vec![20_000]]), 20_000);
         assert_eq!(page_rows(&[vec![20_001]]), 10_001);
         // Most rows are in the long series, though most series are short.
-        assert_eq!(page_rows(&[vec![1; 100], vec![2_000]]), 2_000);
+        assert_eq!(page_rows(&[vec![1; 100], vec![12_000]]), 12_000);
         assert_eq!(page_rows(&[]), PAGE_ROWS_MIN);
+    }
+
+    #[test]
+    fn a_page_ends_with_the_piece_that_fills_it() {
+        assert_eq!(page_lengths(&[800, 400, 400], 1024), [1200, 400]);
+        assert_eq!(page_lengths(&[2500, 3], 1024), [1024, 1024, 455]);
+        assert_eq!(page_lengths(&[1024, 1024], 1024), [1024, 1024]);
+        assert_eq!(page_lengths(&[], 1024), [0; 0]);
     }
 
     #[test]
