@@ -50,8 +50,13 @@ pub(super) enum QueryError {
     TooManyRows { bytes_max: usize },
     #[error("the parameter ${name} is {given}, which can't be {wanted}")]
     ParameterType { name: String, given: String, wanted: String },
-    #[error("InfluxQL is not supported yet, use SQL")]
+    #[error("InfluxQL is answered by /query alone; here, use SQL")]
     InfluxQl,
+    /// In the words of InfluxDB 1.
+    #[error("{0}")]
+    Statement(String),
+    #[error("the statement is not supported: {0}")]
+    StatementUnsupported(String),
     #[error("the query ran into a defect of the server: {0}")]
     Panicked(String),
     #[error("the query was stopped because the server is shutting down")]
@@ -75,8 +80,9 @@ impl From<QueryError> for Error {
             | QueryError::TooManySelections { .. }
             | QueryError::MissingParameter(_)
             | QueryError::Table(_)
+            | QueryError::Statement(_)
             | QueryError::ParameterType { .. } => ErrorKind::Invalid,
-            QueryError::InfluxQl => ErrorKind::Unsupported,
+            QueryError::InfluxQl | QueryError::StatementUnsupported(_) => ErrorKind::Unsupported,
             QueryError::Panicked(_) => ErrorKind::Internal,
             QueryError::Stopped => ErrorKind::Unavailable,
             QueryError::DataFusion(inner) => return from_datafusion(inner),

@@ -8,6 +8,7 @@
 //! | [`limits`], [`statement`] | which texts are planned at all |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
 //! | [`change`], [`delete`], [`insert`], [`tables`] | statements that change something |
+//! | [`influxql`] | the other language, with its own meaning and answers |
 //! | [`session`], [`catalog`], [`functions`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`rules`] | what we change in DataFusion's plans |
@@ -29,6 +30,7 @@ mod deduplicate;
 mod delete;
 mod error;
 mod functions;
+pub mod influxql;
 mod insert;
 mod limits;
 mod parameters;

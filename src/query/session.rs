@@ -61,12 +61,18 @@ impl Sessions {
 
     /// A session that sees these tables of `database`, each from the moment in which the query first reads it.
     pub(super) fn open(&self, database: &DatabaseName, tables: &Tables) -> SessionState {
-        let mut session = self.template.clone();
+        let mut session = self.open_without_tables();
         session.register_catalog_list(Arc::new(DatabaseTables::new(
             Arc::clone(&self.engine),
             database.clone(),
             tables.clone(),
         )));
+        session
+    }
+
+    /// A session for plans that name their tables themselves.
+    pub(super) fn open_without_tables(&self) -> SessionState {
+        let mut session = self.template.clone();
         session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
         session.mark_start_execution(); // what now() says
         session

@@ -1,0 +1,102 @@
+//! Databases and retention policies under the names that the engine knows.
+//!
+//! A retention policy other than `autogen` is a database of its own, `database/policy`, as `/write` makes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resolve::{Catalog, Measured};
+use super::value::Type;
+use crate::engine::Engine;
+use crate::model::{DatabaseName, FieldType, TableSchema};
+
+/// The policy that is meant where none is named.
+pub(super) const DEFAULT_POLICY: &str = "autogen";
+
+/// What the engine has, for one request.
+#[derive(Debug, Clone)]
+pub(super) struct EngineCatalog {
+    pub(super) engine: Arc<Engine>,
+    /// The database of the request.
+    pub(super) database: Option<String>,
+    /// The retention policy of the request.
+    pub(super) policy: Option<String>,
+}
+
+impl EngineCatalog {
+    /// The database of this name, by itself.
+    ///
+    /// # Errors
+    /// In the words of InfluxDB, if there is none.
+    pub(super) fn named(&self, database: Option<&str>) -> Result<DatabaseName, String> {
+        let Some(name) = database.or(self.database.as_deref()).filter(|name| !name.is_empty()) else {
+            return Err("database name required".to_owned());
+        };
+        let known = DatabaseName::new(name).ok().filter(|name| self.engine.database_exists(name));
+        known.ok_or_else(|| format!("database not found: {name}"))
+    }
+
+    /// How long the rows of a database are seen; `None`: for ever.
+    pub(super) fn retention(&self, database: &DatabaseName) -> Option<Duration> {
+        let mut known = self.engine.retentions().into_iter();
+        known.find(|known| known.database == *database && known.table.is_none()).map(|known| known.period)
+    }
+
+    /// The retention policies of a database: their names and databases, the default one first.
+    pub(super) fn policies(&self, database: &DatabaseName) -> Vec<(String, DatabaseName)> {
+        let prefix = format!("{}/", database.as_str());
+        let others = self.engine.databases().into_iter().filter_map(|other| {
+            let policy = other.as_str().strip_prefix(&prefix)?.to_owned();
+            Some((policy, other))
+        });
+        std::iter::once((DEFAULT_POLICY.to_owned(), database.clone())).chain(others).collect()
+    }
+}
+
+impl Catalog for EngineCatalog {
+    fn database(&self, database: Option<&str>, policy: Option<&str>) -> Result<String, String> {
+        // The policy of the request is that of its database.
+        let of_request = if database.is_none() { self.policy.as_deref() } else { None };
+        let database = self.named(database)?;
+        let policy = policy.or(of_request).unwrap_or_default();
+        if matches!(policy, "" | DEFAULT_POLICY | "default") {
+            return Ok(database.as_str().to_owned());
+        }
+        let own = DatabaseName::new(&format!("{}/{policy}", database.as_str()).to_lowercase());
+        let own = own.ok().filter(|own| self.engine.database_exists(own));
+        own.map(|own| own.as_str().to_owned()).ok_or_else(|| format!("retention policy not found: {policy}"))
+    }
+
+    fn measurements(&self, database: &str) -> Vec<String> {
+        let Ok(database) = DatabaseName::new(database) else { return Vec::new() };
+        // A database that is deleted meanwhile has none.
+        let tables = self.engine.tables(&database).unwrap_or_default();
+        let mut names: Vec<_> = tables.iter().map(|name| name.as_str().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn measured(&self, database: &str, measurement: &str) -> Option<Arc<Measured>> {
+        let database = DatabaseName::new(database).ok()?;
+        self.engine.table_schema(&database, measurement).map(|schema| Arc::new(measured(&schema)))
+    }
+}
+
+fn measured(schema: &TableSchema) -> Measured {
+    let mut tags: Vec<_> = schema.tags().iter().map(|tag| tag.as_str().to_owned()).collect();
+    tags.sort();
+    let fields: BTreeMap<_, _> =
+        schema.fields().map(|(name, field)| (name.as_str().to_owned(), type_of_field(field))).collect();
+    Measured { tags, fields }
+}
+
+fn type_of_field(field: FieldType) -> Type {
+    match field {
+        FieldType::Float => Type::Float,
+        FieldType::Integer => Type::Integer,
+        FieldType::Unsigned => Type::Unsigned,
+        FieldType::String => Type::String,
+        FieldType::Boolean => Type::Boolean,
+    }
+}

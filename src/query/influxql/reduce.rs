@@ -1,0 +1,436 @@
+//! Functions that make one point, or a few, of the rows of a bucket.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::value::{Type, Value};
+use super::window::Window;
+use crate::syntax::influxql::Expression;
+
+/// A row as a function sees it: when, what, and the rest of it.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) time: i64,
+    /// Null where a bucket is empty.
+    pub(super) value: Value,
+    /// The row that was selected, with all its slots.
+    pub(super) row: Option<Arc<[Value]>>,
+}
+
+/// Which function.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Reducer {
+    Count,
+    CountDistinct,
+    Sum,
+    Mean,
+    Median,
+    Mode,
+    Spread,
+    Stddev,
+    Distinct,
+    First,
+    Last,
+    Min,
+    Max,
+    /// The rank in percent.
+    Percentile(f64),
+    Top {
+        count: usize,
+        tags: Vec<usize>,
+    },
+    Bottom {
+        count: usize,
+        tags: Vec<usize>,
+    },
+    /// Area below the line; the unit of time in nanoseconds.
+    Integral(i64),
+}
+
+impl Reducer {
+    /// The function of this name and the column that it is made of.
+    ///
+    /// # Errors
+    /// If there is no such function.
+    pub(super) fn of<'a>(
+        name: &str,
+        arguments: &'a [Expression],
+        mut slot: impl FnMut(&Expression) -> usize,
+    ) -> Result<(&'a Expression, Self), String> {
+        let Some(first) = arguments.first() else { return Err(format!("{name}() needs an argument")) };
+        let reducer = match (name, arguments) {
+            ("count", [Expression::Call { name, arguments }]) if name == "distinct" && !arguments.is_empty() => {
+                return Ok((&arguments[0], Self::CountDistinct));
+            }
+            ("count", _) => Self::Count,
+            ("sum", _) => Self::Sum,
+            ("mean", _) => Self::Mean,
+            ("median", _) => Self::Median,
+            ("mode", _) => Self::Mode,
+            ("spread", _) => Self::Spread,
+            ("stddev", _) => Self::Stddev,
+            ("distinct", _) => Self::Distinct,
+            ("first", _) => Self::First,
+            ("last", _) => Self::Last,
+            ("min", _) => Self::Min,
+            ("max", _) => Self::Max,
+            ("percentile", [_, Expression::Number(rank)]) => Self::Percentile(*rank),
+            ("percentile", [_, Expression::Integer(rank)]) => Self::Percentile(*rank as f64),
+            ("top" | "bottom", [_, tags @ .., Expression::Integer(count)]) => {
+                let tags = tags.iter().map(&mut slot).collect();
+                let count = usize::try_from(*count).unwrap_or_default();
+                if name == "top" { Self::Top { count, tags } } else { Self::Bottom { count, tags } }
+            }
+            ("integral", [_, Expression::Duration(unit)]) => Self::Integral(*unit),
+            ("integral", _) => Self::Integral(1_000_000_000),
+            _ => return Err(format!("the function {name}() is not supported yet")),
+        };
+        Ok((first, reducer))
+    }
+
+    /// Whether it chooses points that there are.
+    pub(super) fn is_selector(&self) -> bool {
+        matches!(
+            self,
+            Self::First
+                | Self::Last
+                | Self::Min
+                | Self::Max
+                | Self::Percentile(_)
+                | Self::Top { .. }
+                | Self::Bottom { .. }
+        )
+    }
+
+    /// Whether its points keep their times and empty buckets get none.
+    pub(super) fn keeps_times(&self) -> bool {
+        matches!(self, Self::Top { .. } | Self::Bottom { .. })
+    }
+
+    /// Whether an empty bucket can get a value.
+    pub(super) fn can_be_filled(&self) -> bool {
+        !matches!(self, Self::Top { .. } | Self::Bottom { .. } | Self::Distinct | Self::Integral(_))
+    }
+
+    /// How it is called where it can't be made of a type.
+    pub(super) fn refuses(&self, kind: Type) -> Option<&'static str> {
+        let name = match self {
+            Self::Count | Self::CountDistinct | Self::First | Self::Last | Self::Distinct | Self::Mode => return None,
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::Median => "median",
+            Self::Spread => "spread",
+            Self::Stddev => "stddev",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Percentile(_) => "percentile",
+            Self::Top { .. } => "top",
+            Self::Bottom { .. } => "bottom",
+            Self::Integral(_) => "integral",
+        };
+        match kind {
+            Type::Boolean if matches!(self, Self::Min | Self::Max) => None,
+            Type::String | Type::Boolean => Some(name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn kind(&self, argument: Type) -> Type {
+        match self {
+            Self::Count | Self::CountDistinct => Type::Integer,
+            Self::Mean | Self::Median | Self::Stddev | Self::Integral(_) => Type::Float,
+            _ => argument,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self {
+            Self::Count => State::Count(0),
+            Self::Sum => State::Sum(None),
+            Self::Mean => State::Mean { sum: None, count: 0 },
+            Self::Spread => State::Spread(None),
+            Self::First | Self::Last | Self::Min | Self::Max => State::Selected(None),
+            Self::CountDistinct | Self::Distinct | Self::Mode => State::Values(BTreeMap::new()),
+            Self::Top { .. } | Self::Bottom { .. } => State::Best(Vec::new()),
+            Self::Median | Self::Stddev | Self::Percentile(_) => State::Points(Vec::new()),
+            Self::Integral(_) => State::Area { previous: None, sum: 0.0 },
+        }
+    }
+}
+
+/// A value as a key: of one type, in their order.
+#[derive(Debug, Clone)]
+pub(super) struct Key(Value);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.order(&other.0)
+    }
+}
+
+/// What is kept of a bucket while its rows come.
+#[derive(Debug, Clone)]
+pub(super) enum State {
+    Count(i64),
+    Sum(Option<Value>),
+    Mean {
+        sum: Option<Value>,
+        count: u64,
+    },
+    /// The least and the greatest.
+    Spread(Option<(Value, Value)>),
+    Selected(Option<Point>),
+    /// How often each value came, and when first.
+    Values(BTreeMap<Key, (u64, i64)>),
+    /// The best points so far, the best first.
+    Best(Vec<Point>),
+    Points(Vec<Point>),
+    Area {
+        previous: Option<(i64, f64)>,
+        sum: f64,
+    },
+}
+
+/// Where a bucket is, for functions that look at its edges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket<'a> {
+    pub(super) window: Option<&'a Window>,
+    pub(super) ascending: bool,
+}
+
+impl State {
+    /// Takes a row; rows come in the order of the query. Returns points that are ready before their bucket ends.
+    pub(super) fn add(&mut self, reducer: &Reducer, point: Point, bucket: Bucket<'_>) -> Vec<Point> {
+        use super::value::binary;
+        use crate::syntax::influxql::Operator::Add;
+        match self {
+            Self::Count(count) => *count += 1,
+            Self::Sum(sum) => {
+                *sum = Some(sum.take().map_or(point.value.clone(), |sum| binary(Add, &sum, &point.value)))
+            }
+            Self::Mean { sum, count } => {
+                *sum = Some(sum.take().map_or(point.value.clone(), |sum| binary(Add, &sum, &point.value)));
+                *count += 1;
+            }
+            Self::Spread(extremes) => {
+                let (least, greatest) = extremes.get_or_insert_with(|| (point.value.clone(), point.value.clone()));
+                if point.value.order(least) == Ordering::Less {
+                    *least = point.value.clone();
+                }
+                if point.value.order(greatest) == Ordering::Greater {
+                    *greatest = point.value;
+                }
+            }
+            Self::Selected(selected) => {
+                if selected.as_ref().is_none_or(|selected| is_better(reducer, &point, selected)) {
+                    *selected = Some(point);
+                }
+            }
+            Self::Values(values) => {
+                let (count, first) = values.entry(Key(point.value)).or_insert((0, point.time));
+                *count += 1;
+                *first = (*first).min(point.time);
+            }
+            Self::Best(best) => add_best(reducer, best, point),
+            Self::Points(points) => points.push(Point { row: keep_row(reducer, point.row), ..point }),
+            Self::Area { previous, sum } => return add_area(reducer, previous, sum, &point, bucket),
+        }
+        Vec::new()
+    }
+
+    /// The points of the bucket, in the order of the query; `start` is when it begins.
+    pub(super) fn finish(self, reducer: &Reducer, start: i64, bucket: Bucket<'_>) -> Vec<Point> {
+        let one = |value: Value| vec![Point { time: start, value, row: None }];
+        match self {
+            Self::Count(count) => one(Value::Integer(count)),
+            Self::Sum(sum) => sum.map_or_else(Vec::new, one),
+            Self::Mean { sum, count } => match sum.and_then(|sum| sum.as_f64()) {
+                Some(sum) => one(Value::Float(sum / count as f64)),
+                None => Vec::new(),
+            },
+            Self::Spread(extremes) => match extremes {
+                Some((least, greatest)) => {
+                    one(super::value::binary(crate::syntax::influxql::Operator::Subtract, &greatest, &least))
+                }
+                None => Vec::new(),
+            },
+            Self::Selected(selected) => selected.into_iter().collect(),
+            Self::Values(values) => finish_values(reducer, values, start, bucket.ascending),
+            Self::Best(mut best) => {
+                if let Reducer::Top { count, .. } | Reducer::Bottom { count, .. } = reducer {
+                    best.truncate(*count);
+                }
+                best.sort_by_key(|point| point.time);
+                if !bucket.ascending {
+                    best.reverse();
+                }
+                best
+            }
+            Self::Points(points) => finish_points(reducer, points, start),
+            Self::Area { previous, sum } => match previous {
+                // Nothing lies before a bucket's first instant.
+                Some((time, _)) if bucket.window.is_none() || time != start => one(Value::Float(sum)),
+                _ => Vec::new(),
+            },
+        }
+    }
+}
+
+/// Only `percentile` shows the row that it finds.
+fn keep_row(reducer: &Reducer, row: Option<Arc<[Value]>>) -> Option<Arc<[Value]>> {
+    row.filter(|_| matches!(reducer, Reducer::Percentile(_)))
+}
+
+fn is_better(reducer: &Reducer, new: &Point, old: &Point) -> bool {
+    let values = new.value.order(&old.value);
+    match reducer {
+        Reducer::First => new.time < old.time || new.time == old.time && values == Ordering::Greater,
+        Reducer::Last => new.time > old.time || new.time == old.time && values == Ordering::Greater,
+        Reducer::Min => values == Ordering::Less || values == Ordering::Equal && new.time < old.time,
+        _ => values == Ordering::Greater || values == Ordering::Equal && new.time < old.time,
+    }
+}
+
+/// The order of `top` and `bottom`: the best first, of equal ones the earlier.
+fn rank(reducer: &Reducer, a: &Point, b: &Point) -> Ordering {
+    let values = a.value.order(&b.value);
+    let values = if matches!(reducer, Reducer::Top { .. }) { values.reverse() } else { values };
+    values.then(a.time.cmp(&b.time))
+}
+
+fn add_best(reducer: &Reducer, best: &mut Vec<Point>, point: Point) {
+    let (Reducer::Top { count, tags } | Reducer::Bottom { count, tags }) = reducer else { return };
+    if !tags.is_empty() {
+        // The best of each combination of tags; which of them are the best is known at the end only, so all are kept.
+        let same = |known: &Point| match (&known.row, &point.row) {
+            (Some(known), Some(new)) => tags.iter().all(|tag| known[*tag] == new[*tag]),
+            _ => false,
+        };
+        if let Some(place) = best.iter().position(same) {
+            if rank(reducer, &point, &best[place]) != Ordering::Less {
+                return;
+            }
+            best.remove(place);
+        }
+    }
+    let place = best.partition_point(|known| rank(reducer, known, &point) != Ordering::Greater);
+    best.insert(place, point);
+    if tags.is_empty() {
+        best.truncate(*count);
+    }
+}
+
+/// Trapezoids from point to point, cut at the edges of buckets.
+fn add_area(
+    reducer: &Reducer,
+    previous: &mut Option<(i64, f64)>,
+    sum: &mut f64,
+    point: &Point,
+    bucket: Bucket<'_>,
+) -> Vec<Point> {
+    let (Reducer::Integral(unit), Some(value)) = (reducer, point.value.as_f64()) else { return Vec::new() };
+    let mut points = Vec::new();
+    if let Some((mut from, mut from_value)) = *previous {
+        let area = |from: i64, from_value: f64, to: i64, to_value: f64| {
+            0.5 * (from_value + to_value) * ((to - from) as f64 / *unit as f64)
+        };
+        let (first, first_value) = (from, from_value);
+        while let Some(window) = bucket.window {
+            let (start, end) = window.around(if bucket.ascending { from } else { from.saturating_sub(1) });
+            let edge = if bucket.ascending { end } else { start };
+            let is_inside = if bucket.ascending { point.time < edge } else { point.time > edge };
+            if is_inside {
+                break;
+            }
+            let part = (edge - first) as f64 / (point.time - first) as f64;
+            let edge_value = first_value + (value - first_value) * part;
+            *sum += area(from, from_value, edge, edge_value);
+            points.push(Point { time: start, value: Value::Float(*sum), row: None });
+            (from, from_value, *sum) = (edge, edge_value, 0.0);
+        }
+        *sum += area(from, from_value, point.time, value);
+    }
+    *previous = Some((point.time, value));
+    points
+}
+
+fn finish_values(reducer: &Reducer, values: BTreeMap<Key, (u64, i64)>, start: i64, ascending: bool) -> Vec<Point> {
+    match reducer {
+        Reducer::CountDistinct => {
+            vec![Point { time: start, value: Value::Integer(values.len() as i64), row: None }]
+        }
+        Reducer::Distinct => {
+            let mut found: Vec<_> = values.into_iter().map(|(Key(value), (_, first))| (first, value)).collect();
+            found.sort_by(|(a, _), (b, _)| if ascending { a.cmp(b) } else { b.cmp(a) });
+            found.into_iter().map(|(_, value)| Point { time: start, value, row: None }).collect()
+        }
+        _ => {
+            let value = most_frequent(values);
+            value.map(|value| Point { time: start, value, row: None }).into_iter().collect()
+        }
+    }
+}
+
+/// The most frequent value, of equally frequent ones that which came first; the least, if each came once.
+fn most_frequent(values: BTreeMap<Key, (u64, i64)>) -> Option<Value> {
+    let is_once = values.values().all(|(count, _)| *count == 1);
+    let best = |a: &(Key, (u64, i64)), b: &(Key, (u64, i64))| {
+        let ((a_count, a_first), (b_count, b_first)) = (a.1, b.1);
+        if is_once { b.0.cmp(&a.0) } else { a_count.cmp(&b_count).then(b_first.cmp(&a_first)).then(b.0.cmp(&a.0)) }
+    };
+    values.into_iter().max_by(best).map(|(Key(value), _)| value)
+}
+
+fn finish_points(reducer: &Reducer, mut points: Vec<Point>, start: i64) -> Vec<Point> {
+    let one = |value: f64| vec![Point { time: start, value: Value::Float(value), row: None }];
+    let count = points.len();
+    if count == 0 {
+        return Vec::new();
+    }
+    match reducer {
+        Reducer::Median => {
+            points.sort_by(|a, b| a.value.order(&b.value));
+            let at = |place: usize| points[place].value.as_f64().unwrap_or(f64::NAN);
+            if count % 2 == 1 {
+                return one(at(count / 2));
+            }
+            let (low, high) = (at(count / 2 - 1), at(count / 2));
+            one(low + (high - low) / 2.0)
+        }
+        Reducer::Stddev => {
+            let values = || points.iter().filter_map(|point| point.value.as_f64()).filter(|value| !value.is_nan());
+            let (mut mean, mut seen) = (0.0, 0.0);
+            for value in values() {
+                seen += 1.0;
+                mean += (value - mean) / seen;
+            }
+            let variance: f64 = values().map(|value| (value - mean).powi(2)).sum();
+            one(if count < 2 { f64::NAN } else { (variance / (seen - 1.0)).sqrt() })
+        }
+        Reducer::Percentile(rank) => {
+            // The nearest rank: a point that there is, or none.
+            let place = (count as f64 * rank / 100.0 + 0.5).floor() - 1.0;
+            if place < 0.0 || place >= count as f64 {
+                return Vec::new();
+            }
+            points.sort_by(|a, b| a.value.order(&b.value).then(a.time.cmp(&b.time)));
+            vec![points.swap_remove(place as usize)]
+        }
+        _ => Vec::new(),
+    }
+}
