@@ -30,6 +30,9 @@ mod disk_cache;
 /// HTTP as clients send it, good and bad.
 mod http_api;
 
+/// InfluxQL, compared with what a real InfluxDB answered.
+mod influxql;
+
 /// Flight SQL and tickets as clients send them.
 mod flight_sql;
 

@@ -50,6 +50,7 @@ use super::error::QueryError;
 use super::stream::{QueryStream, on_cpu};
 use super::{Queries, wire};
 use crate::error::{Error, Result};
+use crate::model::Rights;
 use crate::syntax::influxql::{Select, ServerFacts, Statement};
 use names::EngineCatalog;
 use show::Shower;
@@ -63,6 +64,8 @@ pub struct InfluxQlContext {
     pub policy: Option<String>,
     /// What `now()` says, in nanoseconds since 1970.
     pub now: i64,
+    /// What who asks may do. What may not be read does not exist.
+    pub rights: Rights,
 }
 
 /// A value of a listing.
@@ -206,6 +209,7 @@ impl Queries {
             engine: Arc::clone(&self.engine),
             database: context.database.clone(),
             policy: context.policy.clone(),
+            rights: context.rights.clone(),
         };
         let session = self.sessions.open_without_tables();
         let (statement, now, cpu) = (statement.clone(), context.now, self.cpu.clone());
@@ -276,7 +280,8 @@ async fn parts(
 }
 
 fn databases(catalog: &EngineCatalog) -> Vec<Listing> {
-    let names = catalog.engine.databases();
+    let mut names = catalog.engine.databases();
+    names.retain(|name| catalog.rights.see(name));
     let known: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
     // A retention policy of a database is none itself.
     let is_policy = |name: &str| name.split_once('/').is_some_and(|(database, _)| known.contains(&database));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::resolve::{Catalog, Measured};
 use super::value::Type;
 use crate::engine::Engine;
-use crate::model::{DatabaseName, FieldType, TableSchema};
+use crate::model::{Action, DatabaseName, FieldType, Rights, TableSchema};
 
 /// The policy that is meant where none is named.
 pub(super) const DEFAULT_POLICY: &str = "autogen";
@@ -22,6 +22,8 @@ pub(super) struct EngineCatalog {
     pub(super) database: Option<String>,
     /// The retention policy of the request.
     pub(super) policy: Option<String>,
+    /// What who asks may read: for all that statements can tell there is nothing else.
+    pub(super) rights: Rights,
 }
 
 impl EngineCatalog {
@@ -33,8 +35,12 @@ impl EngineCatalog {
         let Some(name) = database.or(self.database.as_deref()).filter(|name| !name.is_empty()) else {
             return Err("database name required".to_owned());
         };
-        let known = DatabaseName::new(name).ok().filter(|name| self.engine.database_exists(name));
+        let known = DatabaseName::new(name).ok().filter(|name| self.exists(name));
         known.ok_or_else(|| format!("database not found: {name}"))
+    }
+
+    fn exists(&self, database: &DatabaseName) -> bool {
+        self.rights.see(database) && self.engine.database_exists(database)
     }
 
     /// How long the rows of a database are seen; `None`: for ever.
@@ -48,7 +54,7 @@ impl EngineCatalog {
         let prefix = format!("{}/", database.as_str());
         let others = self.engine.databases().into_iter().filter_map(|other| {
             let policy = other.as_str().strip_prefix(&prefix)?.to_owned();
-            Some((policy, other))
+            self.rights.see(&other).then_some((policy, other))
         });
         std::iter::once((DEFAULT_POLICY.to_owned(), database.clone())).chain(others).collect()
     }
@@ -64,7 +70,7 @@ impl Catalog for EngineCatalog {
             return Ok(database.as_str().to_owned());
         }
         let own = DatabaseName::new(&format!("{}/{policy}", database.as_str()).to_lowercase());
-        let own = own.ok().filter(|own| self.engine.database_exists(own));
+        let own = own.ok().filter(|own| self.exists(own));
         own.map(|own| own.as_str().to_owned()).ok_or_else(|| format!("retention policy not found: {policy}"))
     }
 
@@ -72,13 +78,18 @@ impl Catalog for EngineCatalog {
         let Ok(database) = DatabaseName::new(database) else { return Vec::new() };
         // A database that is deleted meanwhile has none.
         let tables = self.engine.tables(&database).unwrap_or_default();
-        let mut names: Vec<_> = tables.iter().map(|name| name.as_str().to_owned()).collect();
+        let readable = self.rights.tables(Action::Read, &database);
+        let seen = tables.iter().map(|name| name.as_str()).filter(|name| readable.contains(name));
+        let mut names: Vec<_> = seen.map(str::to_owned).collect();
         names.sort();
         names
     }
 
     fn measured(&self, database: &str, measurement: &str) -> Option<Arc<Measured>> {
         let database = DatabaseName::new(database).ok()?;
+        if !self.rights.tables(Action::Read, &database).contains(measurement) {
+            return None;
+        }
         self.engine.table_schema(&database, measurement).map(|schema| Arc::new(measured(&schema)))
     }
 }

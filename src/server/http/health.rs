@@ -12,7 +12,10 @@ use crate::server::Services;
 use crate::server::auth::Principal;
 
 /// The version that clients compare for features: that of the server they were written for.
-const COMPATIBLE_VERSION: &str = "3.10.0";
+pub(super) const COMPATIBLE_VERSION: &str = "3.10.0";
+
+/// The build that clients look for beside the version.
+pub(super) const BUILD: &str = "Core";
 
 /// 200 `OK` as long as the process answers and has not been replaced by another; 503 and why otherwise.
 pub(super) async fn health(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
@@ -34,7 +37,7 @@ pub(super) async fn ping(State(services): State<Arc<Services>>, principal: Princ
     });
     let mut headers = HeaderMap::new();
     headers.insert("x-influxdb-version", HeaderValue::from_static(COMPATIBLE_VERSION));
-    headers.insert("x-influxdb-build", HeaderValue::from_static("Core"));
+    headers.insert("x-influxdb-build", HeaderValue::from_static(BUILD));
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert("request-id", id.clone());
         headers.insert("x-request-id", id);

@@ -10,6 +10,7 @@ mod delete;
 mod deletions;
 mod encode;
 mod health;
+mod influxql;
 mod json;
 mod parameters;
 mod query;
@@ -37,6 +38,7 @@ pub(super) fn router(services: Arc<Services>) -> Router {
         .route("/api/v3/delete", post(delete::v3))
         .route("/api/v2/delete", post(delete::v2))
         .route("/api/v3/query_sql", get(query::sql_get).post(query::sql_post))
+        .route("/query", any(influxql::query))
         .route("/api/v3/query_influxql", get(query::influxql_get).post(query::influxql_post))
         .route(
             "/api/v3/configure/database",
