@@ -206,6 +206,9 @@ fn a_parameter_stands_for_a_value_of_its_type() {
     assert_eq!(error("SELECT a FROM b WHERE c = $bad"), "unable to bind parameter with type []interface {}");
     assert_eq!(error("SELECT a FROM b LIMIT $i"), "LIMIT must be >= 0 at line 1, char 23");
     assert_eq!(error("SELECT a FROM b WHERE c = $"), "empty bound parameter");
+    // Only where a pattern could be written itself, so that what is printed can be read.
+    let found = "found ^a/b$, expected identifier, string, number, bool at line 1, char 27";
+    assert_eq!(error("SELECT a FROM b WHERE c = $r"), found);
 }
 
 #[test]

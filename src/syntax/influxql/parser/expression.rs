@@ -78,7 +78,6 @@ impl Parser<'_> {
             Kind::False => Ok(Expression::Boolean(false)),
             Kind::Duration => duration::parse(&token.text).map(Expression::Duration).map_err(ParseError::somewhere),
             Kind::Multiply => self.wildcard(),
-            Kind::Regex => self.compiled(&token).map(Expression::Regex),
             Kind::Parameter => Err(self.no_value(&token)),
             Kind::Add | Kind::Subtract => self.signed(token.kind == Kind::Subtract),
             _ => Err(ParseError::expected(&token, &["identifier", "string", "number", "bool"])),
