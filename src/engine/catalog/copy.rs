@@ -206,7 +206,7 @@ impl CatalogCopy {
     async fn put_checkpoint(&mut self, state: &Arc<CatalogState>) -> Result<()> {
         let encoded = Arc::clone(state);
         let bytes = tokio::task::spawn_blocking(move || encode_checkpoint(&encoded)).await;
-        let bytes = bytes.map_err(CatalogError::CutOff)?;
+        let bytes = bytes.map_err(CatalogError::CutOff)?.map_err(CatalogError::Encode)?;
         let path = paths::catalog_checkpoint(state.version());
         self.log.create_or_keep(path.clone(), bytes.clone()).await?;
         if self.log.get(path.clone()).await?.as_ref() != Some(&bytes) {

@@ -122,7 +122,7 @@ impl Copier {
             }
         }
         let known: HashSet<&str> = named().map(|file| file.path.as_str()).collect();
-        let garbage: HashSet<&str> = target.garbage().iter().map(|file| file.path.as_str()).collect();
+        let garbage: HashSet<&str> = target.garbage().map(|file| file.path.as_ref()).collect();
         let left: Vec<Path> = listed
             .keys()
             .filter(|path| !known.contains(path.as_str()) && !garbage.contains(path.as_str()))

@@ -32,7 +32,7 @@ pub(super) fn data_file(id: u64, data_bytes: u64, tail_bytes: u64) -> DataFile {
         deletions_applied: 0,
         created: Timestamp::from_nanos(0),
         row_groups: Vec::new(),
-        columns: Vec::new(),
+        columns: std::iter::empty().collect(),
     }
 }
 

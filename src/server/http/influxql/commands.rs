@@ -62,12 +62,7 @@ async fn drop_database(engine: &Engine, principal: &Principal, name: &str) -> Re
     Ok(())
 }
 
-async fn drop_measurement(
-    engine: &Engine,
-    principal: &Principal,
-    context: &InfluxQlContext,
-    name: &str,
-) -> Result<()> {
+async fn drop_measurement(engine: &Engine, principal: &Principal, context: &InfluxQlContext, name: &str) -> Result<()> {
     let database = context.database.as_deref().ok_or_else(|| Error::invalid("database name required"))?;
     let known = DatabaseName::new(database).ok().filter(|database| engine.database_exists(database));
     let known = known.ok_or_else(|| Error::not_found(format!("database not found: {database}")))?;
