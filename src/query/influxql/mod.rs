@@ -2,7 +2,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`compile`] | the form of a `SELECT`: which calls go together |
+//! | [`compile`], [`fold`] | the form of a `SELECT`: which calls go together; constants |
 //! | [`time`], [`window`] | conditions on time, buckets in zones |
 //! | [`resolve`] | names, wildcards, types against what there is ([`names`]) |
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
@@ -20,6 +20,7 @@
 //! that change something (there too, by the engine's commands).
 
 mod compile;
+mod fold;
 mod level;
 mod names;
 mod plan;
