@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::{Fields, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -65,7 +66,15 @@ impl PlannedInsert {
             batches.extend(computed);
         }
         let (Some((database, table)), Some(first)) = (target, batches.first()) else { return Ok(0) };
-        let rows = concat_batches(&first.schema(), &batches)
+        // Of literals the planner says that they are never null, of the next row's that they may be.
+        let fields: Fields =
+            first.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let rows = batches
+            .iter()
+            .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()))
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|batches| concat_batches(&schema, &batches))
             .map_err(|error| Error::with_source(ErrorKind::Internal, "could not put the rows together", error))?;
         store(engine, &database, &table, &rows).await
     }

@@ -35,6 +35,9 @@ const UNPACKED_BYTES_MAX: u64 = 256 << 20;
 /// Rows of one message, and of each list in it.
 const ROWS_MAX: i64 = 16 << 20;
 
+/// What the begin of a body is a multiple of; the buffers in it are at multiples of 8.
+const BODY_ALIGNMENT: usize = 16;
+
 /// Bytes that stand before a compressed buffer: its length when it is unpacked.
 const LENGTH_PREFIX_BYTES: usize = 8;
 
@@ -140,7 +143,7 @@ impl Decoder {
         let schema = self.schema.clone().ok_or(FlightError::Message("no schema came before it"))?;
         let batch = header.header_as_dictionary_batch().ok_or(FlightError::Message("it has no dictionary"))?;
         check(batch.data().ok_or(FlightError::Message("its dictionary has no values"))?, body)?;
-        let body = Buffer::from(body.clone());
+        let body = aligned(body);
         read_dictionary(&body, batch, &schema, &mut self.dictionaries, &header.version()).map_err(refused)
     }
 
@@ -148,8 +151,16 @@ impl Decoder {
         let schema = self.schema.clone().ok_or(FlightError::Message("no schema came before it"))?;
         let batch = header.header_as_record_batch().ok_or(FlightError::Message("it has no batch"))?;
         check(batch, body)?;
-        let body = Buffer::from(body.clone());
+        let body = aligned(body);
         read_record_batch(&body, batch, schema, &self.dictionaries, None, &header.version()).map_err(refused)
+    }
+}
+
+/// The body where its buffers begin as Arrow wants them: gRPC puts it anywhere, and not every array is mended by the decoder.
+fn aligned(body: &Bytes) -> Buffer {
+    match body.as_ptr().align_offset(BODY_ALIGNMENT) {
+        0 => Buffer::from(body.clone()),
+        _ => Buffer::from_slice_ref(body.as_ref()),
     }
 }
 
