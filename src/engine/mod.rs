@@ -314,14 +314,14 @@ impl Engine {
     /// Ends after another process has taken over, which has every write of a log in the store.
     async fn leave(&self, taken_over: Error) -> Result<()> {
         let buffered = self.buffer.budget().used() > 0;
-        let may_lose = buffered && !self.wal.is_in_store();
         let closed = self.wal.close().await;
-        let closed = if self.wal.check_owner().is_err() { Ok(()) } else { closed }; // it has no end but the other's
-        let catalog_closed = self.catalog.close().await;
-        if may_lose {
-            return Err(taken_over); // rows that only the log on this machine has
+        let catalog_closed = self.catalog.close().await.map_err(Error::from);
+        match self.wal.is_in_store() {
+            true => {}                                   // that log has no end but the other's, and closing it says so
+            false if buffered => return Err(taken_over), // rows that only the log on this machine has
+            false => closed?,
         }
         tracing::warn!(error = taken_over.report(), "left the store to the server that has taken over");
-        closed.and(catalog_closed.map_err(Error::from))
+        catalog_closed
     }
 }

@@ -207,7 +207,7 @@ impl FilesMessage {
         let mut tables = Vec::with_capacity(self.tables.len());
         for (table, count) in self.tables.iter().zip(&self.counts) {
             let table = TableId::new(*table);
-            let mut files = Vec::with_capacity(*count as usize);
+            let mut files = Vec::with_capacity((*count as usize).min(self.ids.len()));
             for _ in 0..*count {
                 let time_min = plus(*at(&self.time_min, number)?, &mut before.time_min);
                 let first = plus_unsigned(*at(&self.sequence_first, number)?, &mut before.sequence_first);
@@ -239,6 +239,9 @@ impl FilesMessage {
                 group += groups;
             }
             tables.push(TableFiles { table, files });
+        }
+        if number != self.ids.len() {
+            return Err(FormatError::field("counts", "there are more files than tables have"));
         }
         Ok(tables)
     }

@@ -393,7 +393,7 @@ impl Checkpoints {
     fn interval(&self, state: &CatalogState) -> u64 {
         let files: usize = state.kept_tables().map(|table| table.files.len()).sum();
         let held = (files + state.table_count() + state.garbage_count()) as u64;
-        self.records_min.max((held / REWRITTEN_PER_RECORD).min(CHECKPOINT_RECORDS_MAX))
+        records_between(self.records_min, held)
     }
 
     async fn write(&self, state: &Arc<CatalogState>) -> Result<(), CatalogError> {
@@ -407,6 +407,11 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// Records between two checkpoints of a catalog that holds so many files, tables and pieces of garbage.
+fn records_between(records_min: u64, held: u64) -> u64 {
+    records_min.max((held / REWRITTEN_PER_RECORD).min(CHECKPOINT_RECORDS_MAX))
 }
 
 async fn load_or_begin(log: &Log) -> Result<Loaded, CatalogError> {

@@ -350,6 +350,34 @@ mod tests {
     }
 
     #[test]
+    fn time_rules_out_stretches_of_files() {
+        let mut file = match units().remove(0) {
+            Unit::RowGroup { file, .. } => DataFile::clone(&file),
+            Unit::Rows { .. } => unreachable!("they are row groups"),
+        };
+        let mut files = FileList::default();
+        for number in 0..2_000 {
+            (file.id, file.time) =
+                (FileId::new(number), TimeRange::from_nanos(number as i64 * 20, number as i64 * 20 + 19));
+            file.sequences = SequenceRange::single(Sequence::new(number));
+            files.insert(Arc::new(file.clone()));
+        }
+        let state = SessionStateBuilder::new().with_default_features().build();
+        let kept = |filter: Expr| -> Vec<i64> {
+            let filters = Filters::new(&state, &table(), &[filter]).unwrap();
+            let kept = filters.keep_stretches(&files).unwrap();
+            kept.into_iter().map(|stretch| stretch.time().min.as_nanos()).collect()
+        };
+        let all: Vec<i64> = (0..8).map(|stretch| stretch * 256 * 20).collect();
+        assert_eq!(kept(col("time").between(at(5_000), at(5_010))), [0], "inside the first");
+        assert_eq!(kept(col("time").between(at(5_119), at(5_120))), [0, 5_120], "at a border");
+        assert_eq!(kept(col("time").gt_eq(at(40_000))), [0_i64; 0], "after the last");
+        assert_eq!(kept(col("host").eq(tag("zz"))), all, "of tags nothing is known");
+        assert_eq!(kept(col("usage").gt(lit(9.0)).or(col("time").lt(at(5)))), all, "a field may be written again");
+        assert_eq!(kept(col("host").eq(tag("zz")).and(col("time").lt(at(5)))), [0]);
+    }
+
+    #[test]
     fn time_rules_out_row_groups() {
         for (filter, row_groups) in [
             (col("time").gt_eq(at(10)), vec![1]),

@@ -30,6 +30,14 @@ async fn of_many_first_openers_all_get_the_same_catalog(#[values(Kind::Memory, K
     assert_eq!(distinct.len(), 1);
 }
 
+#[test]
+fn the_more_a_catalog_holds_the_rarer_it_is_summed_up() {
+    for (held, records) in [(0, 256), (16_000, 256), (64_000, 1000), (262_144, 4096), (1_000_000, 4096)] {
+        assert_eq!(records_between(256, held), records, "{held}");
+    }
+    assert_eq!(records_between(10_000, 1_000_000), 10_000, "who asks for fewer gets fewer");
+}
+
 #[tokio::test]
 async fn the_key_for_tickets_is_kept_and_never_printed() {
     let (_, objects) = objects(Kind::Memory);

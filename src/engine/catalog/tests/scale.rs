@@ -48,10 +48,19 @@ fn resident_mib() -> u64 {
     (pages * 4096) >> 20
 }
 
+/// Time of processors that this process has had, in milliseconds.
+fn processor_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    // Of user and of system, in hundredths of a second.
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap() * 10).sum()
+}
+
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let start = SystemClock::new();
+    let (start, before) = (SystemClock::new(), processor_ms());
     let done = work();
-    eprintln!("{what}: {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
+    let elapsed = start.elapsed().as_secs_f64() * 1000.0;
+    eprintln!("{what}: {elapsed:.1} ms, {} ms of processors", processor_ms() - before);
     done
 }
 
