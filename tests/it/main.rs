@@ -60,6 +60,9 @@ mod power_loss;
 /// A full disk refuses writes and heals by itself.
 mod disk_full;
 
+/// More than there is room for, and a store that says nothing: refused in time, and well again by itself.
+mod pressure;
+
 /// The same promises on real object stores: S3, Azure, Google's protocol.
 mod object_stores;
 

@@ -96,6 +96,13 @@ impl ServerProcess {
         format!("http://{}{path_and_query}", self.address)
     }
 
+    /// Memory that it has now, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
     /// SIGKILL: nothing gets a chance to tidy up.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 /// A signature as S3 servers expect one; those of the tests don't check it.
 pub const S3_AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
@@ -59,6 +60,8 @@ struct Shared {
     client: reqwest::Client,
     manner: Manner,
     losses: Mutex<Vec<Losing>>,
+    /// While true, requests wait.
+    silent: watch::Sender<bool>,
 }
 
 /// Puts whose answers are lost.
@@ -86,7 +89,8 @@ impl Proxy {
     pub fn start(store: SocketAddr, manner: Manner) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
-        let shared = Arc::new(Shared { store, client, manner, losses: Mutex::default() });
+        let shared =
+            Arc::new(Shared { store, client, manner, losses: Mutex::default(), silent: watch::Sender::new(false) });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -102,6 +106,11 @@ impl Proxy {
     pub fn lose(&self, part_of_path: &str, loss: Loss, times: usize) {
         let part_of_path = part_of_path.to_owned();
         self.shared.losses.lock().push(Losing { part_of_path, loss, left: times, done: 0 });
+    }
+
+    /// From now on requests get no answer; those whose client is still there are carried out when the silence ends.
+    pub fn be_silent(&self, is_silent: bool) {
+        self.shared.silent.send_replace(is_silent);
     }
 
     /// How many answers were lost.
@@ -136,6 +145,8 @@ impl Shared {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Gone> {
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Gone)?.to_bytes();
+        let mut silent = self.silent.subscribe();
+        silent.wait_for(|is_silent| !is_silent).await.map_err(|_| Gone)?;
         let loss = self.loss(&parts);
         self.translate(&mut parts);
         let answer = self.pass_on(parts, body).await?;
