@@ -14,7 +14,6 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flightline::model::TableSchema;
 use flightline::model::last_write_wins::{Merge, Step, sort_run};
 use flightline::model::{ArrowColumns, TableSchema, Timestamp};
 use flightline::syntax::line_protocol::{Schemas, parse};

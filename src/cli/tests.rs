@@ -91,7 +91,7 @@ fn a_backup_is_named_or_the_newest_and_its_place_must_be_known() {
 
 #[test]
 fn a_setting_that_cannot_be_used_ends_with_the_usage_code() {
-    let error = parsed(&["serve", "--http-bind", "0.0.0.0:8181"], &[]).unwrap_err();
+    let error = parsed(&["serve", "--without-auth", "--http-bind", "0.0.0.0:8181"], &[]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("Usage: flightline serve"), "{error}");
 }

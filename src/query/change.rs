@@ -159,8 +159,8 @@ fn check_access(table: &TableName, op: &WriteOp, unbound: &Unbound, query: &Quer
     if !tables.contains(table.as_str()) {
         return Err(QueryError::Forbidden { verb, table: table.to_string() });
     }
-    let is_hidden = |name: &&String| !(reads_itself && *name == table.as_str()) && !access.read.contains(name);
-    match unbound.scanned.iter().find(is_hidden) {
+    let is_seen = |name: &String| access.read.contains(name) || reads_itself && name == table.as_str();
+    match unbound.scanned.iter().find(|name| !is_seen(name)) {
         Some(hidden) => Err(QueryError::TableNotFound(hidden.clone())),
         None => Ok(()),
     }

@@ -175,8 +175,8 @@ mod tests {
 
     use super::*;
 
-    fn fit_loosely(value: Parameter, wanted: &DataType) -> Result<ScalarValue, String> {
-        let value = scalar_value(&value).map_err(|error| error.to_string())?;
+    fn fit_loosely(value: &Parameter, wanted: &DataType) -> Result<ScalarValue, String> {
+        let value = scalar_value(value).map_err(|error| error.to_string())?;
         fitted("1", value, Some(wanted), Fit::Loose).map_err(|error| error.to_string())
     }
 
@@ -184,17 +184,17 @@ mod tests {
     fn a_value_takes_the_wanted_type_where_that_keeps_it() {
         let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
         let second = ScalarValue::TimestampNanosecond(Some(1_000_000_000), None);
-        assert_eq!(fit_loosely(Parameter::Integer(7), &DataType::Float64), Ok(ScalarValue::Float64(Some(7.0))));
-        assert_eq!(fit_loosely(Parameter::Float(7.0), &DataType::Int64), Ok(ScalarValue::Int64(Some(7))));
-        assert_eq!(fit_loosely(Parameter::Float(1.5), &DataType::Int64), Ok(ScalarValue::Float64(Some(1.5))));
-        assert_eq!(fit_loosely(Parameter::Integer(-1), &DataType::UInt64), Ok(ScalarValue::Int64(Some(-1))));
-        assert_eq!(fit_loosely(Parameter::String("1970-01-01T00:00:01".into()), &nanos), Ok(second.clone()));
+        assert_eq!(fit_loosely(&Parameter::Integer(7), &DataType::Float64), Ok(ScalarValue::Float64(Some(7.0))));
+        assert_eq!(fit_loosely(&Parameter::Float(7.0), &DataType::Int64), Ok(ScalarValue::Int64(Some(7))));
+        assert_eq!(fit_loosely(&Parameter::Float(1.5), &DataType::Int64), Ok(ScalarValue::Float64(Some(1.5))));
+        assert_eq!(fit_loosely(&Parameter::Integer(-1), &DataType::UInt64), Ok(ScalarValue::Int64(Some(-1))));
+        assert_eq!(fit_loosely(&Parameter::String("1970-01-01T00:00:01".into()), &nanos), Ok(second.clone()));
         let aware = TimestampMicrosecondArray::from(vec![1_000_000]).with_timezone("UTC");
-        assert_eq!(fit_loosely(Parameter::Arrow(Arc::new(aware)), &nanos), Ok(second));
-        assert_eq!(fit_loosely(Parameter::Null, &DataType::Utf8), Ok(ScalarValue::Utf8(None)));
+        assert_eq!(fit_loosely(&Parameter::Arrow(Arc::new(aware)), &nanos), Ok(second));
+        assert_eq!(fit_loosely(&Parameter::Null, &DataType::Utf8), Ok(ScalarValue::Utf8(None)));
         let exact = fitted("1", ScalarValue::from(1.5), Some(&DataType::Int64), Fit::Exact).unwrap_err();
         assert_eq!(exact.to_string(), "the parameter $1 is 1.5 (Float64), which can't be Int64");
-        let refused = fit_loosely(Parameter::String("soon".into()), &nanos).unwrap_err();
+        let refused = fit_loosely(&Parameter::String("soon".into()), &nanos).unwrap_err();
         assert_eq!(refused, "the parameter $1 is soon (Utf8), which can't be Timestamp(ns)");
     }
 
@@ -205,6 +205,6 @@ mod tests {
             assert_eq!(scalar_value(&Parameter::Arrow(value)).unwrap(), ScalarValue::from("a"));
         }
         let small: ArrayRef = Arc::new(Int32Array::from(vec![3]));
-        assert_eq!(fit_loosely(Parameter::Arrow(small), &DataType::Int64), Ok(ScalarValue::Int64(Some(3))));
+        assert_eq!(fit_loosely(&Parameter::Arrow(small), &DataType::Int64), Ok(ScalarValue::Int64(Some(3))));
     }
 }

@@ -1,7 +1,7 @@
 //! Plans that are kept: drivers describe, prepare and fetch one text, and dashboards send it again and again.
 //!
 //! What is kept is the plan before values and rows: it names tables, but holds nothing of them. It is used for as long as each of its
-//! tables has the columns that it was planned with.
+//! tables has the columns that it was planned with. A plan over a table of the server itself holds its rows and is used once.
 
 use std::sync::Arc;
 
@@ -118,6 +118,16 @@ fn tables(plan: &LogicalPlan, engine: &Engine, database: &DatabaseName) -> Resul
         LogicalPlan::Dml(statement) => Some(&statement.table_name),
         _ => None,
     })?;
+    let mut is_of_users = true;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            is_of_users &= scan.table_name.schema().is_none_or(|schema| schema == TABLE_SCHEMA);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if !is_of_users {
+        return Ok(None);
+    }
     let with_columns = |name: String| engine.table_schema(database, &name).map(|schema| (name, schema));
     Ok(names.into_iter().map(with_columns).collect())
 }

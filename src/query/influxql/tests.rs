@@ -53,7 +53,10 @@ fn select(text: &str) -> Select {
     }
 }
 
-fn plan(text: &str) -> Result<(Vec<String>, Vec<(String, Level)>), String> {
+/// The columns of the answer, and a level for each measurement.
+type Planned = (Vec<String>, Vec<(String, Level)>);
+
+fn plan(text: &str) -> Result<Planned, String> {
     let compiled = compile(&select(text), 100 * SECOND)?;
     let query = resolve(&compiled, &OneTable)?;
     Ok((query.columns.clone(), levels(&query)?))

@@ -143,3 +143,13 @@ async fn tables_are_found_under_their_catalog_and_schema_and_no_other_database_i
         )
         .await;
 }
+
+#[tokio::test]
+async fn a_table_of_the_server_is_as_it_is_now_however_often_it_is_asked_for() {
+    let fixture = Fixture::new().await;
+    fixture.write("m v=1 1").await;
+    let files = "SELECT count(*) AS n FROM system.files";
+    fixture.check(files, "| n |\n| 0 |").await;
+    fixture.persist().await;
+    fixture.check(files, "| n |\n| 1 |").await;
+}

@@ -82,10 +82,12 @@ impl Call {
     /// The database that the call names, or the only one that its principal can see.
     ///
     /// # Errors
-    /// `Invalid`, saying how to name one, if it names none and there is not exactly one.
+    /// `Invalid`, saying how to name one, if it names none and there is not exactly one; `Forbidden` if its principal may do nothing there.
     pub(super) fn database(&self, engine: &Engine) -> Result<DatabaseName> {
         let none = || FlightError::NoDatabase { databases: self.databases(engine).len() };
-        Ok(self.database_if_any(engine).ok_or_else(none)?)
+        let database = self.database_if_any(engine).ok_or_else(none)?;
+        self.principal.require_sight(&database)?;
+        Ok(database)
     }
 
     fn databases(&self, engine: &Engine) -> Vec<DatabaseName> {

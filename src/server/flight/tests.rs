@@ -184,8 +184,9 @@ async fn put(
 
 /// Batches as a client sends them: with dictionaries where they have some.
 async fn sent(batches: &[RecordBatch]) -> Vec<FlightData> {
+    let batches = batches.to_vec();
     let encoder = arrow_flight::encode::FlightDataEncoderBuilder::new()
         .with_dictionary_handling(arrow_flight::encode::DictionaryHandling::Resend)
-        .build(stream::iter(batches.to_vec().into_iter().map(Ok)));
+        .build(stream::iter(batches.into_iter().map(Ok)));
     encoder.try_collect().await.unwrap()
 }

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{
-    ArrayRef, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampNanosecondArray, UInt64Array,
-};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
@@ -173,21 +171,16 @@ fn rows(tokens: &[Arc<TokenEntry>]) -> Result<RecordBatch> {
         let times = tokens.iter().map(|token| value(token).map(Timestamp::as_nanos));
         Arc::new(times.collect::<TimestampNanosecondArray>())
     };
-    let mut permissions = ListBuilder::new(StringBuilder::new());
-    for token in tokens {
-        token
-            .rights
-            .permissions()
-            .iter()
-            .for_each(|permission| permissions.values().append_value(permission.to_string()));
-        permissions.append(true);
-    }
+    let permissions = tokens.iter().map(|token| {
+        let permissions: Vec<_> = token.rights.permissions().iter().map(ToString::to_string).collect();
+        permissions.join("; ") // no format but JSON has lists in its cells
+    });
     let columns: [(&str, ArrayRef); 5] = [
         ("token_id", Arc::new(UInt64Array::from_iter_values(tokens.iter().map(|token| token.id)))),
         ("name", Arc::new(StringArray::from_iter_values(tokens.iter().map(|token| token.name.as_str())))),
         ("created_at", time(|token| Some(token.created_at))),
         ("expiry", time(|token| token.expires_at)),
-        ("permissions", Arc::new(permissions.finish())),
+        ("permissions", Arc::new(StringArray::from_iter_values(permissions))),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
         .map_err(|error| Error::with_source(ErrorKind::Internal, "could not list tokens", error))

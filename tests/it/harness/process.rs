@@ -26,8 +26,8 @@ impl ServerProcess {
 
     /// The same, but it asks for tokens.
     pub fn start_guarded(data: &Path, arguments: &[&str]) -> Self {
-        let arguments: Vec<&str> = arguments.iter().copied().chain(["--without-auth=false"]).collect();
-        Self::start(data, &arguments)
+        Self::start_with(data, arguments, &[("FLIGHTLINE_WITHOUT_AUTH", "false")])
+            .unwrap_or_else(|status| panic!("the server ended with {status} instead of starting"))
     }
 
     /// The same with variables of the environment; how it ended if it did.
@@ -50,11 +50,13 @@ impl ServerProcess {
         environment: &[(&str, &str)],
     ) -> Result<Self, ExitStatus> {
         let child = Command::new(PROGRAM)
-            .args(["serve", "--without-auth", "--data-dir"])
+            .args(["serve", "--data-dir"])
             .arg(data)
             .args(["--http-bind", &address.to_string(), "--log-filter", "warn,flightline::cli::serve=error"])
             .args(arguments)
             .env_clear()
+            // Before the others, so that they can say otherwise.
+            .env("FLIGHTLINE_WITHOUT_AUTH", "true")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

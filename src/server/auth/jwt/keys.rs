@@ -92,7 +92,7 @@ impl KeyRing {
         let ring = Arc::new(Self { sources, keys, http, clock, asked: Mutex::default(), tasks: Tasks::new() });
         for at in 0..ring.sources.len() {
             match ring.read(at).await {
-                Ok(keys) => ring.replace(at, keys),
+                Ok(keys) => ring.replace(at, &keys),
                 Err(error) if matches!(ring.sources[at], KeySource::JwksUrl(_)) => {
                     tracing::warn!(error = error.report(), "no keys for JWTs yet; asking again");
                 }
@@ -161,7 +161,7 @@ impl KeyRing {
 
     async fn read_again(&self, at: usize) {
         match self.read(at).await {
-            Ok(keys) => self.replace(at, keys),
+            Ok(keys) => self.replace(at, &keys),
             Err(error) => {
                 tracing::warn!(error = error.report(), "could not look for new keys of JWTs; the old ones stay");
             }
@@ -178,10 +178,10 @@ impl KeyRing {
         Ok(keys.into_iter().map(Arc::new).collect())
     }
 
-    fn replace(&self, at: usize, new: Vec<Arc<Key>>) {
+    fn replace(&self, at: usize, new: &[Arc<Key>]) {
         self.keys.rcu(|keys| {
             let mut keys = Vec::clone(keys);
-            keys[at].clone_from(&new);
+            keys[at] = new.to_vec();
             keys
         });
     }

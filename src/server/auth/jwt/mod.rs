@@ -148,8 +148,7 @@ impl JwtVerifier {
 
     /// What the library is to check. Times are checked here, with our clock.
     fn validation(&self, algorithms: &[jsonwebtoken::Algorithm]) -> Validation {
-        let mut validation = Validation::default();
-        validation.algorithms = algorithms.to_vec();
+        let mut validation = Validation { algorithms: algorithms.to_vec(), ..Validation::default() };
         validation.set_audience(&self.settings.audiences);
         validation.set_issuer(&self.settings.issuers);
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);

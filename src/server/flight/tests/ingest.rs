@@ -113,7 +113,7 @@ async fn what_is_refused_leaves_no_trace() {
 
     let text: ArrayRef = Arc::new(StringArray::from(vec!["warm"]));
     let wrong = RecordBatch::try_from_iter([("temperature", text)]).unwrap();
-    let refused = count(&service, &append("weather"), &[wrong.clone()]).await.unwrap_err();
+    let refused = count(&service, &append("weather"), std::slice::from_ref(&wrong)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("column 'temperature', expected iox::column_type::field::float"), "{refused}");
     let replace = ingest("weather", TableNotExistOption::Create, TableExistsOption::Replace);
@@ -151,7 +151,7 @@ async fn rows_without_a_time_are_points_of_their_own() {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter(0..1000));
     let batch = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
     for _ in 0..2 {
-        assert_eq!(count(&service, &append("plain"), &[batch.clone()]).await.unwrap(), 1000);
+        assert_eq!(count(&service, &append("plain"), std::slice::from_ref(&batch)).await.unwrap(), 1000);
     }
     assert_eq!(all(&service, "SELECT count(*), count(DISTINCT time), sum(n) FROM plain").await, ["2000 2000 999000"]);
 }
@@ -185,10 +185,13 @@ async fn each_batch_with_a_path_is_acknowledged_with_what_the_client_sent_or_a_c
     let schema = service.engine.table_schema(&database, "rooms").unwrap();
     assert_eq!((schema.kind("room"), schema.tags().len()), (Some(ColumnKind::Tag), 1));
 
-    put_path(&service, &["boston", "rooms"], &[batch.clone()], &[]).await.unwrap();
+    put_path(&service, &["boston", "rooms"], std::slice::from_ref(&batch), &[]).await.unwrap();
     assert!(service.engine.table_schema(&DatabaseName::new("boston").unwrap(), "rooms").is_some());
     for path in [&["a", "b", "c"] as &[&str], &[], &["../x", "t"]] {
-        assert_eq!(put_path(&service, path, &[batch.clone()], &[]).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(
+            put_path(&service, path, std::slice::from_ref(&batch), &[]).await.unwrap_err().code(),
+            Code::InvalidArgument
+        );
     }
     let answers = put_path(&service, &["nyc", "rooms"], &[batch], &[("x-flightline-tags", "nothing")]).await;
     assert!(answers.unwrap_err().message().contains("'nothing' is to be a tag"));

@@ -188,7 +188,7 @@ async fn values_that_do_not_fit_are_refused_when_they_are_bound() {
         assert!(refused.message().contains(words), "{refused}");
     }
     let long = text(&"x".repeat(2 << 20));
-    let refused = bind(&service, &handle, &[values(vec![("0", long.clone()), ("1", long)])]).await.unwrap_err();
+    let refused = bind(&service, &handle, &[values(vec![("0", Arc::clone(&long)), ("1", long)])]).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
 }
 
