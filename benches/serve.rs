@@ -128,7 +128,10 @@ fn single_lines(address: SocketAddr, writers: usize, duration: Duration) -> (f64
     let threads: Vec<_> = (0..writers)
         .map(|writer| {
             let mut points = Points::new(&format!("w{writer}_"));
-            let bodies = std::iter::from_fn(move || (start.elapsed() < duration).then(|| points.lines(1)));
+            // At least one, however long it takes to get ready.
+            let mut is_first = true;
+            let mut goes_on = move || std::mem::take(&mut is_first) || start.elapsed() < duration;
+            let bodies = std::iter::from_fn(move || goes_on().then(|| points.lines(1)));
             std::thread::spawn(move || send(address, "", bodies))
         })
         .collect();
