@@ -117,7 +117,7 @@ pub(crate) enum Exit {
 /// The whole command line.
 pub fn command() -> Command {
     // influxdb3 takes this one also before the subcommand.
-    let io_threads = settings::SETTINGS.iter().filter(|setting| setting.name == "num-io-threads");
+    let io_threads = settings::all().filter(|setting| setting.name == "num-io-threads");
     Command::new("flightline")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A time-series database that speaks Arrow Flight SQL")

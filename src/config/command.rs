@@ -5,14 +5,14 @@ use std::fmt::Write;
 use clap::{Arg, ArgAction, Command};
 
 use super::ignored::{Foreign, IGNORED, REFUSED, Shape};
-use super::settings::{Preset, SETTINGS, Setting};
+use super::settings::{self, Preset, Setting};
 use super::values::Kind;
 
 /// Adds every setting of the server to `command`, under the headings of the list, and hidden behind them the
 /// settings of InfluxDB 3 that have no meaning here.
 pub fn with_settings(command: Command) -> Command {
     let foreign = IGNORED.iter().chain(REFUSED).map(foreign_argument);
-    command.args(SETTINGS.iter().map(argument)).args(foreign).arg(
+    command.args(settings::all().map(argument)).args(foreign).arg(
         Arg::new("verbose")
             .short('v')
             .long("verbose")
@@ -24,13 +24,13 @@ pub fn with_settings(command: Command) -> Command {
 
 /// Adds the settings that are about the object store, as `serve` has them, to a command that needs no others.
 pub fn with_store_settings(command: Command) -> Command {
-    command.args(SETTINGS.iter().filter(|setting| setting.is_of_store()).map(argument))
+    command.args(settings::all().filter(|setting| setting.is_of_store()).map(argument))
 }
 
 /// Adds the settings of stores over the network to a command to which URLs name the store and the bucket.
 pub fn with_remote_store_settings(command: Command) -> Command {
     let said_by_url = ["object-store", "bucket", "data-dir", "object-store-single-writer"];
-    let wanted = SETTINGS.iter().filter(|setting| setting.is_of_store() && !said_by_url.contains(&setting.name));
+    let wanted = settings::all().filter(|setting| setting.is_of_store() && !said_by_url.contains(&setting.name));
     command.args(wanted.map(argument))
 }
 
@@ -79,7 +79,7 @@ fn long_help(setting: &Setting) -> String {
 pub fn settings_table() -> String {
     let mut table = String::new();
     let mut section = "";
-    for setting in SETTINGS {
+    for setting in settings::all() {
         if setting.section != section {
             section = setting.section;
             let _ = write!(table, "\n**{section}**\n\n| Flag | Default | Environment | Meaning |\n|---|---|---|---|\n");

@@ -63,7 +63,11 @@ pub(crate) static IGNORED: &[Foreign] = &[
     value("table-index-cache-concurrency-limit", &["INFLUXDB3_TABLE_INDEX_CACHE_CONCURRENCY_LIMIT"], CACHE),
     value("last-cache-eviction-interval", &["INFLUXDB3_LAST_CACHE_EVICTION_INTERVAL"], TABLE_CACHES),
     value("distinct-cache-eviction-interval", &["INFLUXDB3_DISTINCT_CACHE_EVICTION_INTERVAL"], TABLE_CACHES),
-    value("retention-check-interval", &["INFLUXDB3_RETENTION_CHECK_INTERVAL"], "there are no retention periods yet"),
+    value(
+        "retention-check-interval",
+        &["INFLUXDB3_RETENTION_CHECK_INTERVAL"],
+        "a retention period holds in every query from the moment it is set",
+    ),
     value("plugin-dir", &["INFLUXDB3_PLUGIN_DIR"], PLUGINS),
     value("plugin-repo", &["INFLUXDB3_PLUGIN_REPO"], PLUGINS),
     // Not VIRTUAL_ENV: every shell with an active Python environment sets it.

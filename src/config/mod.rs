@@ -1,4 +1,4 @@
-//! Settings of the server: each one a value in [`settings::SETTINGS`], from which help, README and names of the
+//! Settings of the server: each one a value in [`settings::all`], from which help, README and names of the
 //! environment come; [`Config`] is what they say together, checked.
 //!
 //! Always true:

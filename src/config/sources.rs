@@ -8,7 +8,7 @@ use clap::ArgMatches;
 
 use super::client::CLIENT_SETTINGS;
 use super::ignored::{Foreign, Shape};
-use super::settings::{Preset, SETTINGS, Setting};
+use super::settings::{self, Preset, Setting};
 use super::values::{Kind, Value};
 
 /// Reads one environment variable; a function, so that tests bring their own environment.
@@ -160,8 +160,7 @@ pub(crate) fn missing(setting: &'static str) -> ConfigError {
 }
 
 fn setting(name: &str) -> &'static Setting {
-    SETTINGS
-        .iter()
+    settings::all()
         .chain(CLIENT_SETTINGS)
         .find(|setting| setting.name == name)
         .expect("the setting is in the list, because every start reads every name and the tests start")

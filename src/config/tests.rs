@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::Command;
 
 use super::client::CLIENT_SETTINGS;
-use super::settings::SETTINGS;
+use super::settings;
 use super::*;
 use crate::engine::store::{ConnectionSettings, StoreSettings};
 
@@ -289,7 +289,7 @@ fn the_parquet_cache_goes_by_the_names_of_both_lines_of_influxdb3_and_can_be_off
 fn every_setting_has_its_own_names_and_a_preset_it_accepts() {
     let mut flags = HashSet::new();
     let mut variables = HashSet::new();
-    for setting in SETTINGS {
+    for setting in settings::all() {
         for flag in std::iter::once(&setting.name).chain(setting.aliases) {
             assert!(flags.insert(*flag), "--{flag} twice");
         }
@@ -317,7 +317,7 @@ fn every_setting_has_its_own_names_and_a_preset_it_accepts() {
 #[test]
 fn the_table_for_the_readme_names_every_setting_once() {
     let table = settings_table();
-    for setting in SETTINGS {
+    for setting in settings::all() {
         assert_eq!(table.matches(&format!("| `--{}`", setting.name)).count(), 1, "{}", setting.name);
     }
     assert!(table.contains(
