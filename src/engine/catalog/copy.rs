@@ -141,7 +141,7 @@ impl CatalogCopy {
         self.at = Some(Arc::clone(&found.target));
         if found.target.version() >= self.checkpoint_due {
             self.put_checkpoint(&found.target).await?;
-            self.log.trim(self.catalog).await?;
+            self.log.trim(self.catalog, 0).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! Removing old records weakens "create only": a node that slept since before may put a record where one was removed.
 //! So the order of removal is fixed, and whoever advances looks back:
 //!
-//! - first the mark `catalog/trimmed`, then checkpoints but the two newest, then records in rising order, up to the
+//! - first the mark `catalog/trimmed`, then checkpoints but the two newest, then records in rising order, at most up to the
 //!   older of these two, and never the first record; what fails ends the removal;
 //! - so a checkpoint that exists has all its later records, and a record that exists has all later ones;
 //! - so a record that follows another is genuine if that other, known by its nonce, is there *afterwards* ([`Log::holds`]).
@@ -260,11 +260,12 @@ impl Log {
         self.create_or_keep(paths::catalog_checkpoint(state.version()), bytes).await
     }
 
-    /// Removes what the two newest checkpoints make superfluous; see the top for the order.
+    /// Removes what the two newest checkpoints make superfluous; see the top for the order. Of the records at least the newest
+    /// `records_kept` stay: several nodes may sum up at once, and who lost a race still has to read who won it.
     ///
     /// # Errors
     /// If something could not be removed. The next call removes it.
-    pub(super) async fn trim(&self, catalog: Uuid) -> Result<()> {
+    pub(super) async fn trim(&self, catalog: Uuid, records_kept: u64) -> Result<()> {
         let checkpoints = self.checkpoints().await?;
         let Some(first_kept) = checkpoints.len().checked_sub(CHECKPOINTS_KEPT) else { return Ok(()) };
         let (superfluous, kept) = checkpoints.split_at(first_kept);
@@ -275,7 +276,9 @@ impl Log {
             steps::reached(Step::CatalogCheckpointRemoved);
         }
         let records = self.records_after(GENESIS).await?;
-        for sequence in records.into_iter().take_while(|sequence| *sequence <= kept[0]) {
+        let newest = records.last().copied().unwrap_or_default();
+        let last_removed = kept[0].min(newest.saturating_sub(records_kept));
+        for sequence in records.into_iter().take_while(|sequence| *sequence <= last_removed) {
             self.remove(paths::catalog_record(sequence)).await?;
             steps::reached(Step::CatalogRecordRemoved);
         }

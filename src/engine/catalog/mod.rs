@@ -401,7 +401,7 @@ impl Checkpoints {
         steps::reached(Step::CatalogCheckpointStored);
         self.exists(state.version(), state);
         tracing::debug!(version = state.version(), "stored a catalog checkpoint");
-        if let Err(error) = self.log.trim(state.id()).await {
+        if let Err(error) = self.log.trim(state.id(), self.records_min).await {
             let error = Error::from(error).report();
             tracing::warn!(error, "could not remove all superfluous catalog objects; the next checkpoint will");
         }

@@ -6,7 +6,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_that_race_give_out_no_number_twice(#[values(Kind::Memory, Kind::Directory)] kind: Kind) {
     let (_directory, objects) = objects(kind);
-    let settings = CatalogSettings { file_ids_per_block: 3, checkpoint_records: 10, ..settings() };
+    let settings = CatalogSettings { file_ids_per_block: 3, checkpoint_records: 20, ..settings() };
     let nodes = [
         Arc::new(open_with(&objects, settings.clone()).await.unwrap()),
         Arc::new(open_with(&objects, settings.clone()).await.unwrap()),
