@@ -175,7 +175,12 @@ impl TokenCommand {
         };
         let seconds = |expiry: &Option<Duration>| expiry.map(|expiry| expiry.as_secs());
         match self {
-            Self::CreateAdmin { name: None, expiry: _, output } => {
+            Self::CreateAdmin { name: None, expiry: Some(_), .. } => {
+                return Err(ClientError::Usage(
+                    "the operator's token does not expire: give another one a --name".to_owned(),
+                ));
+            }
+            Self::CreateAdmin { name: None, expiry: None, output } => {
                 output.print(&post(format!("{PATH}/admin"), None).await?)?;
             }
             Self::CreateAdmin { name: Some(name), expiry, output } => {

@@ -152,16 +152,23 @@ impl Server {
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
         let queries = Queries::new(Arc::clone(&engine), query, query_runtime.handle().clone(), Handle::current())?;
         let authenticator = open_authenticator(&settings, &engine, &clock).await?;
-        let guard = Guard::new(Arc::clone(&authenticator), &settings.auth, &settings.node_id, Arc::clone(&clock))?;
         let backups = open_backups(&settings, &engine, &directory, &clock)?;
         let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
+        let telemetry = Arc::new(Telemetry::new(Duration::from_nanos(now)));
+        let guard = Guard::new(
+            Arc::clone(&authenticator),
+            &settings.auth,
+            &settings.node_id,
+            Arc::clone(&telemetry),
+            Arc::clone(&clock),
+        )?;
         let services = Arc::new(Services {
             engine,
             queries: Arc::new(queries),
             authenticator,
             backups,
             process_id: clock.unique_id(),
-            telemetry: Arc::new(Telemetry::new(Duration::from_nanos(now))),
+            telemetry,
             clock,
             settings,
             write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),

@@ -147,7 +147,10 @@ fn read(settings: &TlsSettings) -> Result<Arc<ServerConfig>> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bytes = bytes(path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes).filter_map(std::result::Result::ok).collect();
+    let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| {
+        Error::with_source(ErrorKind::Invalid, format!("{} holds a damaged certificate", quoted(path)), error)
+    })?;
     if found.is_empty() {
         return Err(Error::invalid(format!("there is no certificate in {}: it has to be PEM", quoted(path))));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::tokens::{AdminTokenFile, NewTokenText, OPERATOR, write_secret};
 use crate::engine::{Engine, NameTaken, NewToken, TokenHash};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Rights, Timestamp};
 
 /// The file in the data directory.
@@ -58,6 +58,21 @@ pub(in crate::server) async fn ensure(
     let file = AdminTokenFile::read(&path)?;
     store(engine, OPERATOR, file.hash(), file.expires_at()).await?;
     Ok(FirstToken::Made(path))
+}
+
+/// Removes the file of a token that is worth nothing any more.
+///
+/// # Errors
+/// `Unavailable` if it is there and can't be removed.
+pub(in crate::server) fn forget_file(data_directory: &Path) -> Result<()> {
+    let path = data_directory.join(FILE_NAME);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!("could not remove \"{}\"", path.display());
+            Err(Error::with_source(ErrorKind::Unavailable, message, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn store(engine: &Engine, name: &str, hash: TokenHash, expires_at: Option<Timestamp>) -> Result<()> {

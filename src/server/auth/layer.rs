@@ -14,7 +14,9 @@ use super::{AuthSettings, Authenticator};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::Facility;
+use crate::server::http::method_label;
 use crate::server::status;
+use crate::telemetry::Telemetry;
 
 /// Where Flight's calls are, and the one of them that carries its token in its body.
 const FLIGHT_PATH: &str = "/arrow.flight.protocol.FlightService/";
@@ -27,6 +29,9 @@ const CHANGING_PATHS: [&str; 4] = ["/api/v3/configure", "/api/v3/delete", "/api/
 const DATABASE_PARAMETERS: [&str; 2] = ["db", "bucket"];
 const DATABASE_HEADERS: [&str; 4] = ["database", "bucket", "bucket-name", "iox-namespace-name"];
 
+/// How requests are counted that came no further than this. Of what they asked for, nothing is known to exist.
+const REFUSED: &str = "refused";
+
 /// The address at the other end of a request's connection.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::server) struct Peer(pub(in crate::server) SocketAddr);
@@ -36,6 +41,7 @@ pub(in crate::server) struct Peer(pub(in crate::server) SocketAddr);
 pub(in crate::server) struct Guard {
     authenticator: Arc<Authenticator>,
     audit: Option<AuditLog>,
+    telemetry: Arc<Telemetry>,
     clock: Arc<dyn Clock>,
 }
 
@@ -46,10 +52,11 @@ impl Guard {
         authenticator: Arc<Authenticator>,
         settings: &AuthSettings,
         node: &str,
+        telemetry: Arc<Telemetry>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let audit = settings.audit.as_ref().map(|audit| AuditLog::open(audit, node, Arc::clone(&clock))).transpose()?;
-        Ok(Self { authenticator, audit, clock })
+        Ok(Self { authenticator, audit, telemetry, clock })
     }
 
     async fn principal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Principal> {
@@ -76,25 +83,32 @@ pub(in crate::server) async fn guard(State(guard): State<Arc<Guard>>, mut reques
             request.extensions_mut().insert(principal.clone());
             (next.run(request).await, Some(principal))
         }
-        Err(error) => (refusal(&error, is_flight), None),
+        Err(error) => {
+            let response = refusal(&error, is_flight);
+            let (method, took) = (method_label(request.method()), guard.clock.elapsed().saturating_sub(started));
+            guard.telemetry.request(REFUSED, method, response.status().as_u16(), took);
+            (response, None)
+        }
     };
     if let (Some(audit), Some(facts)) = (&guard.audit, facts) {
         let took = guard.clock.elapsed().saturating_sub(started);
         let request_id = guard.clock.unique_id().to_string();
         let nobody = principal.as_ref().is_none_or(|principal| principal.identity().kind == PrincipalKind::Nobody);
-        audit.note(&Audited {
-            request_id: &request_id,
-            peer: facts.peer,
-            principal: principal.as_ref().map_or("", |principal| &principal.identity().name),
-            by: by(principal.as_ref()),
-            action: &facts.action,
-            database: facts.database,
-            status: response.status().as_u16(),
-            grpc_status: grpc_status(response.headers()),
-            took,
-            changes: facts.changes,
-            is_refusal: nobody,
-        });
+        audit
+            .note(&Audited {
+                request_id: &request_id,
+                peer: facts.peer,
+                principal: principal.as_ref().map_or("", |principal| &principal.identity().name),
+                by: by(principal.as_ref()),
+                action: &facts.action,
+                database: facts.database,
+                status: response.status().as_u16(),
+                grpc_status: grpc_status(response.headers()),
+                took,
+                changes: facts.changes,
+                is_refusal: nobody,
+            })
+            .await;
     }
     response
 }

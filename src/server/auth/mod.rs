@@ -35,7 +35,7 @@ pub use jwt::{JwtSettings, KeySource};
 pub use principal::{Identity, Principal, PrincipalKind};
 pub use tokens::{AdminTokenFile, NewTokenText, OPERATOR};
 
-pub(super) use first::ensure as ensure_operator;
+pub(super) use first::{ensure as ensure_operator, forget_file};
 pub(super) use layer::{Guard, Peer, guard};
 
 use jwt::JwtVerifier;
@@ -121,13 +121,13 @@ impl Authenticator {
             return Ok(Principal::everybody());
         }
         let token = credentials.reveal();
-        if let Some(jwt) = self.jwt.as_ref().filter(|_| jwt::looks_like_one(token)) {
+        let Some(known) = self.engine.token_by_hash(&tokens::hash(token)) else {
+            let jwt = self.jwt.as_ref().filter(|_| jwt::looks_like_one(token)).ok_or_else(unauthenticated)?;
             return jwt.verify(token).await.map_err(|reason| {
                 tracing::debug!(reason = %reason, "a JWT is not believed");
                 unauthenticated()
             });
-        }
-        let known = self.engine.token_by_hash(&tokens::hash(token)).ok_or_else(unauthenticated)?;
+        };
         if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
             tracing::debug!(token = known.name, "a token has expired");
             return Err(unauthenticated());

@@ -19,7 +19,7 @@ use crate::engine::{NameTaken, NewToken, TokenEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Permission, Rights, Timestamp};
 use crate::server::Services;
-use crate::server::auth::{NewTokenText, OPERATOR, Principal};
+use crate::server::auth::{self, NewTokenText, OPERATOR, Principal};
 
 const NEEDED_FOR: &str = "make, see or delete tokens";
 
@@ -81,11 +81,27 @@ pub(super) async fn create_operator(State(services): State<Arc<Services>>) -> Re
 }
 
 /// `POST /api/v3/configure/token/admin/regenerate`: a new operator's token; the old one is worth nothing from then on.
+///
+/// Refused where the token is that of a file: the next start would take it from there again.
 pub(super) async fn regenerate_operator(
     State(services): State<Arc<Services>>,
     principal: Principal,
 ) -> Result<Response> {
-    create(&services, &principal, OPERATOR.to_owned(), Rights::everything(), None, NameTaken::Replace).await
+    principal.require_everything(NEEDED_FOR)?;
+    if let Some(path) = &services.settings.auth.admin_token_file {
+        let message = format!(
+            "the operator's token is that of \"{}\" on the server, which counts again with the next start: put another \
+             one there and restart",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    let name = OPERATOR.to_owned();
+    let answer = create(&services, &principal, name, Rights::everything(), None, NameTaken::Replace).await?;
+    if let Err(error) = auth::forget_file(&services.settings.data_directory) {
+        tracing::warn!(error = error.report(), "the file of the old operator's token is still there");
+    }
+    Ok(answer)
 }
 
 /// `POST /api/v3/configure/token/named_admin` with `{"token_name","expiry_secs"}`: one more that may do everything.

@@ -87,7 +87,9 @@ impl KeyRing {
     /// `Invalid` if a file holds no key that can be used; `Unavailable` if it can't be read.
     pub(super) async fn open(sources: Vec<KeySource>, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
         let failed = |error| Error::with_source(ErrorKind::Internal, "could not set up requests for keys", error);
-        let http = reqwest::Client::builder().timeout(FETCH_TIMEOUT).build().map_err(failed)?;
+        // Who is asked is the operator's choice and not that of whoever answers.
+        let builder = reqwest::Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let http = builder.build().map_err(failed)?;
         let keys = ArcSwap::from_pointee(sources.iter().map(|_| Vec::new()).collect());
         let ring = Arc::new(Self { sources, keys, http, clock, asked: Mutex::default(), tasks: Tasks::new() });
         for at in 0..ring.sources.len() {
@@ -191,6 +193,10 @@ impl KeyRing {
             |error| Error::with_source(ErrorKind::Unavailable, format!("could not fetch keys from \"{url}\""), error);
         let response = self.http.get(url.clone()).send().await.and_then(reqwest::Response::error_for_status);
         let mut response = response.map_err(failed)?;
+        if !response.status().is_success() {
+            let message = format!("\"{url}\" answers with status {} and no keys", response.status());
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
         let mut body = Vec::new();
         while let Some(bytes) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&bytes);

@@ -89,7 +89,7 @@ struct Believed {
     valid_from: Option<Timestamp>,
 }
 
-/// Whether a text is to be read as a JWT: three parts, and none of ours.
+/// Whether a text may be a JWT: it has three parts.
 pub(super) fn looks_like_one(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
