@@ -1,11 +1,14 @@
 //! Plans that are kept: drivers describe, prepare and fetch one text, and dashboards send it again and again.
 //!
 //! What is kept is the plan before values and rows: it names tables, but holds nothing of them. It is used for as long as each of its
-//! tables has the columns that it was planned with. A plan over a table of the server itself holds its rows and is used once.
+//! tables has the columns that it was planned with.
+//!
+//! Used once is a plan that holds an answer: one over a table of the server itself, whose rows are in it; over a function that makes
+//! rows, whose arguments are computed (`now()` among them); and a DESCRIBE, which has the columns and not the table.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -27,6 +30,10 @@ const TEXT_BYTES_MAX: u64 = 2 << 20;
 /// What a text counts beside its length.
 const TEXT_BYTES_LEAST: usize = 256;
 
+/// What each column of each node counts, as if it were text: `SELECT *` is short and may name ten thousand. An estimate, for an
+/// expression, a field and their names.
+const TEXT_BYTES_PER_COLUMN: usize = 32;
+
 /// The user's tables that a text names, with the columns that they had.
 type PlannedTables = Vec<(String, Arc<TableSchema>)>;
 
@@ -47,14 +54,18 @@ pub(super) struct Unbound {
     plan: DroppedOnCpu<LogicalPlan>,
     /// The user's tables that it reads from; of a DELETE that is its own.
     pub(super) scanned: Vec<String>,
-    /// What it was planned with; `None` if that is not known, as of a table that went meanwhile: then it is used once.
+    /// What it was planned with; `None` if that is not known, as of a table that changed meanwhile, or if the plan holds an answer:
+    /// then it is used once.
     tables: Option<PlannedTables>,
+    /// The columns of all nodes.
+    columns: usize,
 }
 
 impl Plans {
     pub(super) fn new() -> Self {
-        let weight = |(_, text): &(DatabaseName, String), _: &Arc<Unbound>| {
-            u32::try_from(text.len() + TEXT_BYTES_LEAST).unwrap_or(u32::MAX)
+        let weight = |(_, text): &(DatabaseName, String), unbound: &Arc<Unbound>| {
+            let columns = unbound.columns.saturating_mul(TEXT_BYTES_PER_COLUMN);
+            u32::try_from((text.len() + TEXT_BYTES_LEAST).saturating_add(columns)).unwrap_or(u32::MAX)
         };
         Self { cache: Cache::builder().max_capacity(TEXT_BYTES_MAX).weigher(weight).build() }
     }
@@ -97,12 +108,13 @@ impl Unbound {
         }
         let parameters = parameters::planned(&plan)?;
         let plan = if parameters.is_empty() { coerce(session, plan)? } else { plan };
-        let scanned = table_names(&plan, |node| match node {
-            LogicalPlan::TableScan(scan) => Some(&scan.table_name),
-            _ => None,
+        let (scanned, tables) = (scanned(&plan)?, tables(&plan, engine, database)?);
+        let mut columns = 0_usize;
+        plan.apply_with_subqueries(|node| {
+            columns = columns.saturating_add(node.schema().fields().len());
+            Ok(TreeNodeRecursion::Continue)
         })?;
-        let tables = tables(&plan, engine, database)?;
-        Ok(Self { reads, parameters, scanned, plan: DroppedOnCpu::new(plan, cpu), tables })
+        Ok(Self { reads, parameters, scanned, plan: DroppedOnCpu::new(plan, cpu), tables, columns })
     }
 
     /// The plan; its types are settled only if it has no parameters.
@@ -111,40 +123,41 @@ impl Unbound {
     }
 }
 
-/// The user's tables that a plan names, with their columns.
+/// The user's tables that a plan names, with the columns that it was made with; `None` if it can't be kept.
 fn tables(plan: &LogicalPlan, engine: &Engine, database: &DatabaseName) -> Result<Option<PlannedTables>, QueryError> {
-    let names = table_names(plan, |node| match node {
-        LogicalPlan::TableScan(scan) => Some(&scan.table_name),
-        LogicalPlan::Dml(statement) => Some(&statement.table_name),
-        _ => None,
-    })?;
-    let mut is_of_users = true;
+    let (mut tables, mut can_be_kept) = (PlannedTables::new(), true);
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            is_of_users &= scan.table_name.schema().is_none_or(|schema| schema == TABLE_SCHEMA);
+        let (name, source) = match node {
+            LogicalPlan::TableScan(scan) => (&scan.table_name, &scan.source),
+            LogicalPlan::Dml(statement) => (&statement.table_name, &statement.target),
+            LogicalPlan::DescribeTable(_) => {
+                can_be_kept = false;
+                return Ok(TreeNodeRecursion::Continue);
+            }
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        let is_of_users = name.schema().is_none_or(|schema| schema == TABLE_SCHEMA);
+        // A write may have added a column since the plan was made: what the plan has counts, not what the table has now.
+        let is_unchanged = |now: &Arc<TableSchema>| is_of_users && *now.arrow() == source.schema();
+        match engine.table_schema(database, name.table()).filter(is_unchanged) {
+            Some(schema) => tables.push((name.table().to_owned(), schema)),
+            None => can_be_kept = false,
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if !is_of_users {
-        return Ok(None);
-    }
-    let with_columns = |name: String| engine.table_schema(database, &name).map(|schema| (name, schema));
-    Ok(names.into_iter().map(with_columns).collect())
+    Ok(can_be_kept.then_some(tables))
 }
 
-/// The user's tables among those that `named` finds in the nodes of a plan, each once.
-fn table_names(
-    plan: &LogicalPlan,
-    named: impl Fn(&LogicalPlan) -> Option<&TableReference>,
-) -> Result<Vec<String>, QueryError> {
-    let mut names = Vec::new();
+/// The user's tables that a plan reads from, each once.
+fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, QueryError> {
+    let mut names = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
-        if let Some(name) = named(node).filter(|name| name.schema().is_none_or(|schema| schema == TABLE_SCHEMA)) {
-            names.push(name.table().to_owned());
+        if let LogicalPlan::TableScan(scan) = node
+            && scan.table_name.schema().is_none_or(|schema| schema == TABLE_SCHEMA)
+        {
+            names.insert(scan.table_name.table().to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    names.sort_unstable();
-    names.dedup();
-    Ok(names)
+    Ok(names.into_iter().collect())
 }

@@ -50,7 +50,7 @@ use futures::StreamExt;
 use super::error::QueryError;
 use super::stream::{QueryStream, on_cpu};
 use super::{Queries, wire};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Rights;
 use crate::syntax::influxql::{Select, ServerFacts, Statement};
 use names::EngineCatalog;
@@ -159,8 +159,9 @@ impl SeriesStream {
             }
             let Some((_, stream)) = &mut self.current else {
                 let Some(part) = self.parts.pop_front() else { return Ok(None) };
-                let stream = execute_stream(Arc::clone(&part.plan), self.session.task_ctx());
-                let stream = stream.map_err(|error| Error::from(QueryError::from(error)))?;
+                // Operators start tasks of their own where they are started themselves.
+                let (plan, context) = (Arc::clone(&part.plan), self.session.task_ctx());
+                let stream = on_cpu(&self.cpu, async move { Ok(execute_stream(plan, context)?) }).await?;
                 let schema = wire::wire_schema(&part.plan.schema());
                 self.current = Some((part, QueryStream::start(&self.cpu, schema, stream)));
                 self.tags = None;
@@ -201,7 +202,7 @@ impl SeriesRows {
 }
 
 impl Queries {
-    /// Answers a statement that reads. The rows of a `SELECT` are those of the moment in which they are first asked for.
+    /// Answers a statement that reads. The rows of a `SELECT` are those of this moment, whenever they are taken.
     ///
     /// # Errors
     /// `Invalid` for what the statement can't mean, `Unsupported` for what is not there yet; both in the words of InfluxDB.

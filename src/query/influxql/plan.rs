@@ -31,9 +31,9 @@ use super::series_exec::SeriesExec;
 use super::value::{Type, Value};
 use crate::engine::Engine;
 use crate::model::{DatabaseName, TIME_COLUMN};
-use crate::syntax::influxql::Operator;
+use crate::syntax::influxql::{Cast, Operator};
 
-/// The plan of a level over the tables as they are when it runs.
+/// The plan of a level over the tables as they are when the statement first looks at them.
 pub(super) fn plan<'a>(
     level: &'a Level,
     engine: &'a Arc<Engine>,
@@ -177,7 +177,7 @@ fn filters(level: &Level, input: &Input) -> Vec<Expr> {
     let has_field = fields.into_iter().map(|field| column(field).is_not_null()).reduce(Expr::or);
     filters.push(has_field.unwrap_or_else(|| lit(false)));
     if let Some(condition) = &level.condition {
-        implied(condition, input, &mut filters);
+        implied(condition, level, input, &mut filters);
     }
     filters
 }
@@ -190,14 +190,17 @@ fn field(source: &SlotSource) -> Option<&String> {
 }
 
 /// What follows from a condition and can be decided by statistics: tags that are something, fields on one side of a number.
-fn implied(condition: &Node, input: &Input, filters: &mut Vec<Expr>) {
+fn implied(condition: &Node, level: &Level, input: &Input, filters: &mut Vec<Expr>) {
     match condition {
         Node::Binary { operator: Operator::And, left, right } => {
-            implied(left, input, filters);
-            implied(right, input, filters);
+            implied(left, level, input, filters);
+            implied(right, level, input, filters);
         }
         Node::Binary { operator, left, right } => {
-            if let (Node::Slot(slot), Node::Literal(value)) = (&**left, &**right) {
+            if let (Node::Slot(slot), Node::Literal(value)) = (&**left, &**right)
+                // `usage::integer <= 1` holds for 1.9: what a cast makes of a value is for the walk.
+                && matches!(level.slots[*slot].cast, None | Some(Cast::Field | Cast::Tag))
+            {
                 filters.extend(comparison(*operator, &input.slots[*slot], value));
             }
         }

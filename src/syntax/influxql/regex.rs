@@ -21,6 +21,9 @@ const REPEAT_MAX: u32 = 1000;
 /// Groups inside groups.
 const DEPTH_MAX: u32 = 100;
 
+/// Classes such as `\pL` in one pattern. Each is hundreds of ranges, even in a pattern that is refused then.
+const UNICODE_CLASSES_MAX: u32 = 32;
+
 /// A pattern that was checked.
 #[derive(Clone)]
 pub struct Regex {
@@ -128,13 +131,15 @@ struct Translation<'a> {
     letters: Peekable<CharIndices<'a>>,
     before: Before,
     depth: u32,
+    unicode_classes: u32,
     out: String,
 }
 
 impl<'a> Translation<'a> {
     fn of(source: &'a str) -> Result<String, String> {
         let letters = source.char_indices().peekable();
-        let mut translation = Self { source, letters, before: Before::Nothing, depth: 0, out: String::new() };
+        let mut translation =
+            Self { source, letters, before: Before::Nothing, depth: 0, unicode_classes: 0, out: String::new() };
         while let Some((at, letter)) = translation.letters.next() {
             translation.letter(at, letter)?;
         }
@@ -347,6 +352,10 @@ impl<'a> Translation<'a> {
             None => name,
         };
         let is_name = !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphabetic() || letter == '_');
+        self.unicode_classes += 1;
+        if self.unicode_classes > UNICODE_CLASSES_MAX {
+            return Err(format!("expression too large: `{}`", self.source));
+        }
         let class = format!("\\{}{{{}}}", if negated { 'P' } else { 'p' }, if name == "Any" { "any" } else { name });
         if !is_name || regex::Regex::new(&class).is_err() {
             return Err(invalid(end));
@@ -585,6 +594,8 @@ mod tests {
         let error = Regex::new("((a{1000}){1000}){1000}").unwrap_err();
         assert!(error.contains("too large"), "{error}");
         assert!(Regex::new(&"(".repeat(10_000)).is_err());
+        assert!(Regex::new(&"\\pL".repeat(8)).is_ok());
+        assert!(Regex::new(&"\\pL".repeat(33)).unwrap_err().contains("too large"));
     }
 
     #[test]

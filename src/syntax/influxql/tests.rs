@@ -222,6 +222,23 @@ fn nesting_and_length_are_bounded() {
     let conditions = |count: usize| format!("SELECT a FROM b WHERE x = 1{}", " OR x = 1".repeat(count));
     prints(&conditions(900), &conditions(900));
     assert!(parse(&conditions(100_000), &[]).unwrap_err().to_string().contains("more than 2000 operators"));
+    // Chains in chains: each is short, and the tree of them all was deeper than any stack.
+    let chain = "+a".repeat(1_900);
+    let chains = format!("SELECT {}a{} FROM b", "(".repeat(60), format!("{chain})").repeat(60));
+    assert!(parse(&chains, &[]).unwrap_err().to_string().contains("more than 2000 operators"));
+    // What one statement has is not counted for the next.
+    let two = format!("{};{}", conditions(900), conditions(900));
+    assert_eq!(parse(&two, &[]).unwrap().len(), 2);
+}
+
+#[test]
+fn the_regular_expressions_of_a_text_are_counted() {
+    let dimensions = |count: usize| vec!["/a/"; count].join(", ");
+    let grouped = |count: usize| format!("SELECT a FROM b GROUP BY {}", dimensions(count));
+    assert!(parse(&grouped(128), &[]).is_ok());
+    for text in [grouped(129), format!("{};SELECT a FROM /b/", grouped(128))] {
+        assert!(parse(&text, &[]).unwrap_err().to_string().contains("more than 128 regular expressions"));
+    }
 }
 
 #[test]

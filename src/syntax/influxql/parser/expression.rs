@@ -6,24 +6,23 @@ use super::super::error::ParseError;
 use super::super::regex::Regex;
 use super::super::scanner::Scanner;
 use super::super::token::{Kind, Token};
-use super::{OPERATORS_MAX, Parser, Result};
+use super::{OPERATORS_MAX, Parser, REGEXES_MAX, Result};
 
 impl Parser<'_> {
     pub(super) fn expression(&mut self) -> Result<Expression> {
         self.nested(|parser| {
-            let mut operators = 0;
             let first = parser.operand()?;
-            parser.operators(first, 0, &mut operators)
+            parser.operators(first, 0)
         })
     }
 
     /// Adds to `left` what follows it, as long as the operators bind more strongly than `strength`.
-    fn operators(&mut self, left: Expression, strength: u8, operators: &mut usize) -> Result<Expression> {
+    fn operators(&mut self, left: Expression, strength: u8) -> Result<Expression> {
         let mut left = left;
         while let Some(operator) = self.operator(strength) {
-            *operators += 1;
-            if *operators > OPERATORS_MAX {
-                let message = format!("the expression has more than {OPERATORS_MAX} operators");
+            self.operators += 1;
+            if self.operators > OPERATORS_MAX {
+                let message = format!("the statement has more than {OPERATORS_MAX} operators");
                 return Err(ParseError::somewhere(message));
             }
             let right = if matches!(operator, Operator::Matches | Operator::MatchesNot) {
@@ -35,7 +34,7 @@ impl Parser<'_> {
                 self.operand()?
             };
             // At most five levels deep, one for each strength.
-            let right = self.operators(right, operator.strength(), operators)?;
+            let right = self.operators(right, operator.strength())?;
             left = Expression::Binary { operator, left: Box::new(left), right: Box::new(right) };
         }
         Ok(left)
@@ -226,7 +225,12 @@ impl Parser<'_> {
         }
     }
 
-    fn compiled(&self, token: &Token) -> Result<Regex> {
+    fn compiled(&mut self, token: &Token) -> Result<Regex> {
+        self.regexes += 1;
+        if self.regexes > REGEXES_MAX {
+            let message = format!("the query has more than {REGEXES_MAX} regular expressions");
+            return Err(ParseError::at(token.position, message));
+        }
         Regex::new(&token.text).map_err(|message| ParseError::at(token.position, message))
     }
 }

@@ -17,8 +17,12 @@ use super::token::{Kind, Position, Token};
 /// How deep parentheses, calls and subqueries may nest.
 pub const DEPTH_MAX: usize = 100;
 
-/// How many operators may follow one another in one expression.
+/// How many operators one statement may have. Not each of its expressions: expressions stand in one another, and the tree
+/// of a chain is as deep as the chain is long.
 pub const OPERATORS_MAX: usize = 2_000;
+
+/// How many regular expressions one text may have. Each may take a program of a mebibyte.
+const REGEXES_MAX: usize = 128;
 
 type Result<T> = std::result::Result<T, ParseError>;
 
@@ -34,13 +38,26 @@ pub(super) struct Parser<'a> {
     put_back: usize,
     parameters: &'a [(String, Value)],
     depth: usize,
+    /// Those of the statement so far.
+    operators: usize,
+    /// Those of the text so far.
+    regexes: usize,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, parameters: &'a [(String, Value)]) -> Self {
         let none = || Token { kind: Kind::Eof, position: Position::default(), text: String::new() };
         let tokens = [none(), none(), none()];
-        Self { scanner: Scanner::new(text), tokens, newest: 0, put_back: 0, parameters, depth: 0 }
+        Self {
+            scanner: Scanner::new(text),
+            tokens,
+            newest: 0,
+            put_back: 0,
+            parameters,
+            depth: 0,
+            operators: 0,
+            regexes: 0,
+        }
     }
 
     /// All statements up to the end.
@@ -55,6 +72,7 @@ impl<'a> Parser<'a> {
                 _ if !may_begin => return Err(ParseError::expected(&token, &[";"])),
                 _ => {
                     self.back();
+                    self.operators = 0;
                     statements.push(self.statement()?);
                     may_begin = false;
                 }
