@@ -76,7 +76,8 @@ async fn opening_costs_the_checkpoint_and_the_tail_however_long_the_history(
     reopened.close().await.unwrap();
     assert_eq!(listed(&objects, paths::catalog_checkpoints()).await.len(), 2);
     let records = listed(&objects, paths::catalog_log()).await;
-    assert_eq!((records[0], records.len()), (1, 11), "the first record and the ten between the checkpoints");
+    let kept = settings().checkpoint_records as usize;
+    assert_eq!((records[0], records.len()), (1, 1 + kept), "the first record and those that stay for who lost a race");
 }
 
 #[rstest]
