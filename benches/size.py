@@ -101,7 +101,7 @@ class Process:
 def flightline(directory, kind, log):
     """Writes the points; the Parquet files after an orderly stop."""
     port = free_port()
-    command = [PROGRAM, "serve", "--data-dir", directory, "--http-bind", f"127.0.0.1:{port}", "--log-filter", "warn"]
+    command = [PROGRAM, "serve", "--without-auth", "--data-dir", directory, "--http-bind", f"127.0.0.1:{port}", "--log-filter", "warn"]
     with Process(command, log):
         wait("Flightline's start", lambda: answers(f"http://127.0.0.1:{port}/health"))
         for body in batches(kind):

@@ -1,0 +1,374 @@
+"""Who is asked: Flightline in each of its protocols, and the databases beside it. Each answers with a number of rows and a sum of
+their numbers, so that answers can be held against one another, and keeps connections open as dashboards do.
+"""
+
+import http.client
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 600
+
+
+class Unanswered(Exception):
+    """The peer has no way to ask this."""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait(what, is_done):
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not is_done():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{what}: not within {PATIENCE_SECONDS} seconds")
+        time.sleep(0.05)
+
+
+class Http:
+    """Connections that stay open, one for each thread."""
+
+    def __init__(self, port):
+        self.port = port
+        self.local = threading.local()
+
+    def request(self, method, path, body=None, headers=None):
+        connection = getattr(self.local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+            connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.local.connection = connection
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            answer = response.read()
+        except OSError:
+            self.local.connection = None
+            raise
+        if response.status >= 300:
+            raise RuntimeError(f"{method} {path[:200]}: {response.status} {answer[:500].decode(errors='replace')}")
+        return answer
+
+    def answers(self, path):
+        try:
+            self.request("GET", path)
+            return True
+        except (OSError, RuntimeError, http.client.HTTPException):
+            return False
+
+
+class Process:
+    """A server that is asked to stop at the end."""
+
+    def __init__(self, arguments, log, environment=None):
+        self.log = open(log, "ab")
+        self.process = subprocess.Popen(
+            [str(argument) for argument in arguments], stdout=self.log, stderr=self.log, env={**os.environ, **(environment or {})}
+        )
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_bytes(self):
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(PATIENCE_SECONDS)
+        self.log.close()
+
+
+def write_all(bodies, writers, write):
+    """Hands bodies to so many threads; the seconds of each write. What one of them raises ends all."""
+    bodies, lock, seconds, failures = iter(bodies), threading.Lock(), [], []
+
+    def work():
+        while not failures:
+            with lock:
+                body = next(bodies, None)
+            if body is None:
+                return
+            began = time.perf_counter()
+            try:
+                write(body)
+            except Exception as error:
+                failures.append(error)
+            seconds.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=work) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return sorted(seconds)
+
+
+def digest(rows):
+    """Number of rows and the sum of their numbers, times aside."""
+    total = 0.0
+    for row in rows:
+        for value in row:
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                total += value
+    return len(rows), total
+
+
+def digest_arrow(table):
+    import pyarrow
+    import pyarrow.compute
+
+    total = 0.0
+    for column in table.columns:
+        if pyarrow.types.is_floating(column.type) or pyarrow.types.is_integer(column.type):
+            total += pyarrow.compute.sum(column).as_py() or 0.0
+    return table.num_rows, total
+
+
+def agree(one, other):
+    return one[0] == other[0] and math.isclose(one[1], other[1], rel_tol=1e-9, abs_tol=1e-6)
+
+
+class Flightline:
+    """The server; `ask` is over Flight, as Grafana and the client libraries of InfluxDB 3 do it."""
+
+    name = "Flightline"
+
+    def __init__(self, directory, arguments=()):
+        self.directory, self.arguments = Path(directory) / "flightline", arguments
+        self.start()
+
+    def start(self):
+        from pyarrow import flight
+
+        self.port = free_port()
+        program = os.environ.get("FLIGHTLINE", ROOT / "target/release/flightline")
+        self.process = Process(
+            [program, "serve", "--without-auth", "--data-dir", self.directory, "--http-bind", f"127.0.0.1:{self.port}",
+             "--log-filter", "warn", *self.arguments],
+            f"{self.directory}.log",
+        )
+        self.http = Http(self.port)
+        wait("Flightline's start", lambda: self.http.answers("/health"))
+        self.flight = flight.FlightClient(f"grpc://127.0.0.1:{self.port}", generic_options=[("grpc.max_receive_message_length", 1 << 30)])
+
+    def write(self, body, parameters=""):
+        self.http.request("POST", f"/api/v3/write_lp?db=bench&precision=ns{parameters}", body)
+
+    def at_rest(self):
+        """Everything in Parquet: an orderly stop and a start."""
+        self.stop()
+        self.start()
+
+    def ask(self, question):
+        return self.flight_table(question.sql, "sql")
+
+    def flight_table(self, text, language):
+        from pyarrow import flight
+
+        ticket = json.dumps({"database": "bench", "sql_query": text, "query_type": language})
+        return self.flight.do_get(flight.Ticket(ticket)).read_all()
+
+    digest = staticmethod(digest_arrow)
+
+    def files(self):
+        return sorted(self.directory.rglob("*.parquet"))
+
+    def stored_bytes(self):
+        return sum(file.stat().st_size for file in self.files())
+
+    def stop(self):
+        self.flight.close()
+        self.process.stop()
+
+
+class FlightlineJson:
+    """The same server over HTTP, with answers in JSON."""
+
+    name = "Flightline, JSON"
+
+    def __init__(self, flightline):
+        self.flightline = flightline
+
+    def ask(self, question):
+        parameters = urllib.parse.urlencode({"db": "bench", "q": question.sql, "format": "json"})
+        return self.flightline.http.request("GET", f"/api/v3/query_sql?{parameters}")
+
+    @staticmethod
+    def digest(answer):
+        return digest([row.values() for row in json.loads(answer)])
+
+
+class FlightlineInfluxQl(FlightlineJson):
+    """The same server, asked in InfluxQL as a server of InfluxDB 1 is."""
+
+    name = "Flightline, InfluxQL"
+
+    def ask(self, question):
+        if question.influxql is None:
+            raise Unanswered
+        return influxql(self.flightline.http, question.influxql)
+
+    @staticmethod
+    def digest(answer):
+        return digest_influxql(answer)
+
+
+def influxql(http, text):
+    return http.request("GET", "/query?" + urllib.parse.urlencode({"db": "bench", "epoch": "s", "q": text}))
+
+
+def digest_influxql(answer):
+    (result,) = json.loads(answer)["results"]
+    if "error" in result:
+        raise RuntimeError(result["error"])
+    rows = [row[1:] for series in result.get("series", []) for row in series["values"]]
+    return digest(rows)
+
+
+class Influxd:
+    """InfluxDB 1.x, each batch synced (its default)."""
+
+    name = "InfluxDB 1.6"
+
+    def __init__(self, directory):
+        program = os.environ.get("INFLUXD") or shutil.which("influxd")
+        if program is None:
+            raise FileNotFoundError("no influxd in PATH or $INFLUXD")
+        self.directory = Path(directory) / "influxd"
+        self.directory.mkdir()
+        self.port, rpc = free_port(), free_port()
+        config = self.directory / "influxdb.conf"
+        config.write_text(
+            f'reporting-disabled = true\nbind-address = "127.0.0.1:{rpc}"\n[meta]\ndir = "{self.directory}/meta"\n'
+            f'[data]\ndir = "{self.directory}/data"\nwal-dir = "{self.directory}/wal"\nindex-version = "tsi1"\n'
+            "[monitor]\nstore-enabled = false\n[subscriber]\nenabled = false\n[continuous_queries]\nenabled = false\n"
+            f'[retention]\nenabled = false\n[http]\nbind-address = "127.0.0.1:{self.port}"\nlog-enabled = false\n'
+            'max-body-size = 0\n[logging]\nlevel = "warn"\n'
+        )
+        self.process = Process([program, "run", "-config", config], self.directory / "log")
+        self.http = Http(self.port)
+        wait("influxd's start", lambda: self.http.answers("/ping"))
+        self.http.request("POST", "/query?" + urllib.parse.urlencode({"q": "CREATE DATABASE bench WITH DURATION INF SHARD DURATION 520w"}))
+
+    def write(self, body):
+        self.http.request("POST", "/write?db=bench&precision=ns", body)
+
+    def at_rest(self):
+        """Gives it the time to write its cache away."""
+        time.sleep(5)
+
+    def ask(self, question):
+        if question.influxql is None:
+            raise Unanswered
+        return influxql(self.http, question.influxql)
+
+    digest = staticmethod(digest_influxql)
+
+    def stop(self):
+        self.process.stop()
+
+
+class VictoriaMetrics:
+    """VictoriaMetrics, which acknowledges before anything is on a disk."""
+
+    name = "VictoriaMetrics 1.79"
+
+    def __init__(self, directory):
+        program = os.environ.get("VICTORIA_METRICS") or shutil.which("victoria-metrics")
+        if program is None:
+            raise FileNotFoundError("no victoria-metrics in PATH or $VICTORIA_METRICS")
+        self.directory = Path(directory) / "victoria"
+        self.directory.mkdir()
+        self.port = free_port()
+        self.process = Process(
+            [program, f"-storageDataPath={self.directory}/data", f"-httpListenAddr=127.0.0.1:{self.port}", "-retentionPeriod=100y",
+             "-search.disableCache", "-influxListenAddr="],
+            self.directory / "log",
+        )
+        self.http = Http(self.port)
+        wait("VictoriaMetrics' start", lambda: self.http.answers("/health"))
+
+    def write(self, body):
+        self.http.request("POST", "/write?db=bench&precision=ns", body)
+
+    def at_rest(self):
+        self.http.request("GET", "/internal/force_flush")
+        self.http.request("GET", "/internal/resetRollupResultCache")
+
+    def ask(self, question):
+        if question.promql is None:
+            raise Unanswered
+        text, start, end, step = question.promql
+        parameters = {"query": text, "start": start, "end": end, "step": f"{step}s", "nocache": 1}
+        return self.http.request("GET", "/api/v1/query_range?" + urllib.parse.urlencode(parameters))
+
+    @staticmethod
+    def digest(_):
+        return None  # its windows close at the other end, so that its numbers are others
+
+    def stop(self):
+        self.process.stop()
+
+
+class DuckDb:
+    """DuckDB in this process, over these Parquet files or over a table of its own made of them."""
+
+    def __init__(self, files, native):
+        import duckdb
+
+        self.name = "DuckDB, native" if native else "DuckDB, Parquet"
+        self.database = duckdb.connect()
+        self.database.execute("SET TimeZone = 'UTC'")
+        paths = ", ".join(f"'{file}'" for file in files)
+        kind = "TABLE" if native else "VIEW"
+        order = " ORDER BY hostname, time" if native else ""
+        self.database.execute(f"CREATE {kind} cpu AS SELECT * FROM read_parquet([{paths}]){order}")
+
+    def ask(self, question):
+        return self.database.sql(question.sql).to_arrow_table()
+
+    digest = staticmethod(digest_arrow)
+
+    def stop(self):
+        self.database.close()
+
+
+class DataFusion:
+    """DataFusion in this process, over these Parquet files."""
+
+    name = "DataFusion, Parquet"
+
+    def __init__(self, files):
+        import datafusion
+
+        config = datafusion.SessionConfig({"datafusion.execution.parquet.pushdown_filters": "true"})
+        self.context = datafusion.SessionContext(config)
+        self.context.register_parquet("cpu", str(files[0].parent))
+
+    def ask(self, question):
+        return self.context.sql(question.sql).to_arrow_table()
+
+    digest = staticmethod(digest_arrow)
+
+    def stop(self):
+        pass

@@ -1,0 +1,76 @@
+"""The points: machines that report their processors every ten seconds, after the public description of TSBS's "cpu-only".
+
+Ten tags, ten fields that walk at random between 0 and 100 with two decimals. The same seed makes the same points.
+"""
+
+import random
+from dataclasses import dataclass
+
+FIELDS = [
+    f"usage_{name}"
+    for name in ["user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"]
+]
+TAGS = [
+    "hostname", "region", "datacenter", "rack", "os", "arch", "team", "service", "service_version", "service_environment",
+]
+INTERVAL_SECONDS = 10
+SECOND = 1_000_000_000
+BODY_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Points:
+    """So many rows of so many machines; the newest is at `end_seconds`."""
+
+    hosts: int
+    rows: int
+    end_seconds: int
+    seed: int = 7
+
+    @property
+    def steps(self):
+        return max(self.rows // self.hosts, 1)
+
+    @property
+    def start_seconds(self):
+        return self.end_seconds - (self.steps - 1) * INTERVAL_SECONDS
+
+    def tags(self):
+        """The tags of each machine, in the order of `TAGS`."""
+        numbers = random.Random(self.seed)
+        regions = ["us-east-1", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1"]
+        for host in range(self.hosts):
+            region = numbers.choice(regions)
+            yield [
+                f"host_{host}",
+                region,
+                region + numbers.choice("abc"),
+                str(numbers.randrange(100)),
+                numbers.choice(["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"]),
+                numbers.choice(["x64", "x86"]),
+                numbers.choice(["SF", "NYC", "LON", "CHI"]),
+                str(numbers.randrange(20)),
+                str(numbers.randrange(2)),
+                numbers.choice(["production", "staging", "test"]),
+            ]
+
+    def bodies(self, rows=BODY_ROWS):
+        """Line protocol, ordered by time, so many rows a body."""
+        import numpy
+
+        numbers = numpy.random.default_rng(self.seed)
+        heads = ["cpu," + ",".join(map("=".join, zip(TAGS, tags))) for tags in self.tags()]
+        # Whole hundredths, so that every reader sees the same numbers.
+        walks = numbers.integers(0, 10_001, (self.hosts, len(FIELDS)))
+        line = "%s " + ",".join(f"{field}=%d.%02d" for field in FIELDS) + " %d"
+        lines = []
+        for step in range(self.steps):
+            walks = numpy.clip(walks + numbers.integers(-100, 101, walks.shape), 0, 10_000)
+            time = (self.start_seconds + step * INTERVAL_SECONDS) * SECOND
+            values = numpy.stack([walks // 100, walks % 100], axis=2).reshape(self.hosts, -1).tolist()
+            lines.extend(line % (head, *row, time) for head, row in zip(heads, values))
+            while len(lines) >= rows:
+                yield "\n".join(lines[:rows]).encode()
+                del lines[:rows]
+        if lines:
+            yield "\n".join(lines).encode()
