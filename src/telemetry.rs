@@ -185,6 +185,8 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     gauge("flightline_wal_bytes", "size of the write-ahead log", metrics.wal.bytes_on_disk);
     gauge("flightline_parquet_cache_bytes", "memory of data of recent Parquet files", metrics.recent.bytes);
     gauge("flightline_parquet_cache_bytes_max", "limit of that memory", metrics.recent.bytes_max);
+    gauge("flightline_decoded_cache_bytes", "memory of decoded columns", metrics.decoded.bytes);
+    gauge("flightline_decoded_cache_bytes_max", "limit of that memory", metrics.decoded.bytes_max);
     gauge("flightline_disk_cache_bytes", "local disk taken by the disk cache", metrics.disk_cache.bytes);
     gauge("flightline_disk_cache_bytes_max", "limit of that", metrics.disk_cache.bytes_max);
     gauge("flightline_parquet_metadata_bytes", "memory of footers and page indexes", metrics.metadata_bytes);
@@ -221,6 +223,9 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
     counter("flightline_parquet_cache_hits", "pieces of Parquet files found in memory", metrics.recent.hits);
     counter("flightline_parquet_cache_misses", "pieces of recent Parquet files waited for", metrics.recent.misses);
     counter("flightline_parquet_cache_evictions", "pieces that made room for others", metrics.recent.evictions);
+    counter("flightline_decoded_cache_hits", "row groups found decoded", metrics.decoded.hits);
+    counter("flightline_decoded_cache_loads", "row groups decoded to be kept", metrics.decoded.loads);
+    counter("flightline_decoded_cache_evictions", "columns that made room for others", metrics.decoded.evictions);
     if let Some(mirror) = &metrics.mirror {
         counter("flightline_mirror_files", "data files copied to the mirror", mirror.files);
         counter("flightline_mirror_bytes", "bytes of data files copied to the mirror", mirror.bytes);

@@ -106,6 +106,7 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
                 bytes_max: if config.disable_parquet_mem_cache { 0 } else { config.parquet_mem_cache_size },
                 recency: config.parquet_mem_cache_query_path_duration,
             },
+            decoded_bytes_max: config.decoded_mem_cache_size,
             disk_cache: (config.disk_cache_size > 0).then(|| DiskCacheSettings {
                 directory: config.disk_cache_dir.clone(),
                 bytes_max: config.disk_cache_size as u64,

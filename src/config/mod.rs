@@ -63,6 +63,8 @@ pub struct Config {
     pub parquet_mem_cache_size: usize,
     pub parquet_mem_cache_query_path_duration: Duration,
     pub disable_parquet_mem_cache: bool,
+    /// Memory for decoded columns in bytes; 0 for none.
+    pub decoded_mem_cache_size: usize,
     pub disk_cache_size: usize,
     pub disk_cache_dir: PathBuf,
     pub num_datafusion_threads: usize,
@@ -158,6 +160,7 @@ impl Config {
             parquet_mem_cache_size: sources.number("parquet-mem-cache-size")?,
             parquet_mem_cache_query_path_duration: sources.duration("parquet-mem-cache-query-path-duration")?,
             disable_parquet_mem_cache: sources.switch("disable-parquet-mem-cache")?,
+            decoded_mem_cache_size: sources.number("decoded-mem-cache-size")?,
             disk_cache_size: sources.number("disk-cache-size")?,
             disk_cache_dir,
             num_datafusion_threads: sources.number_or_nothing("num-datafusion-threads")?.unwrap_or(machine.processors),

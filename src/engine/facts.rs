@@ -7,6 +7,7 @@ use super::Engine;
 use super::catalog::{SoftDeletion, TableEntry};
 use super::compaction::{Compaction, CompactionMetrics};
 use super::mirror::MirrorFacts;
+use super::store::decoded::DecodedMetrics;
 use super::store::disk_cache::{DiskCache, DiskCacheMetrics};
 use super::store::paths;
 use super::store::recent::RecentMetrics;
@@ -105,6 +106,8 @@ pub struct EngineMetrics {
     pub garbage_removed: u64,
     /// Parquet data in memory.
     pub recent: RecentMetrics,
+    /// Decoded columns in memory.
+    pub decoded: DecodedMetrics,
     /// Parquet data on the local disk; zeros if there is no cache there.
     pub disk_cache: DiskCacheMetrics,
     /// Memory of cached page indexes and footers in bytes.
@@ -224,6 +227,7 @@ impl Engine {
             garbage_files: state.garbage_count(),
             garbage_removed: self.maintenance.garbage_removed(),
             recent: self.files.recent_metrics(),
+            decoded: self.files.decoded_metrics(),
             disk_cache: self.files.disk_cache().map(DiskCache::metrics).unwrap_or_default(),
             metadata_bytes: self.files.metadata_bytes(),
             wal: self.wal.metrics(),

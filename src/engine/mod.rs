@@ -88,6 +88,8 @@ pub struct EngineSettings {
     pub hard_delete_default: Duration,
     /// What is kept in memory of recent Parquet files.
     pub recent: RecentSettings,
+    /// Memory for decoded columns of row groups that are asked for again and again, in bytes; 0 keeps none.
+    pub decoded_bytes_max: usize,
     /// Where bytes of Parquet files are kept on the local disk, if anywhere.
     pub disk_cache: Option<DiskCacheSettings>,
     /// Memory of cached page indexes and footers of Parquet files, in bytes.
@@ -110,6 +112,7 @@ impl Default for EngineSettings {
             delete_grace: Duration::from_secs(24 * 3600),
             hard_delete_default: Duration::from_secs(72 * 3600),
             recent: RecentSettings::default(),
+            decoded_bytes_max: 256 << 20,
             disk_cache: None,
             metadata_bytes_max: 64 << 20,
             mirror: None,

@@ -95,7 +95,8 @@ impl Engine {
         };
         steps::reached(Step::LogReplayed);
         let (metadata_bytes_max, recent) = (settings.metadata_bytes_max as u64, settings.recent);
-        let mut files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock));
+        let mut files = CheckedFiles::new(store.clone(), metadata_bytes_max, recent, Arc::clone(&clock))
+            .with_decoded(settings.decoded_bytes_max as u64);
         if let Some(settings) = &settings.disk_cache {
             let kept = state.kept_tables().flat_map(|table| table.files.iter().map(AsRef::as_ref));
             let cache = DiskCache::open(settings, state.id(), kept, Arc::clone(&clock))?;

@@ -60,6 +60,15 @@ pub(super) static WORK: &[Setting] = &[
     },
     Setting {
         section: MEMORY,
+        name: "decoded-mem-cache-size",
+        kind: Kind::MemoryCache,
+        preset: Preset::Text("10%"),
+        env: &["FLIGHTLINE_DECODED_MEM_CACHE_SIZE"],
+        aliases: &[],
+        sentence: "Memory for decoded columns of what is asked for again and again, so that a repeated query decodes nothing; 0 for none.",
+    },
+    Setting {
+        section: MEMORY,
         name: "disk-cache-size",
         kind: Kind::Bytes(0, DISK_BYTES_MAX),
         preset: Preset::Text("0"),

@@ -12,6 +12,7 @@
 //! | [`check`] | what a store can do, found out by trying |
 //! | [`single_writer`] | a lock for stores that can't put "only if new" |
 //! | [`recent`] | what is kept in memory of recent files |
+//! | [`decoded`] | what is kept decoded, because it is asked for again and again |
 //! | [`disk_cache`] | what is kept on the local disk of a store that is far away |
 //!
 //! Always true:
@@ -24,6 +25,7 @@
 pub mod check;
 pub mod checked;
 mod credentials;
+pub mod decoded;
 pub mod disk_cache;
 pub mod file;
 pub mod parquet;

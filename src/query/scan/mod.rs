@@ -20,6 +20,8 @@
 //! Always true: each point of the snapshot that is not hidden comes out once, with the values of its last writes.
 
 mod buffered;
+mod choose;
+mod decoded;
 mod hidden;
 mod parquet;
 mod prune;

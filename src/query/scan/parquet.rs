@@ -16,7 +16,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, ParquetFileMetrics};
 use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+    FileGroup, FileScanConfigBuilder, FileSource, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as DataFusionResult;
@@ -29,8 +29,10 @@ use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
+use super::decoded::DecodedSource;
 use super::{Scan, key_ordering};
 use crate::engine::store::checked::{CheckedFiles, CheckedReader};
+use crate::engine::store::decoded::DecodedRowGroup;
 use crate::model::{ColumnName, DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
 
 /// The one place that plans read from. It is no address: only this room knows what stands behind it.
@@ -46,6 +48,20 @@ pub(in crate::query) struct FileAccess {
 impl FileAccess {
     pub(in crate::query) fn new(files: CheckedFiles, io: Handle) -> Self {
         Self { files, io }
+    }
+}
+
+impl FileAccess {
+    /// A row group with these fields, decoded; `None` if it is better read page by page. The file has all of these tags and fields,
+    /// and no other tags.
+    pub(super) async fn decoded(
+        &self,
+        file: &Arc<DataFile>,
+        number: usize,
+        tags: &[ColumnName],
+        fields: &[ColumnName],
+    ) -> crate::error::Result<Option<DecodedRowGroup>> {
+        self.files.decoded(file, number, tags, fields, &self.io).await
     }
 }
 
@@ -116,7 +132,11 @@ pub(super) fn scan(
     let source = ParquetSource::new(Arc::clone(table))
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(Arc::clone(scan.access) as Arc<dyn ParquetFileReaderFactory>);
-    let mut config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, Arc::new(source))
+    let source: Arc<dyn FileSource> = match scan.access.files.keeps_decoded() {
+        true => Arc::new(DecodedSource::new(source, scan.table, scan.access, scan.state.config().batch_size())),
+        false => Arc::new(source),
+    };
+    let mut config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, source)
         .with_file_groups(file_groups)
         .with_statistics(known)
         .with_projection_indices(Some(columns))?;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod decoded;
 mod delete;
 mod model;
 mod plans;
@@ -58,11 +59,16 @@ impl Fixture {
     }
 
     async fn with(settings: QuerySettings) -> Self {
+        Self::with_engine(settings, |_| {}).await
+    }
+
+    async fn with_engine(settings: QuerySettings, change: impl FnOnce(&mut EngineSettings)) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(NOW)));
         let disk = Arc::new(MemoryDisk::default());
         // Compaction happens when a test asks for it, and then of everything.
         let compaction = CompactionSettings { is_on: false, settle: Duration::ZERO, ..CompactionSettings::default() };
-        let engine_settings = EngineSettings { compaction, ..EngineSettings::default() };
+        let mut engine_settings = EngineSettings { compaction, ..EngineSettings::default() };
+        change(&mut engine_settings);
         let engine = Engine::open(engine_settings, Store::in_memory(), disk, clock).await.unwrap();
         engine.create_database(&nyc(), None).await.unwrap();
         let queries = Queries::new(Arc::clone(&engine), settings, CPU.handle().clone(), IO.handle().clone()).unwrap();

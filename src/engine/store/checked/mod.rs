@@ -33,6 +33,7 @@ use arrow::compute::concat_batches;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
@@ -40,11 +41,12 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::Store;
+use super::decoded::{DecodedMetrics, DecodedRowGroup, DecodedRowGroups};
 use super::disk_cache::DiskCache;
 use super::recent::{RecentCache, RecentMetrics, RecentSettings};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
-use crate::model::DataFile;
+use crate::model::{ColumnName, DataFile};
 use error::DataFileError;
 use metadata::{Metadata, MetadataCache, tail};
 use object::{Object, ObjectPieces};
@@ -55,6 +57,7 @@ pub struct CheckedFiles {
     store: Store,
     metadata: MetadataCache,
     recent: RecentCache,
+    decoded: DecodedRowGroups,
     disk: Option<DiskTier>,
 }
 
@@ -71,7 +74,14 @@ impl CheckedFiles {
     /// and footers in bytes.
     pub fn new(store: Store, metadata_bytes_max: u64, recent: RecentSettings, clock: Arc<dyn Clock>) -> Self {
         let metadata = MetadataCache::new(metadata_bytes_max);
-        Self { store, metadata, recent: RecentCache::new(recent, clock), disk: None }
+        let decoded = DecodedRowGroups::new(0);
+        Self { store, metadata, recent: RecentCache::new(recent, clock), decoded, disk: None }
+    }
+
+    /// The same files, with so many bytes of memory for what is asked for again and again, decoded.
+    #[must_use]
+    pub fn with_decoded(self, bytes_max: u64) -> Self {
+        Self { decoded: DecodedRowGroups::new(bytes_max), ..self }
     }
 
     /// The same files, read through a cache on the local disk. Data is then fetched by piece, so that it serves more than one query.
@@ -112,6 +122,39 @@ impl CheckedFiles {
             disk.keep_data(file, &(0..start as u64), &bytes.slice(..start), |_, _| true);
         }
         Ok(())
+    }
+
+    /// A row group with these fields out of memory, or decoded into it if it is asked for often enough; `None` if it is better read
+    /// page by page. The file has all of these tags and fields, and no other tags. What is read in the store is read on `io`.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub async fn decoded(
+        &self,
+        file: &Arc<DataFile>,
+        number: usize,
+        tags: &[ColumnName],
+        fields: &[ColumnName],
+        io: &Handle,
+    ) -> Result<Option<DecodedRowGroup>, Error> {
+        if let Some(held) = self.decoded.held(file.id, number, fields).await {
+            return Ok(Some(held));
+        }
+        if !self.decoded.is_wanted(file, number, fields.len(), self.recent.is_recent(file)).await {
+            return Ok(None);
+        }
+        let reader = self.reader(Arc::clone(file), io.clone());
+        self.decoded.load(reader, number, tags, fields).await.map(Some)
+    }
+
+    /// Whether anything is kept decoded.
+    pub fn keeps_decoded(&self) -> bool {
+        self.decoded.metrics().bytes_max > 0
+    }
+
+    /// Figures of what is kept decoded.
+    pub fn decoded_metrics(&self) -> DecodedMetrics {
+        self.decoded.metrics()
     }
 
     /// Figures of what is kept of recent files.
@@ -190,18 +233,39 @@ impl CheckedReader {
         Ok(pieces)
     }
 
+    /// The file.
+    pub fn file(&self) -> &DataFile {
+        &self.object.file
+    }
+
     /// The rows of one row group as one batch with the columns that the file has.
     ///
     /// # Errors
     /// As `metadata`; `Corrupt` too if the bytes are those that were written and can't be decoded.
     pub async fn row_group(self, number: usize) -> Result<RecordBatch, Error> {
+        self.decoded(number, None).await
+    }
+
+    /// The rows of one row group as one batch with these of its columns, in the order of the file.
+    ///
+    /// # Errors
+    /// As `row_group`.
+    pub async fn columns(self, number: usize, names: &[&str]) -> Result<RecordBatch, Error> {
+        self.decoded(number, Some(names)).await
+    }
+
+    async fn decoded(self, number: usize, names: Option<&[&str]>) -> Result<RecordBatch, Error> {
         let path = self.object.path.clone();
         let rows = self.object.file.row_groups.get(number).map_or(0, |group| group.rows);
         let read = async {
-            let builder = ParquetRecordBatchStreamBuilder::new(self).await?;
-            let schema = Arc::clone(builder.schema());
+            let mut builder = ParquetRecordBatchStreamBuilder::new(self).await?;
+            if let Some(names) = names {
+                let wanted = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
+                builder = builder.with_projection(wanted);
+            }
             let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
             let stream = builder.with_row_groups(vec![number]).with_batch_size(rows).build()?;
+            let schema = Arc::clone(stream.schema());
             let batches: Vec<RecordBatch> = stream.try_collect().await?;
             Ok(concat_batches(&schema, &batches)?)
         };

@@ -1,0 +1,149 @@
+//! Which rows of a decoded row group may pass the filters, before any row is looked at.
+//!
+//! A filter on tags alone is decided once for each series, and bounds of time by binary search in each series, since its rows rise
+//! in time. What remains is decided row by row.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::utils::{collect_columns, conjunction, reassign_expr_columns, split_conjunction};
+use datafusion::physical_expr_common::physical_expr::{is_volatile, snapshot_physical_expr};
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::engine::store::decoded::SeriesRows;
+use crate::model::TIME_COLUMN;
+
+/// A filter, taken apart by how it is decided.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    /// Over a batch of one row a series.
+    on_tags: Option<Arc<dyn PhysicalExpr>>,
+    tags: SchemaRef,
+    /// The first and the last instant that may pass, in nanoseconds.
+    time: (i64, i64),
+    /// Over the rows.
+    rest: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Rows of one series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) series: usize,
+    pub(super) rows: Range<usize>,
+}
+
+impl Conditions {
+    /// Takes `filter` apart. `tags` are those of the table, `columns` what the rows will be given as.
+    pub(super) fn new(
+        filter: Option<&Arc<dyn PhysicalExpr>>,
+        tags: &[String],
+        columns: &Schema,
+    ) -> DataFusionResult<Self> {
+        let (mut on_tags, mut rest, mut time) = (Vec::new(), Vec::new(), (i64::MIN, i64::MAX));
+        for part in filter.map(split_conjunction).unwrap_or_default() {
+            let named = collect_columns(part);
+            if !named.is_empty() && !is_volatile(part) && named.iter().all(|column| is_one_of(tags, column)) {
+                on_tags.push(Arc::clone(part));
+            } else if let Some((first, last)) = bounds(part) {
+                time = (time.0.max(first), time.1.min(last));
+            } else {
+                rest.push(reassign_expr_columns(Arc::clone(part), columns)?);
+            }
+        }
+        let named: Vec<Column> = on_tags.iter().flat_map(collect_columns).collect();
+        let fields = columns.fields().iter().filter(|field| named.iter().any(|column| column.name() == field.name()));
+        let tags: SchemaRef = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+        let on_tags = on_tags.into_iter().map(|part| reassign_expr_columns(part, &tags));
+        let on_tags = on_tags.collect::<DataFusionResult<Vec<_>>>()?;
+        let joined = |parts: Vec<Arc<dyn PhysicalExpr>>| (!parts.is_empty()).then(|| conjunction(parts));
+        Ok(Self { on_tags: joined(on_tags), tags, time, rest: joined(rest) })
+    }
+
+    /// What is still to be decided row by row.
+    pub(super) fn rest(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.rest.as_ref()
+    }
+
+    /// The rows that may pass, rising.
+    ///
+    /// # Errors
+    /// If a filter can't be computed.
+    pub(super) fn choose(&self, series: &SeriesRows, times: &[i64]) -> DataFusionResult<Vec<Stretch>> {
+        let passing = self.series_that_pass(series)?;
+        let (first, last) = self.time_now()?;
+        let mut chosen = Vec::new();
+        for number in 0..series.len() {
+            if passing.as_ref().is_some_and(|passing| !(passing.is_valid(number) && passing.value(number))) {
+                continue;
+            }
+            let all = series.rows(number);
+            let of_series = &times[all.clone()];
+            let start = all.start + of_series.partition_point(|time| *time < first);
+            let end = all.start + of_series.partition_point(|time| *time <= last);
+            if start < end {
+                chosen.push(Stretch { series: number, rows: start..end });
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn series_that_pass(&self, series: &SeriesRows) -> DataFusionResult<Option<BooleanArray>> {
+        let Some(filter) = &self.on_tags else { return Ok(None) };
+        let tags = self.tags.fields().iter().map(|field| tag(series, field.name(), field.data_type()));
+        let options = RecordBatchOptions::new().with_row_count(Some(series.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.tags), tags.collect(), &options)?;
+        let passing = filter.evaluate(&batch)?.into_array(series.len())?;
+        Ok(Some(passing.as_boolean().clone()))
+    }
+
+    /// The bounds with those of filters that tighten while the query runs.
+    fn time_now(&self) -> DataFusionResult<(i64, i64)> {
+        let Some(rest) = &self.rest else { return Ok(self.time) };
+        let now = snapshot_physical_expr(Arc::clone(rest))?;
+        let bounds = split_conjunction(&now).into_iter().filter_map(bounds);
+        Ok(bounds.fold(self.time, |time, (first, last)| (time.0.max(first), time.1.min(last))))
+    }
+}
+
+fn is_one_of(tags: &[String], column: &Column) -> bool {
+    tags.iter().any(|tag| tag == column.name())
+}
+
+/// A tag of each series; null where the file lacks it.
+pub(super) fn tag(series: &SeriesRows, name: &str, kind: &arrow::datatypes::DataType) -> ArrayRef {
+    match series.tags().column_by_name(name) {
+        Some(tag) => Arc::clone(tag),
+        None => new_null_array(kind, series.len()),
+    }
+}
+
+/// The first and the last instant that pass a comparison of the time with a constant; `None` for anything else.
+fn bounds(filter: &Arc<dyn PhysicalExpr>) -> Option<(i64, i64)> {
+    let comparison = filter.downcast_ref::<BinaryExpr>()?;
+    let is_time =
+        |side: &Arc<dyn PhysicalExpr>| side.downcast_ref::<Column>().is_some_and(|column| column.name() == TIME_COLUMN);
+    let instant = |side: &Arc<dyn PhysicalExpr>| match side.downcast_ref::<Literal>()?.value() {
+        ScalarValue::TimestampNanosecond(Some(nanos), _) => Some(*nanos),
+        _ => None,
+    };
+    let (operator, nanos) = match (comparison.left(), comparison.right()) {
+        (left, right) if is_time(left) => (*comparison.op(), instant(right)?),
+        (left, right) if is_time(right) => (comparison.op().swap()?, instant(left)?),
+        _ => return None,
+    };
+    match operator {
+        Operator::Eq => Some((nanos, nanos)),
+        Operator::GtEq => Some((nanos, i64::MAX)),
+        Operator::LtEq => Some((i64::MIN, nanos)),
+        // Beyond the last instant there is none: an empty range.
+        Operator::Gt => Some(nanos.checked_add(1).map_or((i64::MAX, i64::MIN), |first| (first, i64::MAX))),
+        Operator::Lt => Some(nanos.checked_sub(1).map_or((i64::MAX, i64::MIN), |last| (i64::MIN, last))),
+        _ => None,
+    }
+}

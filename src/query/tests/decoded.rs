@@ -1,0 +1,128 @@
+//! What is kept decoded changes no answer.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::store::recent::RecentSettings;
+
+/// An engine that decodes what it is asked for, at once, or never.
+async fn fixture(decoded_bytes_max: usize) -> Fixture {
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    let recent = RecentSettings { bytes_max: 1 << 20, recency: century };
+    let change = |settings: &mut EngineSettings| {
+        settings.recent = recent;
+        settings.decoded_bytes_max = decoded_bytes_max;
+    };
+    Fixture::with_engine(QuerySettings { threads: 2, ..QuerySettings::default() }, change).await
+}
+
+/// Hours of two machines in two regions, with gaps; one of them has no region.
+async fn fill(fixture: &Fixture) {
+    let second = 1_000_000_000_i64;
+    for hour in 0..3_i64 {
+        let mut lines = String::new();
+        for step in 0..60_i64 {
+            for (host, tags) in ["host=a,region=eu", "host=b,region=us", "host=c"].iter().enumerate() {
+                let value = (step * 7 + host as i64 * 31 + hour * 13) % 100;
+                let more = if value % 3 == 0 { format!(",note=n{value},count={value}i") } else { String::new() };
+                let time = NOW - (4 - hour) * 3600 * second + step * 60 * second;
+                let busy = if value > 50 { "t" } else { "f" };
+                lines.push_str(&format!("cpu,{tags} user={value}.5,busy={busy}{more} {time}\n"));
+            }
+        }
+        fixture.write(&lines).await;
+        fixture.persist().await;
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_query_decodes_nothing() {
+    let fixture = fixture(64 << 20).await;
+    fill(&fixture).await;
+    let text = "SELECT host, time, user FROM cpu WHERE host = 'b' AND user > 40 ORDER BY time";
+    let first = fixture.answer(text).await;
+    let loads = fixture.engine.metrics().decoded.loads;
+    assert!(loads > 0);
+    assert_eq!(fixture.answer(text).await, first);
+    let metrics = fixture.engine.metrics().decoded;
+    assert_eq!(metrics.loads, loads, "nothing was decoded again");
+    assert!(metrics.hits >= loads && metrics.bytes > 0);
+    let plan = fixture.ask(&format!("EXPLAIN ANALYZE {text}")).await.unwrap();
+    let plan = plan[0].column_by_name("plan").unwrap().as_string::<i32>().value(0).to_owned();
+    assert!(plan.contains("row_groups_decoded=") && !plan.contains("row_groups_decoded=0"), "{plan}");
+
+    // Another field of the same rows: only that one is decoded.
+    fixture.answer("SELECT host, time, count FROM cpu WHERE host = 'b'").await;
+    assert!(fixture.engine.metrics().decoded.loads > loads);
+}
+
+#[tokio::test]
+async fn what_is_old_comes_in_when_it_is_asked_for_again() {
+    let change = |settings: &mut EngineSettings| settings.recent.recency = Duration::ZERO;
+    let fixture = Fixture::with_engine(QuerySettings { threads: 2, ..QuerySettings::default() }, change).await;
+    fill(&fixture).await;
+    let text = "SELECT sum(user) FROM cpu WHERE region = 'eu'";
+    let first = fixture.answer(text).await;
+    assert_eq!(fixture.engine.metrics().decoded.loads, 0);
+    assert_eq!(fixture.answer(text).await, first);
+    assert!(fixture.engine.metrics().decoded.loads > 0);
+    assert_eq!(fixture.answer(text).await, first);
+}
+
+const CONDITIONS: [&str; 16] = [
+    "host = 'a'",
+    "host IN ('a', 'c')",
+    "host <> 'b'",
+    "region IS NULL",
+    "region = 'eu' OR host = 'c'",
+    "host = region",
+    "time >= '2023-11-14T19:00:00' AND time < '2023-11-14T20:30:00'",
+    "time > '2023-11-14T19:00:00'",
+    "'2023-11-14T19:30:00' >= time",
+    "time = '2023-11-14T19:13:20'",
+    "time < '1700-01-01T00:00:00'",
+    "user > 50.5",
+    "note LIKE 'n3%'",
+    "busy AND count IS NOT NULL",
+    "user > 20 OR host = 'a'",
+    "extract(minute FROM time) = 20",
+];
+
+const OUTPUTS: [&str; 10] = [
+    "SELECT * FROM cpu WHERE {} ORDER BY host, time",
+    "SELECT time, user FROM cpu WHERE {} ORDER BY time, user",
+    "SELECT count(*) FROM cpu WHERE {}",
+    "SELECT host, max(user), min(time), count(note) FROM cpu WHERE {} GROUP BY host ORDER BY host",
+    "SELECT * FROM cpu WHERE {} ORDER BY time DESC, host LIMIT 5",
+    "SELECT time, host, user FROM cpu WHERE {} ORDER BY user, time, host LIMIT 3",
+    "SELECT DISTINCT region FROM cpu WHERE {} ORDER BY region",
+    "SELECT date_bin(INTERVAL '10 minutes', time) AS t, region, avg(user) FROM cpu WHERE {} GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT upper(note) AS note, user * 2 AS twice FROM cpu WHERE {} ORDER BY twice, note",
+    "SELECT a.host, count(*) FROM cpu a JOIN cpu b ON a.time = b.time AND a.host < b.host WHERE a.{} GROUP BY 1 ORDER BY 1",
+];
+
+#[test]
+fn an_answer_is_the_same_whether_decoded_or_not() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (decoding, plain) = runtime.block_on(async {
+        let fixtures = (fixture(64 << 20).await, fixture(0).await);
+        for fixture in [&fixtures.0, &fixtures.1] {
+            fill(fixture).await;
+        }
+        fixtures
+    });
+    let conditions = proptest::sample::subsequence((0..CONDITIONS.len()).collect::<Vec<_>>(), 1..4);
+    let config = ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(chosen in conditions, output in 0..OUTPUTS.len())| {
+        let condition: Vec<String> = chosen.iter().map(|number| format!("({})", CONDITIONS[*number])).collect();
+        // A join needs the names of one side: its condition is one on the machine.
+        let condition = if OUTPUTS[output].contains("a.{}") { "host <> 'b'".to_owned() } else { condition.join(" AND ") };
+        let text = OUTPUTS[output].replace("{}", &condition);
+        let (mine, theirs) = runtime.block_on(async { (decoding.answer(&text).await, plain.answer(&text).await) });
+        prop_assert_eq!(mine, theirs, "{}", text);
+    });
+    let metrics = decoding.engine.metrics().decoded;
+    assert!(metrics.hits > 50 && plain.engine.metrics().decoded.loads == 0, "{metrics:?}");
+}
