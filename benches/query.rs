@@ -46,6 +46,20 @@ const QUERIES: [(&str, &str); 6] = [
     ),
 ];
 
+/// The same rows with what is made between them and without.
+const GAP_FILL: [(&str, &str); 2] = [
+    (
+        "as they are",
+        "SELECT date_bin(INTERVAL '1 second', time) AS second, hostname, avg(usage_user), max(usage_system) FROM cpu \
+      WHERE time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00' GROUP BY 1, 2",
+    ),
+    (
+        "filled",
+        "SELECT date_bin_gapfill(INTERVAL '1 second', time) AS second, hostname, interpolate(avg(usage_user)), \
+      locf(max(usage_system)) FROM cpu WHERE time >= '2024-01-01T10:00:00' AND time < '2024-01-01T11:00:00' GROUP BY 1, 2",
+    ),
+];
+
 fn parquet_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -121,6 +135,14 @@ fn queries(criterion: &mut Criterion) {
         });
         group.finish();
     }
+    let mut group = criterion.benchmark_group("Parquet, gap fill: seconds of an hour by host");
+    group.sample_size(10);
+    for (name, text) in GAP_FILL {
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(|| (), |()| runtime.block_on(run(&ours, text)), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
     cpu.shutdown_background();
 }
 

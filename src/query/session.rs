@@ -53,6 +53,7 @@ impl Sessions {
             .with_table_factories(Default::default())
             .with_config(config(settings).with_extension(access))
             .with_runtime_env(Arc::new(runtime));
+        let template = functions::with_gap_filling(template);
         let mut template =
             rules::physical().into_iter().fold(template, SessionStateBuilder::with_physical_optimizer_rule).build();
         functions::register(&mut template, settings.value_bytes_max)?;

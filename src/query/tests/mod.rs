@@ -4,12 +4,14 @@ mod answers;
 mod bounds;
 mod decoded;
 mod delete;
+mod gap_fill;
 mod model;
 mod plans;
 mod read_only;
 mod retention;
 mod scale;
 mod schemas;
+mod selectors;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

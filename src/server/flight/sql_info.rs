@@ -382,6 +382,9 @@ const DATETIME_FUNCTIONS: &[&str] = &[
     "current_time",
     "current_timestamp",
     "date_bin",
+    "date_bin_gapfill",
+    "date_bin_wallclock",
+    "date_bin_wallclock_gapfill",
     "date_part",
     "date_trunc",
     "datepart",
@@ -400,4 +403,5 @@ const DATETIME_FUNCTIONS: &[&str] = &[
     "to_timestamp_seconds",
     "to_unixtime",
     "today",
+    "tz",
 ];
