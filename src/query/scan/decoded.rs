@@ -349,9 +349,9 @@ impl Iterator for Rows {
             if stretches.is_empty() {
                 return None;
             }
-            match self.batch(&stretches).transpose() {
-                Some(batch) => return Some(batch),
-                None => {} // none of these rows passes
+            // None if none of these rows passes.
+            if let Some(batch) = self.batch(&stretches).transpose() {
+                return Some(batch);
             }
         }
     }

@@ -36,7 +36,7 @@ impl SeriesRows {
                 // Equal numbers of a dictionary are equal texts. If a dictionary should hold a text twice, a series falls in two.
                 let keys: Option<Vec<ArrayRef>> = tags.columns().iter().map(keys).collect();
                 let keys = keys.ok_or_else(|| Error::internal("a tag that is no dictionary"))?;
-                let parts = partition(&keys).map_err(failed)?;
+                let parts = partition(&keys).map_err(|error| failed(&error))?;
                 parts.ranges().iter().map(|range| range.start as u32).collect()
             }
         };
@@ -44,9 +44,10 @@ impl SeriesRows {
         let tags = match tags.num_columns() {
             0 => {
                 let options = RecordBatchOptions::new().with_row_count(Some(bounds.len()));
-                RecordBatch::try_new_with_options(tags.schema(), Vec::new(), &options).map_err(failed)?
+                RecordBatch::try_new_with_options(tags.schema(), Vec::new(), &options)
+                    .map_err(|error| failed(&error))?
             }
-            _ => take_record_batch(tags, &firsts).map_err(failed)?,
+            _ => take_record_batch(tags, &firsts).map_err(|error| failed(&error))?,
         };
         bounds.push(rows as u32);
         Ok(Self { bounds, tags })
@@ -81,7 +82,7 @@ fn keys(tag: &ArrayRef) -> Option<ArrayRef> {
     tag.as_dictionary_opt::<Int32Type>().map(|tag| Arc::new(tag.keys().clone()) as ArrayRef)
 }
 
-fn failed(error: ArrowError) -> Error {
+fn failed(error: &ArrowError) -> Error {
     Error::internal(format!("could not find the series of a row group: {error}"))
 }
 

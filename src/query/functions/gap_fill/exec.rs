@@ -339,7 +339,7 @@ impl Work {
 /// The rows of each series in a batch.
 fn series_of(batch: &RecordBatch, columns: &[usize]) -> DataFusionResult<Vec<Range<usize>>> {
     if columns.is_empty() {
-        return Ok(vec![0..batch.num_rows()]);
+        return Ok(std::iter::once(0..batch.num_rows()).collect());
     }
     let columns: Vec<ArrayRef> = columns.iter().map(|place| Arc::clone(batch.column(*place))).collect();
     Ok(partition(&columns)?.ranges())

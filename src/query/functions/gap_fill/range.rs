@@ -37,7 +37,7 @@ pub(super) enum Demand {
     /// At least one of these.
     Any(Vec<Demand>),
     /// `left`, which grows with the column, stands so to `bound`, which has no column.
-    Compare { left: Expr, operator: Operator, bound: Expr },
+    Compare { left: Box<Expr>, operator: Operator, bound: Box<Expr> },
     /// Whatever it is, it bounds nothing.
     Unknown,
 }
@@ -290,7 +290,7 @@ impl Demand {
     fn compare(left: &Expr, operator: Operator, bound: &Expr) -> Self {
         let is_order = matches!(operator, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq | Operator::Eq);
         match is_order && grows_with_column(left) && is_constant(bound) {
-            true => Self::Compare { left: left.clone(), operator, bound: bound.clone() },
+            true => Self::Compare { left: Box::new(left.clone()), operator, bound: Box::new(bound.clone()) },
             false => Self::Unknown,
         }
     }
@@ -342,7 +342,7 @@ impl Demand {
             Self::Compare { left, operator, bound } => {
                 // Nothing stands so to a null.
                 let Some(bound) = instant(&value(bound)?)? else { return Ok(Range::NONE) };
-                let first_from = |bound: i64| match left {
+                let first_from = |bound: i64| match &**left {
                     Expr::Column(_) => Some(Some(bound)),
                     left => first_at_least(bound, |value| at(left, value)),
                 };
