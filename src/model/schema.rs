@@ -11,6 +11,27 @@ use super::names::{ColumnName, TIME_COLUMN};
 /// Key of the Arrow field metadata in which clients of InfluxDB 3 look for a column's kind.
 pub(super) const COLUMN_TYPE_KEY: &str = "iox::column::type";
 
+/// What clients of InfluxDB 3 call the kind of `time`.
+const TIME_WIRE_NAME: &str = "iox::column_type::timestamp";
+
+/// Takes the kind of a column from a field whose type is none of that kind. A cast keeps the metadata of what it was made of, and
+/// clients of InfluxDB 3 believe it: a number that is said to be a time is multiplied by a million.
+pub fn without_foreign_kind(mut field: Field) -> Field {
+    let fits = match field.metadata().get(COLUMN_TYPE_KEY).map(String::as_str) {
+        None => true,
+        Some(TIME_WIRE_NAME) => matches!(field.data_type(), DataType::Timestamp(_, _)),
+        Some(name) => match ColumnKind::from_wire_name(name) {
+            Some(ColumnKind::Tag) => matches!(field.data_type(), DataType::Utf8 | DataType::Dictionary(_, _)),
+            Some(kind @ ColumnKind::Field(_)) => *field.data_type() == kind.data_type(),
+            None => true,
+        },
+    };
+    if !fits {
+        field.metadata_mut().remove(COLUMN_TYPE_KEY);
+    }
+    field
+}
+
 /// The type of a field's values. A field keeps its type for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FieldType {
@@ -202,7 +223,7 @@ impl TableSchema {
 fn arrow_schema(tags: &[ColumnName], fields: &BTreeMap<ColumnName, FieldType>) -> SchemaRef {
     let time_type = DataType::Timestamp(TimeUnit::Nanosecond, None);
     let mut arrow: Vec<Field> = Vec::with_capacity(tags.len() + fields.len() + 1);
-    arrow.push(arrow_field(TIME_COLUMN, time_type, false, "iox::column_type::timestamp"));
+    arrow.push(arrow_field(TIME_COLUMN, time_type, false, TIME_WIRE_NAME));
     arrow.extend(tags.iter().map(|name| Column { name: name.clone(), kind: ColumnKind::Tag }.arrow_field()));
     arrow.extend(
         fields.iter().map(|(name, field_type)| {

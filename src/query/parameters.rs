@@ -3,12 +3,15 @@
 //! A value is brought to the type that the text settles, as if it had been written there: a text becomes a time where a time is
 //! wanted. Numbers only where that keeps the value: `count > 1.5` must not become `count > 1`.
 
+use std::collections::HashMap;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 
 use super::error::QueryError;
 use super::{Query, statement, wire};
@@ -46,7 +49,8 @@ pub struct PlannedParameter {
 /// The parameters of a plan: numbered ones in order, then named ones by name.
 pub(super) fn planned(plan: &LogicalPlan) -> Result<Vec<PlannedParameter>, QueryError> {
     let mut types = plan.get_parameter_types()?;
-    // The planner settles types by what a parameter is compared with or assigned to; how many rows are wanted is neither.
+    // The planner settles types by what a parameter is compared with or assigned to; how many rows are wanted is neither, nor is
+    // what it is cast to.
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Limit(limit) = node {
             for count in [&limit.skip, &limit.fetch].into_iter().flatten() {
@@ -55,13 +59,28 @@ pub(super) fn planned(plan: &LogicalPlan) -> Result<Vec<PlannedParameter>, Query
                 }
             }
         }
-        Ok(TreeNodeRecursion::Continue)
+        node.apply_expressions(|expression| expression.apply(|part| cast_of_parameter(part, &mut types)))
     })?;
     let parameter = |name: String| {
         let data_type = types.get(&format!("${name}")).cloned().flatten();
         PlannedParameter { name, data_type: data_type.as_ref().map(wire::wire_type), place: data_type }
     };
     Ok(statement::parameter_names(plan)?.into_iter().map(parameter).collect())
+}
+
+/// Settles the type of a parameter that is cast, if nothing else did: `CAST($1 AS BIGINT)` wants a BIGINT. `TRY_CAST` settles
+/// nothing: it is there for values that don't fit.
+fn cast_of_parameter(
+    part: &Expr,
+    types: &mut HashMap<String, Option<DataType>>,
+) -> DataFusionResult<TreeNodeRecursion> {
+    if let Expr::Cast(Cast { expr, field }) = part
+        && let Expr::Placeholder(placeholder) = expr.as_ref()
+        && let Some(unsettled @ None) = types.get_mut(&placeholder.id)
+    {
+        *unsettled = Some(field.data_type().clone());
+    }
+    Ok(TreeNodeRecursion::Continue)
 }
 
 /// The first parameter without a value.

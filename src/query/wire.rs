@@ -11,10 +11,13 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use crate::model::without_foreign_kind;
+
 /// The schema on the wire: dictionaries, views and large strings become plain, at every depth; every
-/// column is nullable; columns keep their metadata, the schema has none.
+/// column is nullable; columns keep their metadata as far as it is still true, the schema has none.
 pub(super) fn wire_schema(schema: &Schema) -> SchemaRef {
-    let fields: Fields = schema.fields().iter().map(|field| Arc::new(wire_field(field).with_nullable(true))).collect();
+    let field = |field: &FieldRef| Arc::new(without_foreign_kind(wire_field(field).with_nullable(true)));
+    let fields: Fields = schema.fields().iter().map(field).collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -91,6 +94,27 @@ mod tests {
         assert_eq!(batch.schema().field(0), &Field::new("host", DataType::Utf8, true).with_metadata(tag));
         let texts: Vec<_> = batch.column(0).as_string::<i32>().iter().collect();
         assert_eq!(texts, [Some("b"), None, Some("a")]);
+    }
+
+    #[test]
+    fn what_is_cast_is_not_said_to_be_of_the_kind_that_it_was() {
+        let of_kind = |data_type: DataType, kind: &str| {
+            let kind = HashMap::from([("iox::column::type".to_owned(), format!("iox::column_type::{kind}"))]);
+            Field::new("x", data_type, true).with_metadata(kind)
+        };
+        let nanos = || DataType::Timestamp(TimeUnit::Nanosecond, None);
+        for (data_type, kind, stays) in [
+            (nanos(), "timestamp", true),
+            (DataType::Int64, "timestamp", false),
+            (DataType::Utf8View, "tag", true),
+            (DataType::Int64, "tag", false),
+            (DataType::Float64, "field::float", true),
+            (DataType::Int64, "field::float", false),
+            (DataType::Utf8, "field::integer", false),
+        ] {
+            let schema = wire_schema(&Schema::new(vec![of_kind(data_type.clone(), kind)]));
+            assert_eq!(schema.field(0).metadata().contains_key("iox::column::type"), stays, "{data_type} {kind}");
+        }
     }
 
     #[test]

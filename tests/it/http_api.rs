@@ -122,18 +122,19 @@ async fn all_or_nothing_stores_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_version_of_the_write_api_stores() {
     let server = TestServer::start().await;
-    let writes: [(&str, &str); 5] = [
+    let writes: [(&str, &str); 6] = [
         ("/api/v3/write_lp?db=db&precision=second", "cpu,from=v3 v=1i 1357020000"),
         ("/api/v3/write_lp?db=db", "cpu,from=auto v=1i 1357020000000"),
         ("/api/v3/write_lp?db=db&no_sync=true&precision=ns", "cpu,from=nosync v=1i 1357020000000000000"),
         ("/api/v2/write?bucket=db&org=any&precision=ms", "cpu,from=v2 v=1i 1357020000000"),
+        ("/api/v2/write?bucket=db&precision=%C2%B5s", "cpu,from=sign v=1i 1357020000000000"),
         ("/write?db=db&rp=autogen&precision=u", "cpu,from=v1 v=1i 1357020000000000"),
     ];
     for (path, line) in writes {
         assert_eq!(post(&server, path, line).await, (204, String::new()), "{path}");
     }
     let sql = "SELECT count(*), min(time), max(time) FROM cpu";
-    let expected = "count(*),min(cpu.time),max(cpu.time)\n5,2013-01-01T06:00:00,2013-01-01T06:00:00\n";
+    let expected = "count(*),min(cpu.time),max(cpu.time)\n6,2013-01-01T06:00:00,2013-01-01T06:00:00\n";
     assert_eq!(server.query("db", sql, "csv").await, (200, expected.to_owned()));
     assert_eq!(post(&server, "/write?db=db&rp=weekly", "cpu v=1i 1").await.0, 204);
     assert_eq!(server.query("db/weekly", "SELECT v FROM cpu", "csv").await, (200, "v\n1\n".to_owned()));

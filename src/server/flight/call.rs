@@ -47,6 +47,8 @@ pub(super) struct Call {
     pub(super) table_type: &'static str,
     /// The columns of what is written that are tags, if the call says so.
     pub(super) tags: Option<Vec<String>>,
+    /// What a prepared change says that nobody counted. Nothing, but to Java: JDBC takes "unknown" for "here come rows" and fails.
+    pub(super) uncounted: Option<u64>,
     /// When the client stops waiting.
     deadline: Option<Instant>,
     /// How the client wants buffers compressed.
@@ -66,6 +68,7 @@ impl Call {
             table_type: table_type(headers)?,
             tags: tags(headers)?,
             compression: compression(headers)?,
+            uncounted: is_java(headers).then_some(0),
             deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
         })
     }
@@ -194,6 +197,11 @@ fn tags(headers: &MetadataMap) -> Result<Option<Vec<String>>> {
     let Some(value) = headers.get(TAGS_HEADER) else { return Ok(None) };
     let unreadable = |_| Error::invalid(format!("header '{TAGS_HEADER}' is not readable as text"));
     Ok(Some(names(value.to_str().map_err(unreadable)?)))
+}
+
+/// Whether the client is made with gRPC for Java, as all JDBC drivers are.
+fn is_java(headers: &MetadataMap) -> bool {
+    headers.get("user-agent").is_some_and(|agent| agent.as_bytes().starts_with(b"grpc-java"))
 }
 
 /// The names in a text, between commas; none if it is empty.

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
@@ -114,7 +114,7 @@ impl FlightService {
             let values = self.values(&command.prepared_statement_handle, statement).await;
             execution.bound(&values).await?;
         }
-        Ok(update_result(execution.count()))
+        Ok(update_result(execution.count().or(call.uncounted)))
     }
 
     /// What a prepared statement will answer. Without values for its parameters only its columns are known.
@@ -188,11 +188,18 @@ impl FlightService {
     }
 }
 
-/// A nullable column for each parameter, in order. Where the text doesn't say the type it is text: JDBC can't set what has none.
+/// A nullable column for each parameter, in order, made for JDBC; values of other types are taken as well.
+///
+/// Where the text doesn't say the type it is text: JDBC can't set what has none. Times are wanted in milliseconds, because those are
+/// what JDBC writes into a column of times whatever its unit is.
 fn parameter_schema(parameters: &[PlannedParameter]) -> Schema {
     let field = |parameter: &PlannedParameter| {
-        let data_type = parameter.data_type.clone().filter(|data_type| *data_type != DataType::Null);
-        Field::new(format!("${}", parameter.name), data_type.unwrap_or(DataType::Utf8), true)
+        let data_type = match &parameter.data_type {
+            None | Some(DataType::Null) => DataType::Utf8,
+            Some(DataType::Timestamp(_, zone)) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+            Some(settled) => settled.clone(),
+        };
+        Field::new(format!("${}", parameter.name), data_type, true)
     };
     Schema::new(parameters.iter().map(field).collect::<Vec<_>>())
 }

@@ -50,7 +50,7 @@ impl Parameters {
             Some("auto") => Precision::Auto,
             Some("s" | "second") => Precision::Second,
             Some("ms" | "millisecond") => Precision::Millisecond,
-            Some("us" | "u" | "microsecond") => Precision::Microsecond,
+            Some("us" | "u" | "µs" | "µ" | "microsecond") => Precision::Microsecond,
             Some("ns" | "n" | "nanosecond") => Precision::Nanosecond,
             Some(other) => {
                 let message =

@@ -71,11 +71,12 @@ async fn parameters_are_nullable_typed_and_in_order() {
     assert_eq!(names, (1..13).map(|number| format!("${number}")).collect::<Vec<_>>());
     assert!(twelve.fields().iter().all(|field| field.is_nullable() && *field.data_type() == DataType::Float64));
 
-    let text = "SELECT ? AS anything FROM weather WHERE region = ? AND count = ? AND time < ? LIMIT ?";
+    let text = "SELECT ? AS anything, CAST(? AS DOUBLE) AS real FROM weather WHERE region = ? AND count = ? AND time < ? LIMIT ?";
     let (_, mixed) = prepared(&service, text).await;
-    let nanos = DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, None);
     let types: Vec<_> = mixed.fields().iter().map(|field| field.data_type().clone()).collect();
-    assert_eq!(types, [DataType::Utf8, DataType::Utf8, DataType::UInt64, nanos, DataType::Int64]);
+    // JDBC writes milliseconds into a column of times, whatever its unit is.
+    let millis = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
+    assert_eq!(types, [DataType::Utf8, DataType::Float64, DataType::Utf8, DataType::UInt64, millis, DataType::Int64]);
 }
 
 #[tokio::test]
@@ -114,6 +115,16 @@ async fn several_rows_of_values_are_several_executions_in_order() {
     let rows = service.rows(&command_for(&bound), &[]).await.unwrap();
     assert_eq!(texts(&rows, "product"), ["1", "2", "10", "20", "100", "200", "", ""]);
     assert!(!service.info(&command_for(&bound), &[]).await.unwrap().ordered);
+}
+
+#[test]
+fn java_alone_is_told_zero_of_rows_that_nobody_counted() {
+    for (agent, said) in [("grpc-java-netty/1.71.0", Some(0)), ("grpc-go/1.80.0", None), ("tonic/0.14.9", None)] {
+        let mut headers = MetadataMap::new();
+        headers.insert("user-agent", agent.parse().unwrap());
+        let call = Call::new(&headers, Principal::everybody()).unwrap();
+        assert_eq!(call.uncounted, said, "{agent}");
+    }
 }
 
 #[tokio::test]
