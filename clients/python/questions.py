@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow
 
+from nycflights import Table
+
 TEXT = pyarrow.string()
 WHOLE = pyarrow.int64()
 REAL = pyarrow.float64()
@@ -253,3 +255,9 @@ QUESTIONS = [
         """,
     ),
 ]
+
+
+def export(table: Table) -> str:
+    """Everything in the order in which `table.arrow()` has it: by time, then tags, nulls last."""
+    order = ", ".join(f"{column} ASC NULLS LAST" for column in ("time", *table.tags))
+    return f"SELECT {', '.join(table.columns())} FROM {table.name} ORDER BY {order}"

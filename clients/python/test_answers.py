@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 
 from compare import assert_same
-from questions import QUESTIONS
+from questions import QUESTIONS, export
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
@@ -32,12 +32,6 @@ def test_all_flights_come_back_as_they_were_written(client, flights):
     expected = flights.arrow()
     actual = client.ask(export(flights), expected.schema)
     assert_same(actual, expected, tolerance=0)
-
-
-def export(table) -> str:
-    """Everything in the order in which `table.arrow()` has it: by time, then tags, nulls last."""
-    order = ", ".join(f"{column} ASC NULLS LAST" for column in ("time", *table.tags))
-    return f"SELECT {', '.join(table.columns())} FROM {table.name} ORDER BY {order}"
 
 
 def test_the_comparison_sees_a_difference(frames):
