@@ -63,7 +63,7 @@ func authority(t *testing.T) *tls.Config {
 
 // withHeaders is a context whose calls name a database and show the token.
 func withHeaders(t *testing.T, database string) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	return metadata.AppendToOutgoingContext(ctx, "database", database, "authorization", "Bearer "+token)
 }

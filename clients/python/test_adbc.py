@@ -114,7 +114,7 @@ def test_parameters_keep_their_places_beyond_the_ninth(cursor, frames):
           AND precip >= $7 AND pressure > $8 AND visib > $9 AND time < $10 AND origin < $11
     """
     parameters = cursor.adbc_prepare(sql)
-    expected = [pyarrow.string(), *[pyarrow.float64()] * 8, pyarrow.timestamp("ns"), pyarrow.string()]
+    expected = [pyarrow.string(), *[pyarrow.float64()] * 8, pyarrow.timestamp("ms"), pyarrow.string()]
     assert [field.type for field in parameters] == expected
     values = ("EWR", 40.0, 20.0, 30.0, 90.0, 1.0, 0.0, 1000.0, 5.0, datetime.datetime(2013, 9, 1), "LGA")
     cursor.execute(sql, values)

@@ -3,10 +3,10 @@ package flightline;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.sql.Connection;
+import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
-import java.sql.Statement;
 import java.sql.Types;
 import java.time.LocalDateTime;
 import java.time.ZoneOffset;
@@ -25,8 +25,9 @@ class JdbcAnswersTest {
   @MethodSource("flightline.Answers#all")
   void theAnswerIsThatOfDuckDb(Answers.Answer answer) throws SQLException {
     try (Connection connection = Server.connect();
-        Statement statement = connection.createStatement();
-        ResultSet result = statement.executeQuery(answer.sql)) {
+        // Prepared, as every statement is for the server: if no rows come, the driver shows each column of others twice.
+        PreparedStatement statement = connection.prepareStatement(answer.sql);
+        ResultSet result = statement.executeQuery()) {
       ResultSetMetaData columns = result.getMetaData();
       assertEquals(answer.columns.size(), columns.getColumnCount());
       for (int at = 0; at < answer.columns.size(); at++) {
