@@ -27,5 +27,7 @@ pub use names::{ColumnName, DatabaseName, NameError, TIME_COLUMN, TableName};
 pub use overlap::{Covers, components};
 pub use rights::{Access, Action, Facility, Permission, PermissionError, Rights, Tables};
 pub use rows::{Rows, TableRows, batch_bytes};
-pub use schema::{Column, ColumnKind, FieldType, SchemaError, TableSchema, Widened, without_foreign_kind};
+pub use schema::{
+    COLUMN_TYPE_KEY, Column, ColumnKind, FieldType, SchemaError, TableSchema, Widened, without_foreign_kind,
+};
 pub use time::{Precision, TimeRange, Timestamp};

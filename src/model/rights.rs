@@ -210,12 +210,15 @@ pub struct Access {
     pub delete: Tables,
     /// Whether it may make tables.
     pub create: bool,
+    /// Everything that who asks may do, for a statement that names other databases.
+    pub rights: Rights,
 }
 
 impl Access {
     /// Everything.
     pub fn full() -> Self {
-        Self { read: Tables::All, write: Tables::All, delete: Tables::All, create: true }
+        let rights = Rights::everything();
+        Self { read: Tables::All, write: Tables::All, delete: Tables::All, create: true, rights }
     }
 
     /// The tables to which it may do anything.
@@ -281,6 +284,7 @@ impl Rights {
             write: self.tables(Action::Write, database),
             delete: self.tables(Action::Delete, database),
             create: self.allow(Action::Create, database),
+            rights: self.clone(),
         }
     }
 

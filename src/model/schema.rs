@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::names::{ColumnName, TIME_COLUMN};
 
 /// Key of the Arrow field metadata in which clients of InfluxDB 3 look for a column's kind.
-pub(super) const COLUMN_TYPE_KEY: &str = "iox::column::type";
+pub const COLUMN_TYPE_KEY: &str = "iox::column::type";
 
 /// What clients of InfluxDB 3 call the kind of `time`.
 const TIME_WIRE_NAME: &str = "iox::column_type::timestamp";

@@ -50,8 +50,6 @@ pub(super) enum QueryError {
     TooManyRows { bytes_max: usize },
     #[error("the parameter ${name} is {given}, which can't be {wanted}")]
     ParameterType { name: String, given: String, wanted: String },
-    #[error("InfluxQL is answered by /query alone; here, use SQL")]
-    InfluxQl,
     /// In the words of InfluxDB 1.
     #[error("{0}")]
     Statement(String),
@@ -61,6 +59,9 @@ pub(super) enum QueryError {
     Panicked(String),
     #[error("the query was stopped because the server is shutting down")]
     Stopped,
+    /// From below, with its own kind.
+    #[error(transparent)]
+    Own(Error),
     #[error(transparent)]
     DataFusion(#[from] DataFusionError),
 }
@@ -82,12 +83,14 @@ impl From<QueryError> for Error {
             | QueryError::Table(_)
             | QueryError::Statement(_)
             | QueryError::ParameterType { .. } => ErrorKind::Invalid,
-            QueryError::InfluxQl | QueryError::StatementUnsupported(_) => ErrorKind::Unsupported,
+            QueryError::StatementUnsupported(_) => ErrorKind::Unsupported,
             QueryError::Panicked(_) => ErrorKind::Internal,
             QueryError::Stopped => ErrorKind::Unavailable,
+            QueryError::Own(inner) => inner.kind(),
             QueryError::DataFusion(inner) => return from_datafusion(inner),
         };
-        Self::new(kind, cut(error.to_string()))
+        let message = if let QueryError::Own(inner) = &error { inner.report() } else { error.to_string() };
+        Self::new(kind, cut(message))
     }
 }
 

@@ -76,7 +76,7 @@ impl PlannedInsert {
             .collect::<Result<Vec<_>, _>>()
             .and_then(|batches| concat_batches(&schema, &batches))
             .map_err(|error| Error::with_source(ErrorKind::Internal, "could not put the rows together", error))?;
-        store(engine, &database, &table, &rows).await
+        store(engine, &database, &table, &rows, Target::Existing).await
     }
 }
 
@@ -99,7 +99,26 @@ async fn compute(
     Ok(batches)
 }
 
-async fn store(engine: &Engine, database: &DatabaseName, table: &TableName, rows: &RecordBatch) -> Result<u64> {
+/// Which table rows go into.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// One that is there.
+    Existing,
+    /// One that is made if it isn't there; these columns are its tags.
+    Tagged(&'a [String]),
+}
+
+/// Stores rows durably as one write. Returns how many there are.
+///
+/// # Errors
+/// `Invalid` if a value can't be stored, and whatever keeps rows from being stored. Nothing is stored then.
+pub(super) async fn store(
+    engine: &Engine,
+    database: &DatabaseName,
+    table: &TableName,
+    rows: &RecordBatch,
+    target: Target<'_>,
+) -> Result<u64> {
     let count = rows.num_rows();
     if count == 0 {
         return Ok(0);
@@ -108,9 +127,12 @@ async fn store(engine: &Engine, database: &DatabaseName, table: &TableName, rows
     let mut attempt = 0;
     loop {
         let known = engine.table_schema(database, table.as_str());
-        // Deleted meanwhile: it must not come back by itself, with the columns of this statement alone.
-        let known = known.ok_or_else(|| QueryError::TableNotFound(table.to_string()))?;
-        let columns = ArrowColumns::new(&rows.schema(), Some(&known), None)?;
+        let columns = match (target, &known) {
+            (Target::Existing, Some(known)) => ArrowColumns::new(&rows.schema(), Some(known), None)?,
+            // Deleted meanwhile: it must not come back by itself, with the columns of this statement alone.
+            (Target::Existing, None) => return Err(QueryError::TableNotFound(table.to_string()).into()),
+            (Target::Tagged(tags), known) => ArrowColumns::new(&rows.schema(), known.as_deref(), Some(tags))?,
+        };
         let batch = columns.rows(rows, first_time)?;
         let rows = TableRows { table: table.clone(), schema: columns.schema().clone(), batch };
         match engine.write(database, Rows { tables: vec![rows] }, Durability::Synced).await {

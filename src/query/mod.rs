@@ -63,8 +63,9 @@ use tokio::runtime::Handle;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::{Access, DatabaseName, Tables};
+use crate::model::{Access, Action, DatabaseName, Tables};
 use error::QueryError;
+use influxql::{Answerer, EngineCatalog, FlatPlan};
 use parameters::Fit;
 use plans::{Plans, Unbound};
 use scan::FileAccess;
@@ -193,8 +194,7 @@ impl Queries {
     ///
     /// # Errors
     /// `NotFound` for an unknown database; `Invalid` for a text that is no query, does not fit the tables,
-    /// or would change something; `TooLarge` for a text that is too long; `Unsupported` for InfluxQL and for SQL
-    /// that is not implemented.
+    /// or would change something; `TooLarge` for a text that is too long; `Unsupported` for what is not implemented.
     pub async fn plan(&self, query: Query) -> Result<PlannedQuery> {
         match self.plan_what(query, Permitted::Reading).await? {
             PlannedStatement::Query(planned) => Ok(*planned),
@@ -215,7 +215,8 @@ impl Queries {
             return Err(QueryError::DatabaseNotFound(query.database.to_string()).into());
         }
         if query.language == Language::InfluxQl {
-            return Err(QueryError::InfluxQl.into());
+            let planned = self.plan_influxql(query).await?;
+            return Ok(PlannedStatement::Query(Box::new(planned)));
         }
         let sessions = Arc::clone(&self.sessions);
         let (engine, plans, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.plans), self.cpu.clone());
@@ -251,6 +252,34 @@ impl Queries {
             }
         };
         Ok(on_cpu(&self.cpu, work).await?)
+    }
+
+    /// Plans a statement of InfluxQL that reads; its answer is one table.
+    async fn plan_influxql(&self, query: Query) -> Result<PlannedQuery> {
+        let (bytes, bytes_max) = (query.text.len(), self.settings.text_bytes_max);
+        if bytes > bytes_max {
+            return Err(QueryError::TextTooLong { bytes, bytes_max }.into());
+        }
+        let session = self.sessions.open_without_tables();
+        let now = session.execution_props().query_execution_start_time.and_then(|now| now.timestamp_nanos_opt());
+        let catalog = EngineCatalog {
+            engine: Arc::clone(&self.engine),
+            database: Some(query.database.to_string()),
+            policy: None,
+            rights: query.access.rights.clone(),
+            action: Action::Read,
+        };
+        let answerer = Answerer { catalog, session, now: now.unwrap_or_default() };
+        let plan = on_cpu(&self.cpu, async move { FlatPlan::new(&query, answerer).await }).await?;
+        Ok(PlannedQuery {
+            schema: plan.schema(),
+            // By measurement, series and time, which is no order that SQL knows.
+            is_ordered: false,
+            parameters: Vec::new(),
+            missing: None,
+            work: DroppedOnCpu::new(Work::InfluxQl(plan), &self.cpu),
+            cpu: self.cpu.clone(),
+        })
     }
 
     /// Everything that can be queried in a database by who may read these tables: user tables, then views, each by name.
@@ -335,8 +364,15 @@ pub struct PlannedQuery {
     is_ordered: bool,
     parameters: Vec<PlannedParameter>,
     missing: Option<String>,
-    work: DroppedOnCpu<(SessionState, LogicalPlan)>,
+    work: DroppedOnCpu<Work>,
     cpu: Handle,
+}
+
+/// What is to be done for a query.
+#[derive(Debug)]
+enum Work {
+    Sql(SessionState, LogicalPlan),
+    InfluxQl(FlatPlan),
 }
 
 impl PlannedQuery {
@@ -366,9 +402,14 @@ impl PlannedQuery {
         }
         let (cpu, work) = (self.cpu, self.work);
         let plan = on_cpu(&cpu, async move {
-            let Some((session, plan)) = work.take() else { return Err(QueryError::Stopped) };
-            let plan = session.create_physical_plan(&plan).await?;
-            Ok(execute_stream(plan, session.task_ctx())?)
+            match work.take() {
+                Some(Work::Sql(session, plan)) => {
+                    let plan = session.create_physical_plan(&plan).await?;
+                    Ok(execute_stream(plan, session.task_ctx())?)
+                }
+                Some(Work::InfluxQl(plan)) => Ok(plan.run()),
+                None => Err(QueryError::Stopped),
+            }
         });
         let plan = plan.await?;
         Ok(QueryStream::start(&cpu, self.schema, plan))
@@ -383,7 +424,7 @@ fn plan(session: SessionState, unbound: &Unbound, query: &Query, cpu: &Handle) -
         is_ordered: is_ordered(&plan),
         parameters: unbound.parameters.clone(),
         missing,
-        work: DroppedOnCpu::new((session, plan), cpu),
+        work: DroppedOnCpu::new(Work::Sql(session, plan), cpu),
         cpu: cpu.clone(),
     })
 }

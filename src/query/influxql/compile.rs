@@ -2,6 +2,7 @@
 //!
 //! The rules which calls go together, and the words for those that don't, are InfluxDB 1's.
 
+use super::arguments::{self, count, count_exactly, go_type, period, warm_up};
 use super::fold::{is_literal, reduce};
 use super::time::{self, Bounds, Now, TIME_MAX, TIME_MIN};
 use super::value::math_arguments;
@@ -9,6 +10,9 @@ use super::window::Window;
 use crate::syntax::influxql::{Expression, Field, Fill, Measurement, Order, Regex, Select, Source};
 
 type Result<T> = std::result::Result<T, String>;
+
+/// The function of a part of the time.
+pub(super) const DATE_PART: &str = "date_part";
 
 /// A `SELECT` whose form is right.
 #[derive(Debug, Clone)]
@@ -58,9 +62,6 @@ struct Outer {
 /// # Errors
 /// What is wrong, in the words of InfluxDB.
 pub(super) fn compile(select: &Select, now: i64) -> Result<Compiled> {
-    if select.into.is_some() {
-        return Err("SELECT INTO is not supported: write the rows that a SELECT answers".to_owned());
-    }
     compile_inside(select, now, None)
 }
 
@@ -192,6 +193,7 @@ fn check_condition(condition: &Expression) -> Result<()> {
             check_condition(right)
         }
         Expression::Parenthesis(inner) | Expression::Signed { operand: inner, .. } => check_condition(inner),
+        Expression::Call { name, arguments } if name == DATE_PART => arguments::date_part(arguments),
         Expression::Call { name, arguments } => match math_arguments(name) {
             None => Err(format!("invalid function call in condition: {condition}")),
             Some(count) if count != arguments.len() => {
@@ -304,6 +306,10 @@ impl Checks {
                     .iter()
                     .filter(|argument| !is_literal(argument) || matches!(argument, Expression::Regex(_)))
                     .try_for_each(|argument| self.expression(argument, may_be_wildcard)),
+                None if name == DATE_PART => {
+                    self.has_plain_columns = true;
+                    arguments::date_part(arguments)
+                }
                 None => {
                     self.calls += 1;
                     self.call(name, arguments, may_be_wildcard)
@@ -351,19 +357,23 @@ impl Checks {
                     _ => Err("expected integer argument in sample()".to_owned()),
                 }
             }
+            "count_hll" => {
+                count_exactly(name, arguments, 1)?;
+                self.only_selectors = false;
+                match &arguments[0] {
+                    Expression::Call { name, arguments } if name == "sum_hll" => {
+                        count_exactly(name, arguments, 1)?;
+                        self.symbol(name, &arguments[0], may_be_wildcard)
+                    }
+                    _ => Err("count_hll() counts what sum_hll() has seen: count_hll(sum_hll(field))".to_owned()),
+                }
+            }
+            "sum_hll" => Err("sum_hll() is told by count_hll() alone: count_hll(sum_hll(field))".to_owned()),
             "distinct" => self.distinct(arguments, false),
             "top" | "bottom" => self.top_or_bottom(name, arguments),
             "derivative" | "non_negative_derivative" | "elapsed" => {
                 count(name, arguments, 1, 2)?;
-                match arguments.get(1) {
-                    None => {}
-                    Some(Expression::Duration(unit)) if *unit > 0 => {}
-                    Some(Expression::Duration(unit)) => return Err(time::not_positive(*unit)),
-                    Some(other) => {
-                        let kind = go_type(other);
-                        return Err(format!("second argument to {name} must be a duration, got *influxql.{kind}"));
-                    }
-                }
+                arguments::unit(name, arguments.get(1))?;
                 self.transformation(name, &arguments[0], may_be_wildcard)
             }
             "difference" | "non_negative_difference" | "cumulative_sum" => {
@@ -409,12 +419,7 @@ impl Checks {
             }
             "integral" => {
                 count(name, arguments, 1, 2)?;
-                match arguments.get(1) {
-                    None => {}
-                    Some(Expression::Duration(unit)) if *unit > 0 => {}
-                    Some(Expression::Duration(unit)) => return Err(time::not_positive(*unit)),
-                    Some(_) => return Err("second argument must be a duration".to_owned()),
-                }
+                arguments::unit(name, arguments.get(1))?;
                 self.only_selectors = false;
                 self.symbol(name, &arguments[0], may_be_wildcard)
             }
@@ -514,21 +519,7 @@ impl Checks {
     }
 
     fn holt_winters(&mut self, name: &str, arguments: &[Expression], may_be_wildcard: bool) -> Result<()> {
-        count(name, arguments, 3, 3)?;
-        match arguments[1] {
-            Expression::Integer(rows) if rows <= 0 => {
-                return Err(format!("second arg to {name} must be greater than 0, got {rows}"));
-            }
-            Expression::Integer(_) => {}
-            _ => return Err(format!("expected integer argument as second arg in {name}")),
-        }
-        match arguments[2] {
-            Expression::Integer(season) if season < 0 => {
-                return Err(format!("third arg to {name} cannot be negative, got {season}"));
-            }
-            Expression::Integer(_) => {}
-            _ => return Err(format!("expected integer argument as third arg in {name}")),
-        }
+        arguments::holt_winters(name, arguments)?;
         self.only_selectors = false;
         if !matches!(arguments[0], Expression::Call { .. }) {
             return Err(format!("must use aggregate function with {name}"));
@@ -537,67 +528,5 @@ impl Checks {
             return Err(format!("{name} aggregate requires a GROUP BY interval"));
         }
         self.nested(&arguments[0], may_be_wildcard)
-    }
-}
-
-fn count(name: &str, arguments: &[Expression], least: usize, most: usize) -> Result<()> {
-    let got = arguments.len();
-    if (least..=most).contains(&got) {
-        return Ok(());
-    }
-    Err(if least == most {
-        format!("invalid number of arguments for {name}, expected {least}, got {got}")
-    } else {
-        format!("invalid number of arguments for {name}, expected at least {least} but no more than {most}, got {got}")
-    })
-}
-
-fn count_exactly(name: &str, arguments: &[Expression], expected: usize) -> Result<()> {
-    count(name, arguments, expected, expected)
-}
-
-fn period(name: &str, arguments: &[Expression]) -> Result<()> {
-    match arguments[1] {
-        Expression::Integer(period) if period >= 1 => {}
-        Expression::Integer(_) => return Err(format!("{name} period must be greater than or equal to 1")),
-        _ => return Err(format!("{name} period must be an integer")),
-    }
-    let least = i64::from(name == "triple_exponential_derivative");
-    match arguments.get(2) {
-        None | Some(Expression::Integer(-1)) => Ok(()),
-        Some(Expression::Integer(hold)) if *hold >= least => Ok(()),
-        Some(Expression::Integer(_)) => Err(format!("{name} hold period must be greater than or equal to {least}")),
-        Some(_) => Err(format!("{name} hold period must be an integer")),
-    }
-}
-
-fn warm_up(name: &str, arguments: &[Expression], kinds: &[&str]) -> Result<()> {
-    match arguments.get(3) {
-        None => Ok(()),
-        Some(Expression::String(kind)) if kinds.contains(&kind.as_str()) => Ok(()),
-        Some(Expression::String(_)) => {
-            let kinds: Vec<_> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
-            Err(format!("{name} warmup type must be one of: {}", kinds.join(" ")))
-        }
-        Some(_) => Err(format!("{name} warmup type must be a string")),
-    }
-}
-
-/// What InfluxDB's errors call the kind of an expression.
-fn go_type(expression: &Expression) -> &'static str {
-    match expression {
-        Expression::Column { .. } => "VarRef",
-        Expression::Call { .. } => "Call",
-        Expression::Distinct(_) => "Distinct",
-        Expression::Wildcard(_) => "Wildcard",
-        Expression::Regex(_) => "RegexLiteral",
-        Expression::String(_) => "StringLiteral",
-        Expression::Number(_) => "NumberLiteral",
-        Expression::Integer(_) => "IntegerLiteral",
-        Expression::Unsigned(_) => "UnsignedLiteral",
-        Expression::Boolean(_) => "BooleanLiteral",
-        Expression::Duration(_) => "DurationLiteral",
-        Expression::Parenthesis(_) => "ParenExpr",
-        Expression::Signed { .. } | Expression::Binary { .. } => "BinaryExpr",
     }
 }

@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::compile::Compiled;
+use super::compile::{Compiled, DATE_PART};
+use super::date_part::DatePart;
 use super::reduce::Reducer;
 use super::resolve::{Query, Source, Table, extra_columns, type_of, type_of_column};
 use super::time::{TIME_MAX, TIME_MIN};
 use super::transform::Transform;
 use super::value::{self, Math, Type, Value};
 use super::window::Window;
+use crate::model::TIME_COLUMN;
 use crate::syntax::influxql::{Cast, Expression, Fill, Operator, Regex};
 
 type Result<T> = std::result::Result<T, String>;
@@ -51,6 +53,17 @@ pub(super) struct Slot {
     pub(super) blank: bool,
 }
 
+impl Slot {
+    /// The time of the row in nanoseconds. Nothing else of that name is an integer without being cast to one.
+    fn time() -> Self {
+        Self { name: TIME_COLUMN.to_owned(), cast: None, kind: Type::Integer, blank: true }
+    }
+
+    fn is_time(&self) -> bool {
+        *self == Self::time()
+    }
+}
+
 /// Where rows come from, and what of theirs goes where.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
@@ -76,6 +89,8 @@ pub(super) enum SlotSource {
     Group(usize),
     /// A column of the level below.
     Output(usize),
+    /// The time of the row, in nanoseconds.
+    Time,
 }
 
 /// A column of the answer.
@@ -116,9 +131,25 @@ pub(super) enum Node {
     Slot(usize),
     Call(usize),
     Literal(Value),
-    Binary { operator: Operator, left: Box<Node>, right: Box<Node> },
-    Matches { value: Box<Node>, regex: Regex, wanted: bool },
-    Math { function: Math, arguments: Vec<Node> },
+    Binary {
+        operator: Operator,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
+    Matches {
+        value: Box<Node>,
+        regex: Regex,
+        wanted: bool,
+    },
+    Math {
+        function: Math,
+        arguments: Vec<Node>,
+    },
+    /// Of a time in nanoseconds.
+    DatePart {
+        part: DatePart,
+        time: Box<Node>,
+    },
 }
 
 impl Node {
@@ -135,6 +166,10 @@ impl Node {
                 let arguments: Vec<_> = arguments.iter().map(|argument| argument.value(slots, calls)).collect();
                 function.call(&arguments)
             }
+            Self::DatePart { part, time } => match time.value(slots, calls) {
+                Value::Integer(nanos) => Value::Integer(part.of(nanos)),
+                _ => Value::Null,
+            },
         }
     }
 
@@ -209,7 +244,7 @@ impl<'a> Lowering<'a> {
         let plain: Vec<usize> = (groups.len()..self.slots.len()).collect();
         let condition = self.compiled.condition.as_ref().map(|condition| self.condition(condition)).transpose()?;
 
-        let is_known = |slot: &usize| self.slots[*slot].kind != Type::Unknown;
+        let is_known = |slot: &usize| self.slots[*slot].kind != Type::Unknown && !self.slots[*slot].is_time();
         let can_answer = match self.calls.is_empty() {
             true => plain.iter().any(is_known),
             false => self.calls.iter().any(|(_, call)| self.makes_points(call)),
@@ -280,6 +315,7 @@ impl<'a> Lowering<'a> {
     fn node(&mut self, expression: &Expression) -> Result<Node> {
         Ok(match expression {
             Expression::Column { name, cast } => Node::Slot(self.slot(name, *cast, false)),
+            Expression::Call { name, arguments } if name == DATE_PART => self.date_part(arguments)?,
             Expression::Call { name, arguments } => match Math::named(name) {
                 Some(function) => {
                     let arguments = arguments.iter().map(|argument| self.node(argument)).collect::<Result<_>>()?;
@@ -331,6 +367,7 @@ impl<'a> Lowering<'a> {
                 let (left, right) = (self.condition(left)?, self.condition(right)?);
                 Node::Binary { operator: *operator, left: Box::new(left), right: Box::new(right) }
             }
+            Expression::Call { name, arguments } if name == DATE_PART => self.date_part(arguments)?,
             Expression::Call { name, arguments } => {
                 let function =
                     Math::named(name).ok_or_else(|| format!("invalid function call in condition: {expression}"))?;
@@ -339,6 +376,16 @@ impl<'a> Lowering<'a> {
             }
             other => self.other(other, Self::condition)?,
         })
+    }
+
+    fn date_part(&mut self, arguments: &[Expression]) -> Result<Node> {
+        let [Expression::String(part), _] = arguments else { return Ok(Node::Literal(Value::Null)) };
+        let time = Slot::time();
+        let place = self.slots.iter().position(|known| *known == time).unwrap_or(self.slots.len());
+        if place == self.slots.len() {
+            self.slots.push(time);
+        }
+        Ok(Node::DatePart { part: DatePart::named(part)?, time: Box::new(Node::Slot(place)) })
     }
 
     fn call(&mut self, expression: &Expression) -> Result<usize> {
@@ -355,7 +402,7 @@ impl<'a> Lowering<'a> {
             return Err(format!("expected a function call, found {expression}"));
         };
         let interval = self.compiled.window.map(|window| window.interval);
-        if let Some(transform) = Transform::of(name, arguments, interval)? {
+        if let Some(transform) = Transform::of(name, arguments, interval) {
             let mut inner = match &arguments[0] {
                 call @ Expression::Call { .. } => self.new_call(call)?,
                 argument => self.plain_call(argument),
@@ -376,7 +423,16 @@ impl<'a> Lowering<'a> {
         })?;
         let mut call = self.plain_call(column);
         if let Some(what) = reducer.refuses(call.kind) {
-            return Err(unsupported(what, call.kind));
+            let text = unsupported(what, call.kind);
+            return Err(match &reducer {
+                // InfluxDB chooses the best of each combination of tags in an iterator of its own.
+                Reducer::Top { tags, .. } | Reducer::Bottom { tags, .. } if !tags.is_empty() => {
+                    let kind = call.kind.name();
+                    let upper = kind[..1].to_uppercase() + &kind[1..];
+                    text.replace("InterruptIterator", &format!("Reduce{upper}Iterator"))
+                }
+                _ => text,
+            });
         }
         call.kind = reducer.kind(call.kind);
         call.reduced = call.kind;
@@ -433,6 +489,9 @@ impl<'a> Lowering<'a> {
 }
 
 fn table_slot(slot: &Slot, table: &Table) -> SlotSource {
+    if slot.is_time() {
+        return SlotSource::Time;
+    }
     let native = table.measured.type_of(&slot.name);
     let fits = match slot.cast {
         None => true,
@@ -454,6 +513,7 @@ fn level_slot(slot: &Slot, level: &Level) -> SlotSource {
     let group = || level.groups.iter().position(|group| *group == slot.name).map(SlotSource::Group);
     let output = || level.columns.iter().position(|column| column.name == slot.name).map(SlotSource::Output);
     let found = match (slot.cast, slot.blank) {
+        _ if slot.is_time() => Some(SlotSource::Time),
         // The tags of a series are those that the level below tells apart, first.
         (Some(Cast::Tag), true) => group(),
         _ => output().or_else(group),

@@ -2,29 +2,40 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`compile`], [`fold`] | the form of a `SELECT`: which calls go together; constants |
+//! | [`compile`], [`arguments`], [`fold`] | the form of a `SELECT`: which calls go together; constants |
 //! | [`time`], [`window`] | conditions on time, buckets in zones |
 //! | [`resolve`] | names, wildcards, types against what there is ([`names`]) |
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
 //! | [`plan`] | rows found, filtered and sorted by DataFusion |
-//! | [`series`] | one pass over each series: [`reduce`], fill, [`transform`], [`technical`], arithmetic, limits |
+//! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
 //! | [`show`] | what there is |
+//! | [`answerer`] | what a statement that reads answers |
+//! | [`flat`] | the same as one table, for who knows no series |
+//! | [`into`], [`removal`] | what `INTO` writes, and which rows a `DELETE` is about |
 //!
 //! Always true:
 //! - errors are in the words of InfluxDB 1, and what is not there yet is refused by name;
 //! - each measurement keeps the types of its columns, since each is a plan of its own; answers come one after the other;
 //! - what a query holds in memory does not grow with its answer: sorts spill, series are walked one at a time.
 //!
-//! Not here: how text becomes statements (`syntax::influxql`), how answers are written (`server::http::influxql`), statements
-//! that change something (there too, by the engine's commands).
+//! Not here: how text becomes statements (`syntax::influxql`), how answers are written and which rights a change needs
+//! (`server::http::influxql`).
 
+mod answerer;
+mod arguments;
 mod compile;
+mod date_part;
+mod estimate;
+mod flat;
 mod fold;
+mod holt_winters;
+mod into;
 mod level;
 mod names;
 mod plan;
 mod reduce;
+mod removal;
 mod resolve;
 mod rows;
 mod series;
@@ -44,17 +55,21 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use datafusion::execution::SessionState;
-use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
-use super::error::QueryError;
 use super::stream::{QueryStream, on_cpu};
 use super::{Queries, wire};
 use crate::error::Result;
-use crate::model::Rights;
-use crate::syntax::influxql::{Select, ServerFacts, Statement};
-use names::EngineCatalog;
-use show::Shower;
+use crate::model::{Action, Rights};
+use crate::syntax::influxql::{Dropped, Statement};
+use answerer::Part;
+
+pub(in crate::query) use answerer::Answerer;
+pub(in crate::query) use flat::FlatPlan;
+pub use into::Written;
+pub(in crate::query) use names::EngineCatalog;
+pub use removal::Removal;
 
 /// For whom a statement is answered.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +93,8 @@ pub enum Cell {
     Integer(i64),
     /// A truth value.
     Boolean(bool),
+    /// An instant in nanoseconds since 1970.
+    Time(i64),
 }
 
 /// A table of names: one series of an answer to `SHOW`.
@@ -113,14 +130,6 @@ pub struct SeriesRows {
     pub columns: Arc<[String]>,
     /// The columns: the time in nanoseconds, then one for each name.
     pub rows: RecordBatch,
-}
-
-/// One measurement of an answer.
-struct Part {
-    measurement: Arc<str>,
-    groups: Vec<String>,
-    columns: Arc<[String]>,
-    plan: Arc<dyn ExecutionPlan>,
 }
 
 /// The answer to a `SELECT`, series by series. Dropping it ends the query.
@@ -205,40 +214,47 @@ impl Queries {
     /// Answers a statement that reads. The rows of a `SELECT` are those of this moment, whenever they are taken.
     ///
     /// # Errors
-    /// `Invalid` for what the statement can't mean, `Unsupported` for what is not there yet; both in the words of InfluxDB.
+    /// `Invalid` for what the statement can't mean, `Unsupported` for what is not there; both in the words of InfluxDB.
     pub async fn influxql(&self, statement: &Statement, context: &InfluxQlContext) -> Result<InfluxQlAnswer> {
+        let answerer = self.answerer(context);
+        let (statement, cpu) = (statement.clone(), self.cpu.clone());
+        let work = async move {
+            let Statement::Select(select) = &statement else {
+                return answerer.listings(&statement).await.map(InfluxQlAnswer::Listings);
+            };
+            let parts = answerer.parts(select).await?.into();
+            let (session, zone) = (answerer.session, select.zone);
+            let stream = SeriesStream { session, cpu, zone, parts, current: None, batch: None, tags: None };
+            Ok(InfluxQlAnswer::Series(Box::new(stream)))
+        };
+        Ok(on_cpu(&self.cpu, work).await?)
+    }
+
+    fn answerer(&self, context: &InfluxQlContext) -> Answerer {
         let catalog = EngineCatalog {
             engine: Arc::clone(&self.engine),
             database: context.database.clone(),
             policy: context.policy.clone(),
             rights: context.rights.clone(),
+            action: Action::Read,
         };
-        let session = self.sessions.open_without_tables();
-        let (statement, now, cpu) = (statement.clone(), context.now, self.cpu.clone());
-        let work = async move {
-            match statement {
-                Statement::Select(select) => select_answer(&select, now, &catalog, session, cpu).await,
-                Statement::Explain { analyze: false, select, .. } => {
-                    let parts = parts(&select, now, &catalog, &session).await?;
-                    let plans = parts.iter().map(|part| displayable(part.plan.as_ref()).indent(false).to_string());
-                    let lines: Vec<_> =
-                        plans.flat_map(|plan| plan.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-                    let rows = lines.into_iter().map(|line| vec![Cell::Text(line)]).collect();
-                    let columns = vec!["QUERY PLAN".to_owned()];
-                    Ok(InfluxQlAnswer::Listings(vec![Listing { name: None, columns, rows }]))
-                }
-                Statement::Show(show) => {
-                    let shower = Shower { catalog: &catalog, session: &session, now };
-                    shower.show(&show).await.map(InfluxQlAnswer::Listings)
-                }
-                Statement::ShowServer(ServerFacts::Databases) => Ok(InfluxQlAnswer::Listings(databases(&catalog))),
-                Statement::ShowRetentionPolicies { database } => {
-                    policies(&catalog, database.as_deref()).map(InfluxQlAnswer::Listings)
-                }
-                other => Err(QueryError::StatementUnsupported(kind_of(&other))),
-            }
-        };
-        Ok(on_cpu(&self.cpu, work).await?)
+        Answerer { catalog, session: self.sessions.open_without_tables(), now: context.now }
+    }
+}
+
+/// Whether a statement changes something, so that it is not for [`Queries::influxql`].
+pub fn changes(statement: &Statement) -> bool {
+    match statement {
+        Statement::Select(select) => select.into.is_some(),
+        Statement::CreateDatabase(_)
+        | Statement::CreateRetentionPolicy(_)
+        | Statement::AlterRetentionPolicy(_)
+        | Statement::Delete(_)
+        | Statement::DropSeries(_) => true,
+        Statement::Drop(dropped) => {
+            matches!(dropped, Dropped::Database(_) | Dropped::Measurement(_) | Dropped::RetentionPolicy { .. })
+        }
+        _ => false,
     }
 }
 
@@ -247,84 +263,4 @@ fn kind_of(statement: &Statement) -> String {
     let text = statement.to_string();
     let is_keyword = |word: &&str| word.bytes().all(|letter| letter.is_ascii_uppercase());
     text.split(' ').take_while(is_keyword).take(2).collect::<Vec<_>>().join(" ")
-}
-
-async fn select_answer(
-    select: &Select,
-    now: i64,
-    catalog: &EngineCatalog,
-    session: SessionState,
-    cpu: tokio::runtime::Handle,
-) -> std::result::Result<InfluxQlAnswer, QueryError> {
-    let parts = parts(select, now, catalog, &session).await?.into();
-    let stream = SeriesStream { session, cpu, zone: select.zone, parts, current: None, batch: None, tags: None };
-    Ok(InfluxQlAnswer::Series(Box::new(stream)))
-}
-
-/// A plan for each measurement.
-async fn parts(
-    select: &Select,
-    now: i64,
-    catalog: &EngineCatalog,
-    session: &SessionState,
-) -> std::result::Result<Vec<Part>, QueryError> {
-    let compiled = compile::compile(select, now).map_err(QueryError::Statement)?;
-    let query = resolve::resolve(&compiled, catalog).map_err(QueryError::Statement)?;
-    let names = std::iter::once(compiled.time_name.clone()).chain(query.columns.iter().cloned());
-    let columns: Arc<[String]> = names.collect();
-    let mut parts = Vec::new();
-    for (measurement, level) in level::levels(&query).map_err(QueryError::Statement)? {
-        let plan = plan::plan(&level, &catalog.engine, session).await?;
-        let measurement = Arc::from(measurement.as_str());
-        parts.push(Part { measurement, groups: level.groups, columns: Arc::clone(&columns), plan });
-    }
-    Ok(parts)
-}
-
-fn databases(catalog: &EngineCatalog) -> Vec<Listing> {
-    let mut names = catalog.engine.databases();
-    names.retain(|name| catalog.rights.see(name));
-    let known: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-    // A retention policy of a database is none itself.
-    let is_policy = |name: &str| name.split_once('/').is_some_and(|(database, _)| known.contains(&database));
-    let rows = known.iter().filter(|name| !is_policy(name)).map(|name| vec![Cell::Text((*name).to_owned())]);
-    vec![Listing { name: Some("databases".to_owned()), columns: vec!["name".to_owned()], rows: rows.collect() }]
-}
-
-fn policies(catalog: &EngineCatalog, database: Option<&str>) -> std::result::Result<Vec<Listing>, QueryError> {
-    let database = catalog.named(database).map_err(QueryError::Statement)?;
-    let columns = ["name", "duration", "shardGroupDuration", "replicaN", "default"].map(str::to_owned);
-    let rows = catalog.policies(&database).into_iter().map(|(policy, own)| {
-        let period = catalog.retention(&own);
-        let is_default = policy == names::DEFAULT_POLICY;
-        vec![
-            Cell::Text(policy),
-            Cell::Text(go_duration(period.map_or(0, |period| period.as_secs()))),
-            Cell::Text(shard_duration(period.map_or(0, |period| period.as_secs()))),
-            Cell::Integer(1),
-            Cell::Boolean(is_default),
-        ]
-    });
-    Ok(vec![Listing { name: None, columns: columns.to_vec(), rows: rows.collect() }])
-}
-
-/// A span as InfluxDB writes it: `168h0m0s`.
-fn go_duration(seconds: u64) -> String {
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
-    }
-}
-
-/// What InfluxDB chooses for a duration. There are no shards here; clients show the number.
-fn shard_duration(seconds: u64) -> String {
-    const DAY: u64 = 24 * 3600;
-    go_duration(match seconds {
-        0 => 7 * DAY,
-        seconds if seconds < 2 * DAY => 3600,
-        seconds if seconds <= 180 * DAY => DAY,
-        _ => 7 * DAY,
-    })
 }

@@ -16,14 +16,16 @@ pub(super) const DEFAULT_POLICY: &str = "autogen";
 
 /// What the engine has, for one request.
 #[derive(Debug, Clone)]
-pub(super) struct EngineCatalog {
-    pub(super) engine: Arc<Engine>,
+pub(in crate::query) struct EngineCatalog {
+    pub(in crate::query) engine: Arc<Engine>,
     /// The database of the request.
-    pub(super) database: Option<String>,
+    pub(in crate::query) database: Option<String>,
     /// The retention policy of the request.
-    pub(super) policy: Option<String>,
+    pub(in crate::query) policy: Option<String>,
     /// What who asks may read: for all that statements can tell there is nothing else.
-    pub(super) rights: Rights,
+    pub(in crate::query) rights: Rights,
+    /// What they want to do: only measurements of which they may are there.
+    pub(in crate::query) action: Action,
 }
 
 impl EngineCatalog {
@@ -41,6 +43,15 @@ impl EngineCatalog {
 
     fn exists(&self, database: &DatabaseName) -> bool {
         self.rights.see(database) && self.engine.database_exists(database)
+    }
+
+    /// The names of the databases that may be known to exist, sorted. A retention policy of a database is none itself.
+    pub(super) fn database_names(&self) -> Vec<String> {
+        let mut names = self.engine.databases();
+        names.retain(|name| self.rights.see(name));
+        let known: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        let is_policy = |name: &str| name.split_once('/').is_some_and(|(database, _)| known.contains(&database));
+        known.iter().filter(|name| !is_policy(name)).map(|name| (*name).to_owned()).collect()
     }
 
     /// How long the rows of a database are seen; `None`: for ever.
@@ -78,7 +89,7 @@ impl Catalog for EngineCatalog {
         let Ok(database) = DatabaseName::new(database) else { return Vec::new() };
         // A database that is deleted meanwhile has none.
         let tables = self.engine.tables(&database).unwrap_or_default();
-        let readable = self.rights.tables(Action::Read, &database);
+        let readable = self.rights.tables(self.action, &database);
         let seen = tables.iter().map(|name| name.as_str()).filter(|name| readable.contains(name));
         let mut names: Vec<_> = seen.map(str::to_owned).collect();
         names.sort();
@@ -87,7 +98,7 @@ impl Catalog for EngineCatalog {
 
     fn measured(&self, database: &str, measurement: &str) -> Option<Arc<Measured>> {
         let database = DatabaseName::new(database).ok()?;
-        if !self.rights.tables(Action::Read, &database).contains(measurement) {
+        if !self.rights.tables(self.action, &database).contains(measurement) {
             return None;
         }
         self.engine.table_schema(&database, measurement).map(|schema| Arc::new(measured(&schema)))

@@ -12,7 +12,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::functions::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, lit, not, try_cast};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, lit, not, try_cast};
 use datafusion::physical_expr::expressions::{Column, Literal, TryCastExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
@@ -136,6 +136,7 @@ fn table_column(slot: &Slot, source: &SlotSource, table: &Table) -> Expr {
                 _ => nothing(),
             }
         }
+        SlotSource::Time => cast(column(TIME_COLUMN), DataType::Int64),
         _ if slot.blank && kind == DataType::Utf8 => lit(""),
         _ => nothing(),
     }
@@ -254,6 +255,10 @@ fn of_level(
             _ => None,
         };
         let expr: Arc<dyn PhysicalExpr> = match place {
+            None if *source == SlotSource::Time => {
+                let time = Arc::new(Column::new(TIME_COLUMN, below.groups.len()));
+                Arc::new(TryCastExpr::new(time, DataType::Int64))
+            }
             Some(place) => {
                 let field = schema.field(place);
                 let column = Arc::new(Column::new(field.name(), place));

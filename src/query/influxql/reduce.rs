@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use super::estimate::{self, Estimate, Random};
 use super::value::{Type, Value};
 use super::window::Window;
 use crate::syntax::influxql::Expression;
@@ -46,6 +48,10 @@ pub(super) enum Reducer {
     },
     /// Area below the line; the unit of time in nanoseconds.
     Integral(i64),
+    /// So many points by chance.
+    Sample(usize),
+    /// About how many different values.
+    CountHll,
 }
 
 impl Reducer {
@@ -82,6 +88,10 @@ impl Reducer {
                 let count = usize::try_from(*count).unwrap_or_default();
                 if name == "top" { Self::Top { count, tags } } else { Self::Bottom { count, tags } }
             }
+            ("sample", [_, Expression::Integer(count)]) => Self::Sample(usize::try_from(*count).unwrap_or_default()),
+            ("count_hll", [Expression::Call { arguments, .. }]) if !arguments.is_empty() => {
+                return Ok((&arguments[0], Self::CountHll));
+            }
             ("integral", [_, Expression::Duration(unit)]) => Self::Integral(*unit),
             ("integral", _) => Self::Integral(1_000_000_000),
             _ => return Err(format!("the function {name}() is not supported yet")),
@@ -100,23 +110,31 @@ impl Reducer {
                 | Self::Percentile(_)
                 | Self::Top { .. }
                 | Self::Bottom { .. }
+                | Self::Sample(_)
         )
     }
 
     /// Whether its points keep their times and empty buckets get none.
     pub(super) fn keeps_times(&self) -> bool {
-        matches!(self, Self::Top { .. } | Self::Bottom { .. })
+        matches!(self, Self::Top { .. } | Self::Bottom { .. } | Self::Sample(_))
     }
 
     /// Whether an empty bucket can get a value.
     pub(super) fn can_be_filled(&self) -> bool {
-        !matches!(self, Self::Top { .. } | Self::Bottom { .. } | Self::Distinct | Self::Integral(_))
+        !self.keeps_times() && !matches!(self, Self::Distinct | Self::Integral(_))
     }
 
     /// How it is called where it can't be made of a type.
     pub(super) fn refuses(&self, kind: Type) -> Option<&'static str> {
         let name = match self {
-            Self::Count | Self::CountDistinct | Self::First | Self::Last | Self::Distinct | Self::Mode => return None,
+            Self::Count
+            | Self::CountDistinct
+            | Self::CountHll
+            | Self::First
+            | Self::Last
+            | Self::Distinct
+            | Self::Mode
+            | Self::Sample(_) => return None,
             Self::Sum => "sum",
             Self::Mean => "mean",
             Self::Median => "median",
@@ -138,7 +156,7 @@ impl Reducer {
 
     pub(super) fn kind(&self, argument: Type) -> Type {
         match self {
-            Self::Count | Self::CountDistinct => Type::Integer,
+            Self::Count | Self::CountDistinct | Self::CountHll => Type::Integer,
             Self::Mean | Self::Median | Self::Stddev | Self::Integral(_) => Type::Float,
             _ => argument,
         }
@@ -152,7 +170,12 @@ impl Reducer {
             Self::Spread => State::Spread(None),
             Self::First | Self::Last | Self::Min | Self::Max => State::Selected(None),
             Self::CountDistinct | Self::Distinct | Self::Mode => State::Values(BTreeMap::new()),
+            Self::Top { tags, .. } | Self::Bottom { tags, .. } if !tags.is_empty() => {
+                State::BestOfEach(BTreeMap::new())
+            }
             Self::Top { .. } | Self::Bottom { .. } => State::Best(Vec::new()),
+            Self::Sample(_) => State::Sample { points: Vec::new(), seen: 0, random: Random::default() },
+            Self::CountHll => State::Estimate(Box::default()),
             Self::Median | Self::Stddev | Self::Percentile(_) => State::Points(Vec::new()),
             Self::Integral(_) => State::Area { previous: None, sum: 0.0 },
         }
@@ -199,7 +222,16 @@ pub(super) enum State {
     Values(BTreeMap<Key, (u64, i64)>),
     /// The best points so far, the best first.
     Best(Vec<Point>),
+    /// The best point of each combination of tags; which of them are the best of all is known at the end only.
+    BestOfEach(BTreeMap<Vec<Key>, Point>),
     Points(Vec<Point>),
+    /// A choice of all points so far, each with the same chance.
+    Sample {
+        points: Vec<Point>,
+        seen: u64,
+        random: Random,
+    },
+    Estimate(Box<Estimate>),
     Area {
         previous: Option<(i64, f64)>,
         sum: f64,
@@ -247,10 +279,34 @@ impl State {
                 *first = (*first).min(point.time);
             }
             Self::Best(best) => add_best(reducer, best, point),
+            Self::BestOfEach(best) => add_best_of_each(reducer, best, point),
+            Self::Sample { points, seen, random } => {
+                let Reducer::Sample(count) = reducer else { return Vec::new() };
+                *seen += 1;
+                if points.len() < *count {
+                    points.push(point);
+                } else if let Some(place) = usize::try_from(random.below(*seen)).ok().filter(|place| place < count) {
+                    points[place] = point;
+                }
+            }
+            Self::Estimate(estimate) => estimate.add(&point.value),
             Self::Points(points) => points.push(Point { row: keep_row(reducer, point.row), ..point }),
             Self::Area { previous, sum } => return add_area(reducer, previous, sum, &point, bucket),
         }
         Vec::new()
+    }
+
+    /// How many values or points are kept.
+    pub(super) fn kept(&self) -> usize {
+        match self {
+            Self::Count(_) | Self::Sum(_) | Self::Mean { .. } | Self::Spread(_) | Self::Area { .. } => 0,
+            Self::Selected(selected) => usize::from(selected.is_some()),
+            Self::Values(values) => values.len(),
+            Self::Best(points) | Self::Points(points) | Self::Sample { points, .. } => points.len(),
+            Self::BestOfEach(best) => best.len(),
+            // As much as so many points take.
+            Self::Estimate(_) => estimate::REGISTERS / size_of::<Point>(),
+        }
     }
 
     /// The points of the bucket, in the order of the query; `start` is when it begins.
@@ -271,16 +327,17 @@ impl State {
             },
             Self::Selected(selected) => selected.into_iter().collect(),
             Self::Values(values) => finish_values(reducer, values, start, bucket.ascending),
-            Self::Best(mut best) => {
+            Self::Best(best) => in_order(best, bucket.ascending),
+            Self::BestOfEach(best) => {
+                let mut best: Vec<_> = best.into_values().collect();
+                best.sort_by(|a, b| rank(reducer, a, b));
                 if let Reducer::Top { count, .. } | Reducer::Bottom { count, .. } = reducer {
                     best.truncate(*count);
                 }
-                best.sort_by_key(|point| point.time);
-                if !bucket.ascending {
-                    best.reverse();
-                }
-                best
+                in_order(best, bucket.ascending)
             }
+            Self::Sample { points, .. } => in_order(points, bucket.ascending),
+            Self::Estimate(estimate) => one(Value::Integer(estimate.count())),
             Self::Points(points) => finish_points(reducer, points, start),
             Self::Area { previous, sum } => match previous {
                 // Nothing lies before a bucket's first instant.
@@ -314,25 +371,33 @@ fn rank(reducer: &Reducer, a: &Point, b: &Point) -> Ordering {
 }
 
 fn add_best(reducer: &Reducer, best: &mut Vec<Point>, point: Point) {
-    let (Reducer::Top { count, tags } | Reducer::Bottom { count, tags }) = reducer else { return };
-    if !tags.is_empty() {
-        // The best of each combination of tags; which of them are the best is known at the end only, so all are kept.
-        let same = |known: &Point| match (&known.row, &point.row) {
-            (Some(known), Some(new)) => tags.iter().all(|tag| known[*tag] == new[*tag]),
-            _ => false,
-        };
-        if let Some(place) = best.iter().position(same) {
-            if rank(reducer, &point, &best[place]) != Ordering::Less {
-                return;
-            }
-            best.remove(place);
-        }
-    }
+    let (Reducer::Top { count, .. } | Reducer::Bottom { count, .. }) = reducer else { return };
     let place = best.partition_point(|known| rank(reducer, known, &point) != Ordering::Greater);
     best.insert(place, point);
-    if tags.is_empty() {
-        best.truncate(*count);
+    best.truncate(*count);
+}
+
+fn add_best_of_each(reducer: &Reducer, best: &mut BTreeMap<Vec<Key>, Point>, point: Point) {
+    let (Reducer::Top { tags, .. } | Reducer::Bottom { tags, .. }) = reducer else { return };
+    let Some(row) = &point.row else { return };
+    let key = tags.iter().map(|tag| Key(row[*tag].clone())).collect();
+    match best.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(point);
+        }
+        Entry::Occupied(mut entry) if rank(reducer, &point, entry.get()) == Ordering::Less => {
+            entry.insert(point);
+        }
+        Entry::Occupied(_) => {}
     }
+}
+
+fn in_order(mut points: Vec<Point>, ascending: bool) -> Vec<Point> {
+    points.sort_by_key(|point| point.time);
+    if !ascending {
+        points.reverse();
+    }
+    points
 }
 
 /// Trapezoids from point to point, cut at the edges of buckets.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::compile::{Compiled, CompiledSource, Dimension};
+use super::compile::{Compiled, CompiledSource, DATE_PART, Dimension};
 use super::value::{Math, Type, binary_type};
 use crate::syntax::influxql::{Cast, Expression, Field, Measurement, MeasurementName, Regex};
 
@@ -430,6 +430,7 @@ pub(super) fn type_of(expression: &Expression, sources: &[Source]) -> Result<Typ
                     }
                     math.result(argument)
                 }
+                None if name == DATE_PART => Type::Integer,
                 None => call_type(name, argument),
             }
         }
@@ -461,7 +462,7 @@ pub(super) fn type_of(expression: &Expression, sources: &[Source]) -> Result<Typ
 /// The type of what a function of rows answers.
 pub(super) fn call_type(name: &str, argument: Type) -> Type {
     match name {
-        "count" | "elapsed" => Type::Integer,
+        "count" | "count_hll" | "elapsed" => Type::Integer,
         "min"
         | "max"
         | "sum"

@@ -5,7 +5,7 @@
 //! bring an earlier point.
 //!
 //! Always true: what is kept is the open buckets, and the closed ones of a pipeline that waits for another. Empty buckets are
-//! made one at a time as they are taken.
+//! made one at a time as they are taken. [`SeriesPass::bytes`] says how much that is, [`SeriesPass::empty_buckets`] how many.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -92,6 +92,23 @@ impl SeriesPass {
             Some(number) => is_after(number),
             None => self.series.is_none() && is_after(self.series_count),
         }
+    }
+
+    /// About how many bytes are kept.
+    pub(super) fn bytes(&self) -> usize {
+        let Some(series) = &self.series else { return 0 };
+        let point_bytes = size_of::<Point>() + self.level.slots.len() * size_of::<Value>();
+        let sum = |sum: usize, pipeline: &Pipeline| {
+            let (points, text_bytes) = pipeline.kept();
+            sum + points * point_bytes + text_bytes
+        };
+        series.pipelines.iter().fold(series.plain.len() * point_bytes, sum)
+    }
+
+    /// How many buckets without a point one call has made of the open series, at most.
+    pub(super) fn empty_buckets(&self) -> u64 {
+        let pipelines = self.series.iter().flat_map(|series| &series.pipelines);
+        pipelines.map(|pipeline| pipeline.empty_buckets).max().unwrap_or_default()
     }
 
     /// Takes a row that holds the condition.
@@ -271,6 +288,10 @@ struct Pipeline {
     out: VecDeque<Point>,
     /// No row comes before this time any more.
     seen: i64,
+    /// Bytes of the texts of what is kept, at most.
+    text_bytes: usize,
+    /// Buckets without a point that were made.
+    empty_buckets: u64,
 }
 
 impl Pipeline {
@@ -283,6 +304,8 @@ impl Pipeline {
             machines: call.transforms.iter().map(super::transform::Transform::machine).collect(),
             out: VecDeque::new(),
             seen: if level.ascending { TIME_MIN } else { TIME_MAX },
+            text_bytes: 0,
+            empty_buckets: 0,
         }
     }
 
@@ -305,9 +328,17 @@ impl Pipeline {
             return;
         };
         let bucket = Bucket { window: level.window.as_ref(), ascending: level.ascending };
+        if self.open.is_none() && self.closed.is_empty() {
+            self.text_bytes = 0;
+        }
         let (open, state) = self.open.get_or_insert_with(|| (start, reducer.state()));
         *open = start;
+        let kept = state.kept();
         self.closed.extend(state.add(reducer, point, bucket));
+        if state.kept() > kept {
+            let text = |value: &Value| if let Value::String(text) = value { text.len() } else { 0 };
+            self.text_bytes += slots.iter().map(text).sum::<usize>();
+        }
     }
 
     fn close(&mut self, level: &Level, call: &Call) {
@@ -335,7 +366,13 @@ impl Pipeline {
                 None => return Next::Pause,
             }
             let Some(point) = self.next_bucket(level, call, has_ended) else {
-                return if has_ended { Next::End } else { Next::NotBefore(self.not_before(level, call)) };
+                if !has_ended {
+                    return Next::NotBefore(self.not_before(level, call));
+                }
+                if self.forecast(level, call, steps) {
+                    continue;
+                }
+                return Next::End;
             };
             let mut point = Some(point);
             for (machine, transform) in self.machines.iter_mut().zip(&call.transforms) {
@@ -345,8 +382,38 @@ impl Pipeline {
         }
     }
 
+    /// Goes on with a forecast, once all points have come. Returns whether there is one to go on with.
+    fn forecast(&mut self, level: &Level, call: &Call, steps: &mut usize) -> bool {
+        let is_open = |machine: &Machine| machine.forecaster.as_ref().is_some_and(|forecaster| !forecaster.is_done());
+        let Some(place) = self.machines.iter().position(is_open) else { return false };
+        let Some(forecaster) = &mut self.machines[place].forecaster else { return false };
+        // A move looks at every point some times.
+        *steps = steps.saturating_sub(4 * forecaster.point_count());
+        for point in forecaster.step().unwrap_or_default() {
+            let mut point = Some(point);
+            for (machine, transform) in self.machines.iter_mut().zip(&call.transforms).skip(place + 1) {
+                point = point.and_then(|point| machine.next(transform, &point, level.ascending));
+            }
+            self.out.extend(point);
+        }
+        true
+    }
+
+    /// What is kept, in points; and in bytes of text.
+    fn kept(&self) -> (usize, usize) {
+        let open = self.open.as_ref().map_or(0, |(_, state)| state.kept());
+        let forecasters = self.machines.iter().filter_map(|machine| machine.forecaster.as_ref());
+        let forecast: usize = forecasters.map(|forecaster| forecaster.point_count()).sum();
+        (open + self.closed.len() + self.out.len() + forecast, self.text_bytes)
+    }
+
     /// The earliest time at which a point may still come.
     fn not_before(&self, level: &Level, call: &Call) -> i64 {
+        if let Some(forecaster) = self.machines.iter().find_map(|machine| machine.forecaster.as_ref()) {
+            // Its answer begins with its first point, or later.
+            let none = if level.ascending { TIME_MIN } else { TIME_MAX };
+            return forecaster.first_time().filter(|_| level.ascending).unwrap_or(none);
+        }
         match (fills(level, call), self.due) {
             (true, Some(due)) => due,
             // It begins with the range.
@@ -379,6 +446,7 @@ impl Pipeline {
             None if !has_ended => return None,
             None if is_before(last_due(level, call), due) || self.due.is_none() => return None,
             next => {
+                self.empty_buckets += 1;
                 let after = next.and(self.closed.front());
                 Point { time: due, value: self.value_between(level, call, due, after), row: None }
             }

@@ -1,6 +1,7 @@
 //! The pass over series (`series`) as an operator: sorted rows in, rows of the answer out.
 //!
-//! It holds one batch of its input, the state of one series and the batch it makes. Dropping its stream drops the input.
+//! It holds one batch of its input, the state of one series and the batch it makes; the state is charged to the query's memory.
+//! Dropping its stream drops the input.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +9,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result as DataFusionResult;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning};
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, PhysicalExpr, PlanProperties,
@@ -23,9 +26,16 @@ use futures::{StreamExt, stream};
 use super::level::Level;
 use super::rows::{BatchRows, Builder, answer_schema};
 use super::series::SeriesPass;
+use crate::error::Error;
 
 /// Rows in a batch of the answer.
 const BATCH_ROWS: usize = 8192;
+
+/// Rows that are taken between two looks at the memory that they take.
+const ROWS_UNCHARGED: usize = 64;
+
+/// The most buckets without a point that one series may have: short intervals over long ranges have no end.
+const EMPTY_BUCKETS_MAX: u64 = 10_000_000;
 
 /// One level of a query over its sorted rows.
 #[derive(Debug)]
@@ -34,6 +44,7 @@ pub(super) struct SeriesExec {
     input: Arc<dyn ExecutionPlan>,
     ordering: LexOrdering,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl SeriesExec {
@@ -45,7 +56,8 @@ impl SeriesExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { level, input, ordering, properties: Arc::new(properties) }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { level, input, ordering, properties: Arc::new(properties), metrics }
     }
 }
 
@@ -101,22 +113,29 @@ impl ExecutionPlan for SeriesExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
         if partition != 0 {
             return internal_err!("SeriesExec has no partition {partition}");
         }
         let walk = Walk {
-            input: self.input.execute(0, context)?,
+            input: self.input.execute(0, Arc::clone(&context))?,
             rows: None,
             waiting: None,
             pass: SeriesPass::new(Arc::clone(&self.level)),
             builder: Builder::new(&self.level),
             level: Arc::clone(&self.level),
             has_ended: false,
+            memory: MemoryConsumer::new("SeriesExec").register(context.memory_pool()),
+            uncharged: 0,
         };
-        let batches = stream::try_unfold(walk, |mut walk| async move {
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let batches = stream::try_unfold((walk, metrics), |(mut walk, metrics)| async move {
             let batch = walk.next().await?;
-            Ok(batch.map(|batch| (batch, walk)))
+            Ok(batch.map(|batch| (batch.record_output(&metrics), (walk, metrics))))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(answer_schema(&self.level), batches)))
     }
@@ -132,6 +151,10 @@ struct Walk {
     pass: SeriesPass,
     builder: Builder,
     has_ended: bool,
+    /// What the pass keeps.
+    memory: MemoryReservation,
+    /// Rows that were taken since that was charged.
+    uncharged: usize,
 }
 
 impl Walk {
@@ -140,10 +163,12 @@ impl Walk {
             while let Some(row) = self.pass.next_row() {
                 self.builder.push(&row);
                 if self.builder.row_count() >= BATCH_ROWS {
+                    self.check()?;
                     return self.builder.finish().map(Some);
                 }
             }
             if self.pass.is_paused() {
+                self.check()?;
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -157,6 +182,10 @@ impl Walk {
                 Some((time, slots)) if self.pass.accepts(&slots) => {
                     if !self.pass.is_full() {
                         self.pass.push(time, slots);
+                        self.uncharged += 1;
+                        if self.uncharged >= ROWS_UNCHARGED {
+                            self.check()?;
+                        }
                     }
                 }
                 Some(row) => {
@@ -170,6 +199,22 @@ impl Walk {
                 }
             }
         }
+    }
+
+    /// Charges what is kept.
+    ///
+    /// # Errors
+    /// If there is not so much memory, or if there are too many buckets.
+    fn check(&mut self) -> DataFusionResult<()> {
+        self.uncharged = 0;
+        if self.pass.empty_buckets() > EMPTY_BUCKETS_MAX {
+            let message = format!(
+                "a series has more than {EMPTY_BUCKETS_MAX} empty buckets; use a longer interval, a shorter range of times, \
+                 fill(none) or a LIMIT"
+            );
+            return Err(DataFusionError::External(Box::new(Error::invalid(message))));
+        }
+        self.memory.try_resize(self.pass.bytes())
     }
 
     /// The next row that holds the condition.

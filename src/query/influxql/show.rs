@@ -31,15 +31,15 @@ pub(super) struct Shower<'a> {
     pub(super) now: i64,
 }
 
-/// A measurement that is shown.
-struct Found {
-    database: DatabaseName,
-    name: String,
-    measured: Arc<Measured>,
+/// A measurement that is there.
+pub(super) struct Found {
+    pub(super) database: DatabaseName,
+    pub(super) name: String,
+    pub(super) measured: Arc<Measured>,
 }
 
 /// The tags of one series: key and value, by key; absent ones are left out.
-type Series = Vec<(String, String)>;
+pub(super) type Series = Vec<(String, String)>;
 
 impl Shower<'_> {
     pub(super) async fn show(&self, show: &Show) -> Result<Vec<Listing>, QueryError> {
@@ -101,11 +101,11 @@ impl Shower<'_> {
                 let mut keys = BTreeSet::new();
                 for found in names {
                     for series in self.series(&found, condition.as_ref(), bounds).await? {
-                        // By measurement first: escaping changes the order of keys.
-                        keys.insert((found.name.clone(), series_key(&found.name, &series)));
+                        // Escaping changes the order of keys.
+                        keys.insert((found.name.clone(), series));
                     }
                 }
-                let rows = keys.into_iter().map(|(_, key)| vec![Cell::Text(key)]);
+                let rows = keys.into_iter().map(|(name, series)| vec![Cell::Text(series_key(&name, &series))]);
                 Ok(listing(None, &["key"], page(rows, show)))
             }
             (Shown::Series, how) => {
@@ -244,7 +244,7 @@ impl Shower<'_> {
     }
 
     /// The combinations of these tags that rows in the range have and that hold the condition.
-    async fn combinations(
+    pub(super) async fn combinations(
         &self,
         found: &Found,
         tags: &[String],
@@ -315,7 +315,8 @@ fn check(condition: &Expression) -> Result<(), String> {
     }
 }
 
-fn columns<'a>(condition: &'a Expression, names: &mut BTreeSet<&'a str>) {
+/// The names in a condition.
+pub(super) fn columns<'a>(condition: &'a Expression, names: &mut BTreeSet<&'a str>) {
     match condition {
         Expression::Column { name, .. } => {
             names.insert(name);

@@ -1,6 +1,6 @@
 //! What statements mean, over a table in memory: names, errors, buckets, fills, transformations, limits.
 //!
-//! Whole answers are compared with InfluxDB's in `tests/it/influxql.rs`.
+//! Whole answers are compared with InfluxDB's in `tests/it/influxql/`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -223,8 +223,14 @@ fn what_does_not_go_together_is_refused_in_the_words_of_influxdb() {
             "subqueries must be ordered in the same direction as the query itself",
         ),
         (
-            "SELECT holt_winters(mean(v), 1, 1) FROM cpu GROUP BY time(1s)",
-            "the function holt_winters() is not supported yet",
+            "SELECT holt_winters(mean(v), 1, 501) FROM cpu GROUP BY time(1s)",
+            "third arg to holt_winters can be 500 at most, got 501",
+        ),
+        ("SELECT holt_winters(v, 1, 1) FROM cpu GROUP BY time(1s)", "must use aggregate function with holt_winters"),
+        ("SELECT count_hll(v) FROM cpu", "count_hll() counts what sum_hll() has seen: count_hll(sum_hll(field))"),
+        (
+            "SELECT date_part('day', v) FROM cpu",
+            "date_part() takes the name of a part and the time: date_part('hour', time)",
         ),
     ] {
         refused(statement, error);
@@ -316,4 +322,30 @@ fn a_subquery_is_told_apart_as_the_query_around_it() {
         &["0: 74"],
     );
     check("SELECT distinct(host) FROM (SELECT v, host FROM cpu)", &["0: a", "0: b"]);
+}
+
+#[test]
+fn a_forecast_comes_after_the_last_bucket() {
+    let (_, levels) =
+        plan("SELECT holt_winters(max(v), 2, 0), max(v) FROM cpu WHERE time < 50s GROUP BY time(20s) fill(none)")
+            .unwrap();
+    let rows: Vec<_> = run(&levels[0].1).into_iter().map(|(_, second, values)| (second, values[0].is_null())).collect();
+    assert_eq!(rows, [(0, true), (40, true), (60, false), (80, false)]);
+}
+
+#[test]
+fn what_is_kept_and_what_is_made_is_known() {
+    let (_, levels) = plan("SELECT median(v) FROM cpu WHERE time >= 0 AND time < 1h GROUP BY time(1s)").unwrap();
+    let mut pass = SeriesPass::new(Arc::new(levels[0].1.clone()));
+    assert_eq!(pass.bytes(), 0);
+    let slots = vec![Value::Float(1.0); levels[0].1.slots.len()];
+    (0..1000).for_each(|_| pass.push(3000 * SECOND, slots.clone()));
+    assert!(pass.bytes() > 1000 * size_of::<f64>(), "{}", pass.bytes());
+    while pass.next_row().is_some() {}
+    pass.end_series();
+    let mut most = 0;
+    while pass.next_row().is_some() {
+        most = pass.empty_buckets().max(most);
+    }
+    assert!(most > 3000 && pass.bytes() == 0, "{most}");
 }

@@ -79,7 +79,12 @@ pub(super) fn split(condition: &Expression, now: Now) -> Result<(Option<Expressi
 }
 
 fn is_time(expression: &Expression) -> bool {
-    matches!(expression, Expression::Column { name, .. } if name.eq_ignore_ascii_case("time"))
+    matches!(expression, Expression::Column { name, .. } if is_time_name(name))
+}
+
+/// Whether a name is that of the time, in whatever case.
+pub(super) fn is_time_name(name: &str) -> bool {
+    name.eq_ignore_ascii_case("time")
 }
 
 fn mirrored(operator: Operator) -> Operator {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::holt_winters::{Forecast, Forecaster};
 use super::reduce::Point;
 use super::technical::{Indicator, IndicatorState, WarmUp};
 use super::value::{Type, Value, binary};
@@ -30,6 +31,8 @@ pub(super) enum Transform {
         hold: usize,
         warm_up: WarmUp,
     },
+    /// All points at once, and points after them.
+    HoltWinters(Forecast),
 }
 
 /// The default unit of `derivative` of columns, in nanoseconds.
@@ -40,15 +43,12 @@ const PERIOD_MAX: usize = 1 << 20;
 
 impl Transform {
     /// The function of this name, if it is one from point to point.
-    ///
-    /// # Errors
-    /// If it is one that is not there yet.
-    pub(super) fn of(name: &str, arguments: &[Expression], interval: Option<i64>) -> Result<Option<Self>, String> {
+    pub(super) fn of(name: &str, arguments: &[Expression], interval: Option<i64>) -> Option<Self> {
         let unit = match arguments.get(1) {
             Some(Expression::Duration(unit)) => Some(*unit),
             _ => None,
         };
-        Ok(Some(match (name, arguments) {
+        Some(match (name, arguments) {
             ("derivative" | "non_negative_derivative", _) => Self::Derivative {
                 unit: unit.or(interval).unwrap_or(SECOND),
                 non_negative: name == "non_negative_derivative",
@@ -60,15 +60,18 @@ impl Transform {
             ("moving_average", [_, Expression::Integer(count)]) => {
                 Self::MovingAverage(usize::try_from(*count).unwrap_or(usize::MAX))
             }
-            ("holt_winters" | "holt_winters_with_fit", _) => {
-                return Err(format!("the function {name}() is not supported yet"));
-            }
-            (name, [_, Expression::Integer(period), options @ ..]) => match technical(name, *period, options) {
-                Some(technical) => technical,
-                None => return Ok(None),
-            },
-            _ => return Ok(None),
-        }))
+            (
+                "holt_winters" | "holt_winters_with_fit",
+                [_, Expression::Integer(count), Expression::Integer(season)],
+            ) => Self::HoltWinters(Forecast {
+                count: usize::try_from(*count).unwrap_or_default(),
+                season: usize::try_from(*season).unwrap_or_default(),
+                with_fit: name == "holt_winters_with_fit",
+                interval: interval.unwrap_or(SECOND),
+            }),
+            (name, [_, Expression::Integer(period), options @ ..]) => technical(name, *period, options)?,
+            _ => return None,
+        })
     }
 
     /// How it is called where it can't be made of a type.
@@ -80,13 +83,16 @@ impl Transform {
             Self::CumulativeSum => "cumulative sum",
             Self::MovingAverage(_) => "moving average",
             Self::Technical { indicator, .. } => indicator.name(),
+            Self::HoltWinters(_) => "holt winters",
         };
         matches!(kind, Type::String | Type::Boolean).then_some(name)
     }
 
     pub(super) fn kind(&self, argument: Type) -> Type {
         match self {
-            Self::Derivative { .. } | Self::MovingAverage(_) | Self::Technical { .. } => Type::Float,
+            Self::Derivative { .. } | Self::MovingAverage(_) | Self::Technical { .. } | Self::HoltWinters(_) => {
+                Type::Float
+            }
             Self::Elapsed(_) => Type::Integer,
             Self::Difference { .. } | Self::CumulativeSum => argument,
         }
@@ -94,7 +100,7 @@ impl Transform {
 
     /// Whether it reads the bucket before the range, so that the first one has something to be compared with.
     pub(super) fn looks_back(&self) -> bool {
-        !matches!(self, Self::CumulativeSum)
+        !matches!(self, Self::CumulativeSum | Self::HoltWinters(_))
     }
 
     pub(super) fn machine(&self) -> Machine {
@@ -102,7 +108,11 @@ impl Transform {
             Self::Technical { indicator, period, warm_up, .. } => Some(indicator.state(*period, *warm_up)),
             _ => None,
         };
-        Machine { previous: None, sum: None, window: VecDeque::new(), indicator, count: 0 }
+        let forecaster = match self {
+            Self::HoltWinters(forecast) => Some(Box::new(Forecaster::new(*forecast))),
+            _ => None,
+        };
+        Machine { previous: None, sum: None, window: VecDeque::new(), indicator, count: 0, forecaster }
     }
 }
 
@@ -129,6 +139,8 @@ pub(super) struct Machine {
     indicator: Option<IndicatorState>,
     /// How many points there were.
     count: usize,
+    /// What answers once all points are there.
+    pub(super) forecaster: Option<Box<Forecaster>>,
 }
 
 impl Machine {
@@ -182,6 +194,10 @@ impl Machine {
                 let before = self.previous.replace((point.time, point.value.clone()));
                 let (time, _) = before?;
                 Value::Integer((point.time - time) / unit)
+            }
+            Transform::HoltWinters(_) => {
+                self.forecaster.as_mut()?.push(point.time, point.value.as_f64()?);
+                return None;
             }
             Transform::Technical { indicator, hold, .. } => {
                 let value = self.indicator.as_mut()?.next(point.value.as_f64()?);

@@ -21,6 +21,11 @@ impl Parameters {
         self.0.extend(others.0);
     }
 
+    /// Adds one that comes from elsewhere; it counts before those that are there.
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The value of a parameter; of several the last, as a later flag overrides an earlier one.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

@@ -38,7 +38,7 @@ async fn what_is_wrong_with_a_query_is_said_when_it_is_described() {
     assert!(parameters.message().contains("$1, $2"), "{parameters}");
     let transaction = CommandStatementQuery { transaction_id: Some(Bytes::from_static(b"t")), ..query("SELECT 1") };
     assert_eq!(service.info(&transaction, &[]).await.unwrap_err().code(), Code::Unimplemented);
-    let influxql = service.info(&query("SHOW DATABASES"), &[("x-influxdata-query-language", "influxql")]).await;
+    let influxql = service.info(&query("SHOW SHARDS"), &[("x-influxdata-query-language", "influxql")]).await;
     assert_eq!(influxql.unwrap_err().code(), Code::Unimplemented);
 }
 
@@ -93,11 +93,26 @@ async fn clients_of_influxdb_query_with_a_json_ticket() {
         (r#"{"database":"nyc","sql_query":"SELECT $a","params":{"a":[1]}}"#, Code::InvalidArgument),
         (r#"{"database":"nyc","sql_query":"SELECT $a","params":{}}"#, Code::InvalidArgument),
         (r#"{"database":"paris","sql_query":"SELECT 1"}"#, Code::NotFound),
-        (r#"{"database":"nyc","sql_query":"SELECT 1","query_type":"influxql"}"#, Code::Unimplemented),
+        (r#"{"database":"nyc","sql_query":"SELECT 1","query_type":"influxql"}"#, Code::InvalidArgument),
         (r#"{"database":"nyc","sql_query":"SELECT 1","query_type":"flux"}"#, Code::InvalidArgument),
     ] {
         assert_eq!(service.get(ticket.as_bytes().to_vec(), &[]).await.unwrap_err().code(), code, "{ticket}");
     }
+}
+
+#[tokio::test]
+async fn influxql_is_asked_for_by_header_or_ticket() {
+    let service = service(&["nyc"]).await;
+    let headers = [("database", "nyc"), ("x-influxdata-query-language", "influxql")];
+    let rows = service.rows(&query("SHOW DATABASES"), &headers).await.unwrap();
+    assert_eq!(texts(&rows, "iox::database"), ["nyc"]);
+    let ticket = r#"{"database":"nyc","sql_query":"SHOW MEASUREMENTS","query_type":"influxql"}"#;
+    let (schema, batches) = service.get(ticket.as_bytes().to_vec(), &[]).await.unwrap();
+    assert_eq!(
+        schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(),
+        ["iox::measurement", "name"]
+    );
+    assert!(texts(&batches[0], "iox::measurement").iter().all(|name| name == "measurements"), "{batches:?}");
 }
 
 #[tokio::test]

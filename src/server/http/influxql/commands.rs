@@ -1,74 +1,201 @@
-//! Statements that change something, as commands of the engine.
+//! Statements that change something, as commands of the engine, with the rights that they need.
+//!
+//! A retention policy other than `autogen` is a database of its own, `database/policy`; so its period is that database's.
 
 use std::time::Duration;
 
-use crate::engine::{Engine, HardDelete};
+use crate::engine::HardDelete;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Action, DatabaseName, TableName};
-use crate::query::influxql::InfluxQlContext;
+use crate::query::influxql::{Cell, InfluxQlContext, Listing, Removal, Written};
+use crate::server::Services;
 use crate::server::auth::Principal;
-use crate::syntax::influxql::{CreateDatabase, Dropped, Statement};
+use crate::syntax::influxql::{CreateDatabase, Dropped, PolicyOptions, RetentionPolicy, Statement};
 
-/// Whether a statement is one of those that are run here.
-pub(super) fn changes(statement: &Statement) -> bool {
-    matches!(statement, Statement::CreateDatabase(_) | Statement::Drop(Dropped::Database(_) | Dropped::Measurement(_)))
-}
+/// The policy that every database has.
+const DEFAULT_POLICY: &str = "autogen";
 
-/// Runs a statement that changes something.
+/// The shortest period of a retention policy, as in InfluxDB.
+const PERIOD_MIN: Duration = Duration::from_secs(3600);
+
+/// Runs a statement that changes something. Returns what it tells.
 ///
 /// # Errors
 /// `Invalid` and `NotFound` for what can't be, `Unsupported` for what is not there, `Forbidden` for what who asks may not do; and
 /// what the engine says.
 pub(super) async fn run(
-    engine: &Engine,
+    services: &Services,
     principal: &Principal,
     context: &InfluxQlContext,
     statement: &Statement,
-) -> Result<()> {
+) -> Result<Vec<Listing>> {
+    let commands = Commands { services, principal, context };
     match statement {
-        Statement::CreateDatabase(create) => create_database(engine, principal, create).await,
-        Statement::Drop(Dropped::Database(name)) => drop_database(engine, principal, name).await,
-        Statement::Drop(Dropped::Measurement(name)) => drop_measurement(engine, principal, context, name).await,
+        Statement::Select(select) => {
+            let written = services.queries.influxql_into(select, context).await?;
+            return Ok(vec![told(written)]);
+        }
+        Statement::Delete(_) | Statement::DropSeries(_) => commands.remove_rows(statement).await,
+        Statement::CreateDatabase(create) => commands.create_database(create).await,
+        Statement::CreateRetentionPolicy(policy) => commands.create_policy(policy).await,
+        Statement::AlterRetentionPolicy(policy) => commands.alter_policy(policy).await,
+        Statement::Drop(Dropped::Database(name)) => commands.drop_database(name).await,
+        Statement::Drop(Dropped::Measurement(name)) => commands.drop_measurement(name).await,
+        Statement::Drop(Dropped::RetentionPolicy { name, database }) => commands.drop_policy(database, name).await,
         _ => Err(Error::internal("a statement that changes nothing was run as one that does")),
+    }?;
+    Ok(Vec::new())
+}
+
+fn told(Written { count }: Written) -> Listing {
+    let count = Cell::Integer(i64::try_from(count).unwrap_or(i64::MAX));
+    let columns = ["time", "written"].map(str::to_owned).to_vec();
+    Listing { name: Some("result".to_owned()), columns, rows: vec![vec![Cell::Time(0), count]] }
+}
+
+struct Commands<'a> {
+    services: &'a Services,
+    principal: &'a Principal,
+    context: &'a InfluxQlContext,
+}
+
+impl Commands<'_> {
+    async fn remove_rows(&self, statement: &Statement) -> Result<()> {
+        if let Some(database) = self.context.database.as_deref().and_then(|name| DatabaseName::new(name).ok())
+            && self.principal.rights().see(&database)
+        {
+            self.principal.require_tables(Action::Delete, &database)?;
+        }
+        for removal in self.services.queries.influxql_removals(statement, self.context).await? {
+            let Removal { database, table, selections } = removal;
+            self.principal.require_on_table(Action::Delete, &database, table.as_str())?;
+            if_there(self.services.engine.delete_rows(&database, &table, selections).await)?;
+        }
+        Ok(())
+    }
+
+    /// Creates it unless it exists.
+    async fn create_database(&self, create: &CreateDatabase) -> Result<()> {
+        let name = database_name(&create.name)?;
+        self.principal.require(Action::Create, &name)?;
+        if create.policy_name.as_deref().is_some_and(|policy| policy != DEFAULT_POLICY) {
+            return Err(other_default());
+        }
+        let period = create.policy.as_ref().map(period).transpose()?.flatten().flatten();
+        match self.services.engine.create_database(&name, period).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Deletes it with those of its retention policies that may be seen, if it exists.
+    async fn drop_database(&self, name: &str) -> Result<()> {
+        let Ok(name) = DatabaseName::new(name) else { return Ok(()) };
+        self.principal.require(Action::Delete, &name)?;
+        let prefix = format!("{}/", name.as_str());
+        let mut policies = self.services.engine.databases();
+        policies.retain(|other| other.as_str().starts_with(&prefix) && self.principal.rights().see(other));
+        policies.iter().try_for_each(|policy| self.principal.require(Action::Delete, policy))?;
+        for database in policies.into_iter().chain([name]) {
+            if_there(self.services.engine.delete_database(&database, HardDelete::Default).await)?;
+        }
+        Ok(())
+    }
+
+    async fn drop_measurement(&self, name: &str) -> Result<()> {
+        let database = self.context.database.as_deref().ok_or_else(|| Error::invalid("database name required"))?;
+        let database = self.existing(database)?;
+        let Ok(table) = TableName::new(name) else { return Ok(()) };
+        self.principal.require_on_table(Action::Delete, &database, table.as_str())?;
+        if_there(self.services.engine.delete_table(&database, &table, HardDelete::Default).await)
+    }
+
+    async fn create_policy(&self, policy: &RetentionPolicy) -> Result<()> {
+        let database = self.existing(&policy.database)?;
+        let period = period(&policy.options)?.flatten();
+        let own = own_database(&database, &policy.name)?;
+        if policy.default && own != database {
+            return Err(other_default());
+        }
+        self.principal.require(Action::Create, &own)?;
+        match self.services.engine.create_database(&own, period).await {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.retention(&own) == period => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                Err(Error::new(ErrorKind::Conflict, "retention policy already exists"))
+            }
+            other => other,
+        }
+    }
+
+    async fn alter_policy(&self, policy: &RetentionPolicy) -> Result<()> {
+        let database = self.existing(&policy.database)?;
+        let own = self.existing_policy(&database, &policy.name)?;
+        if policy.default && own != database {
+            return Err(other_default());
+        }
+        self.principal.require(Action::Admin, &own)?;
+        match period(&policy.options)? {
+            Some(period) => self.services.engine.set_retention(&own, None, period).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes it with its measurements, if it exists.
+    async fn drop_policy(&self, database: &str, name: &str) -> Result<()> {
+        let database = self.existing(database)?;
+        let Ok(own) = self.existing_policy(&database, name) else { return Ok(()) };
+        if own == database {
+            let message = "the retention policy autogen is the database itself; DROP DATABASE deletes it";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        self.principal.require(Action::Delete, &own)?;
+        if_there(self.services.engine.delete_database(&own, HardDelete::Default).await)
+    }
+
+    /// A database that is there for who asks.
+    fn existing(&self, name: &str) -> Result<DatabaseName> {
+        let known = DatabaseName::new(name)
+            .ok()
+            .filter(|database| self.principal.rights().see(database) && self.services.engine.database_exists(database));
+        known.ok_or_else(|| Error::not_found(format!("database not found: {name}")))
+    }
+
+    fn existing_policy(&self, database: &DatabaseName, policy: &str) -> Result<DatabaseName> {
+        let own = own_database(database, policy)?;
+        let known = self.existing(own.as_str());
+        known.map_err(|_| Error::not_found(format!("retention policy not found: {policy}")))
+    }
+
+    fn retention(&self, database: &DatabaseName) -> Option<Duration> {
+        let mut known = self.services.engine.retentions().into_iter();
+        known.find(|known| known.database == *database && known.table.is_none()).map(|known| known.period)
     }
 }
 
-/// Creates it unless it exists.
-async fn create_database(engine: &Engine, principal: &Principal, create: &CreateDatabase) -> Result<()> {
-    let name = database_name(&create.name)?;
-    principal.require(Action::Create, &name)?;
-    if create.policy_name.as_deref().is_some_and(|policy| policy != "autogen") {
-        let message = "the retention policy of a database is autogen; NAME with another one is not supported";
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    let nanos = create.policy.as_ref().and_then(|policy| policy.duration).filter(|nanos| *nanos > 0);
-    let period = nanos.map(|nanos| Duration::from_nanos(nanos.unsigned_abs()));
-    match engine.create_database(&name, period).await {
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-        other => other,
+/// The database that a retention policy is.
+fn own_database(database: &DatabaseName, policy: &str) -> Result<DatabaseName> {
+    match policy {
+        DEFAULT_POLICY => Ok(database.clone()),
+        other => database_name(&format!("{}/{other}", database.as_str()).to_lowercase()),
     }
 }
 
-/// Deletes it with its retention policies, if it exists.
-async fn drop_database(engine: &Engine, principal: &Principal, name: &str) -> Result<()> {
-    let Ok(name) = DatabaseName::new(name) else { return Ok(()) };
-    principal.require(Action::Delete, &name)?;
-    let prefix = format!("{}/", name.as_str());
-    let policies: Vec<_> = engine.databases().into_iter().filter(|other| other.as_str().starts_with(&prefix)).collect();
-    policies.iter().try_for_each(|policy| principal.require(Action::Delete, policy))?;
-    for database in policies.into_iter().chain([name]) {
-        if_there(engine.delete_database(&database, HardDelete::Default).await)?;
-    }
-    Ok(())
+fn other_default() -> Error {
+    let message = "the default retention policy of a database is autogen; name another one where you write and read, with rp= or in FROM";
+    Error::new(ErrorKind::Unsupported, message)
 }
 
-async fn drop_measurement(engine: &Engine, principal: &Principal, context: &InfluxQlContext, name: &str) -> Result<()> {
-    let database = context.database.as_deref().ok_or_else(|| Error::invalid("database name required"))?;
-    let known = DatabaseName::new(database).ok().filter(|database| engine.database_exists(database));
-    let known = known.ok_or_else(|| Error::not_found(format!("database not found: {database}")))?;
-    let Ok(table) = TableName::new(name) else { return Ok(()) };
-    principal.require_on_table(Action::Delete, &known, table.as_str())?;
-    if_there(engine.delete_table(&known, &table, HardDelete::Default).await)
+/// How long rows are to be seen, if that is said; `Some(None)`: for ever.
+fn period(options: &PolicyOptions) -> Result<Option<Option<Duration>>> {
+    let Some(nanos) = options.duration else { return Ok(None) };
+    let period = Duration::from_nanos(nanos.unsigned_abs());
+    if nanos == 0 {
+        return Ok(Some(None));
+    }
+    if nanos < 0 || period < PERIOD_MIN {
+        return Err(Error::invalid("retention policy duration must be at least 1h0m0s"));
+    }
+    Ok(Some(Some(period)))
 }
 
 /// What does not exist needs no deletion.

@@ -72,6 +72,11 @@ impl CsvWriter {
                         Cell::Text(text) => line.push_str(&quoted(text)),
                         Cell::Integer(number) => line.push_str(&number.to_string()),
                         Cell::Boolean(value) => line.push_str(&value.to_string()),
+                        Cell::Time(nanos) => {
+                            let mut out = Vec::new();
+                            values::time(&mut out, *nanos, self.times, None);
+                            line.push_str(&String::from_utf8_lossy(&out));
+                        }
                     }
                 }
                 line.push('\n');

@@ -105,12 +105,14 @@ impl JsonWriter {
         for listing in listings {
             self.close_series(false);
             for row in &listing.rows {
+                let times = self.times;
                 let cells = row.iter().map(|cell| {
                     let mut out = Vec::new();
                     match cell {
                         Cell::Text(text) => values::string(&mut out, text),
                         Cell::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
                         Cell::Boolean(value) => out.extend_from_slice(value.to_string().as_bytes()),
+                        Cell::Time(nanos) => values::time(&mut out, *nanos, times, None),
                     }
                     out
                 });

@@ -1,4 +1,4 @@
-//! `/query` as InfluxDB 1 has it: parameters in URL or form, several statements, JSON or CSV as rows come.
+//! `/query` as InfluxDB 1 has it: parameters in URL, form or body, several statements, JSON or CSV as rows come, or MessagePack.
 //!
 //! A text that is not understood fails the request with 400 before anything is done. After that the status is 200, and each
 //! statement has its own answer or error; one that fails does not stop those after it.
@@ -7,7 +7,9 @@
 
 mod commands;
 mod csv;
+mod gzip;
 mod json;
+mod msgpack;
 mod parameters;
 mod values;
 
@@ -24,12 +26,14 @@ use super::body;
 use super::health::{BUILD, COMPATIBLE_VERSION};
 use super::parameters::Parameters;
 use crate::error::Error;
-use crate::query::influxql::{InfluxQlAnswer, InfluxQlContext};
+use crate::query::influxql::{self, InfluxQlAnswer, InfluxQlContext, Listing, SeriesRows};
 use crate::server::auth::Principal;
 use crate::server::{Services, status};
 use crate::syntax::influxql::{Statement, parse};
 use csv::CsvWriter;
+use gzip::Gzip;
 use json::{Chunks, JsonWriter};
+use msgpack::MessagePackWriter;
 use values::TimeFormat;
 
 /// Bytes that are gathered before they are sent.
@@ -52,12 +56,12 @@ pub(in crate::server::http) async fn query(
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "Method Not Allowed\n").into_response();
     }
     services.telemetry.query();
-    let is_csv = wants_csv(&headers);
+    let format = Format::of(&headers);
     let response = match answer(&services, principal, method, query.as_deref(), &headers, body).await {
         Ok(response) => response,
         Err(error) => {
             services.telemetry.query_failed();
-            refusal(&error, is_csv)
+            refusal(&error, format)
         }
     };
     with_version(response)
@@ -71,9 +75,9 @@ fn with_version(mut response: Response) -> Response {
 }
 
 /// An error of the whole request, in the body and where clients of InfluxDB 1 look for it.
-fn refusal(error: &Error, is_csv: bool) -> Response {
+fn refusal(error: &Error, format: Format) -> Response {
     let text = error.report();
-    let mut response = if is_csv {
+    let mut response = if format == Format::Csv {
         let body = format!("error\n{}\n", csv::quoted(&text));
         (status::http(error.kind()), [(header::CONTENT_TYPE, "text/csv")], body).into_response()
     } else {
@@ -88,9 +92,26 @@ fn refusal(error: &Error, is_csv: bool) -> Response {
     response
 }
 
-fn wants_csv(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accept.starts_with("application/csv") || accept.starts_with("text/csv")
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Csv,
+    MessagePack,
+}
+
+impl Format {
+    /// The one that is asked for first; else JSON.
+    fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let known = accept.split(',').find_map(|one| match one.split(';').next().unwrap_or_default().trim() {
+            "application/csv" | "text/csv" => Some(Self::Csv),
+            "application/x-msgpack" => Some(Self::MessagePack),
+            "application/json" | "*/*" => Some(Self::Json),
+            _ => None,
+        });
+        known.unwrap_or(Self::Json)
+    }
 }
 
 async fn answer(
@@ -102,9 +123,9 @@ async fn answer(
     body: Body,
 ) -> Result<Response, Error> {
     let mut given = Parameters::parse(query);
-    if method == Method::POST && is_form(headers) {
-        let form = body::read(headers, body, services.settings.request_bytes_max).await?;
-        given.extend(Parameters::parse(std::str::from_utf8(&form).ok()));
+    if method == Method::POST {
+        let bytes = body::read(headers, body, services.settings.request_bytes_max).await?;
+        parameters::add_posted(&mut given, headers, &bytes);
     }
     let text = given.get("q").map(str::trim).filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| Error::invalid("missing required parameter \"q\""))?;
@@ -123,15 +144,14 @@ async fn answer(
         rights: principal.rights().clone(),
     };
     let times = TimeFormat::of(given.get("epoch"));
-    let writer = if wants_csv(headers) {
-        Writer::Csv(CsvWriter::new(times))
-    } else {
-        let chunks = match given.get("chunked") {
-            Some("true") => Chunks::Of(chunk_rows(given.get("chunk_size"))),
-            _ => Chunks::One,
-        };
-        let is_pretty = given.get("pretty") == Some("true");
-        Writer::Json(Box::new(JsonWriter::new(times, chunks, is_pretty)))
+    let rows_max = (given.get("chunked") == Some("true")).then(|| chunk_rows(given.get("chunk_size")));
+    let writer = match Format::of(headers) {
+        Format::Csv => Writer::Csv(CsvWriter::new(times)),
+        Format::MessagePack => Writer::MessagePack(Box::new(MessagePackWriter::new(times, rows_max))),
+        Format::Json => {
+            let is_pretty = given.get("pretty") == Some("true");
+            Writer::Json(Box::new(JsonWriter::new(times, rows_max.map_or(Chunks::One, Chunks::Of), is_pretty)))
+        }
     };
     let is_read_only = method == Method::GET;
     let answers = Answers {
@@ -143,28 +163,31 @@ async fn answer(
         number: 0,
         current: None,
         writer,
+        gzip: gzip::is_accepted(headers).then(Gzip::new),
         has_ended: false,
     };
+    let is_gzip = answers.gzip.is_some();
     let content_type = answers.writer.content_type();
     let pieces = stream::unfold(answers, |mut answers| async move {
         let piece = answers.piece().await?;
         Some((Ok::<_, Error>(piece), answers))
     });
-    Ok(([(header::CONTENT_TYPE, content_type)], Body::from_stream(pieces)).into_response())
+    let mut response = ([(header::CONTENT_TYPE, content_type)], Body::from_stream(pieces)).into_response();
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if is_gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
 }
 
 fn chunk_rows(text: Option<&str>) -> usize {
     text.and_then(|text| text.parse().ok()).filter(|rows| *rows > 0).unwrap_or(CHUNK_ROWS)
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|text| text.starts_with("application/x-www-form-urlencoded"))
-}
-
 enum Writer {
     Json(Box<JsonWriter>),
     Csv(CsvWriter),
+    MessagePack(Box<MessagePackWriter>),
 }
 
 impl Writer {
@@ -172,6 +195,7 @@ impl Writer {
         match self {
             Self::Json(_) => "application/json",
             Self::Csv(_) => "text/csv",
+            Self::MessagePack(_) => "application/x-msgpack",
         }
     }
 
@@ -179,6 +203,57 @@ impl Writer {
         match self {
             Self::Json(writer) => writer.bytes(),
             Self::Csv(writer) => writer.bytes(),
+            Self::MessagePack(writer) => writer.bytes(),
+        }
+    }
+
+    fn begin(&mut self, number: usize, warning: Option<String>) {
+        match self {
+            Self::Json(writer) => writer.begin(number, warning),
+            Self::Csv(writer) => writer.begin(),
+            Self::MessagePack(writer) => writer.begin(number, warning),
+        }
+    }
+
+    /// # Errors
+    /// `TooLarge` if the answer has become longer than its format can hold.
+    fn rows(&mut self, rows: &SeriesRows, zone: Option<chrono_tz::Tz>) -> Result<(), Error> {
+        match self {
+            Self::Json(writer) => writer.rows(rows, zone),
+            Self::Csv(writer) => writer.rows(rows),
+            Self::MessagePack(writer) => {
+                writer.rows(rows);
+                if writer.is_too_long() {
+                    let message =
+                        "the answer is too long for MessagePack in one piece; ask with chunked=true, or for JSON";
+                    return Err(Error::new(crate::error::ErrorKind::TooLarge, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn listings(&mut self, listings: &[Listing]) {
+        match self {
+            Self::Json(writer) => writer.listings(listings),
+            Self::Csv(writer) => writer.listings(listings),
+            Self::MessagePack(writer) => writer.listings(listings),
+        }
+    }
+
+    fn end(&mut self, error: Option<&str>) {
+        match self {
+            Self::Json(writer) => writer.end(error),
+            Self::Csv(writer) => writer.end(error),
+            Self::MessagePack(writer) => writer.end(error),
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Self::Json(writer) => writer.finish(),
+            Self::Csv(_) => {}
+            Self::MessagePack(writer) => writer.finish(),
         }
     }
 }
@@ -193,29 +268,38 @@ struct Answers {
     statements: VecDeque<Statement>,
     /// The number of the next statement.
     number: usize,
-    current: Option<Box<crate::query::influxql::SeriesStream>>,
+    current: Option<Box<influxql::SeriesStream>>,
     writer: Writer,
+    gzip: Option<Gzip>,
     has_ended: bool,
 }
 
 impl Answers {
     /// The next bytes; `None` when all is said.
     async fn piece(&mut self) -> Option<Bytes> {
-        while !self.has_ended && self.writer.bytes().len() < PIECE_BYTES {
-            self.step().await;
+        loop {
+            while !self.has_ended && self.writer.bytes().len() < PIECE_BYTES {
+                self.step().await;
+            }
+            let mut bytes = std::mem::take(self.writer.bytes());
+            if let Some(gzip) = &mut self.gzip {
+                bytes = gzip.piece(&bytes, self.has_ended);
+            }
+            if !bytes.is_empty() || self.has_ended {
+                return (!bytes.is_empty()).then(|| bytes.into());
+            }
         }
-        let bytes = std::mem::take(self.writer.bytes());
-        (!bytes.is_empty()).then(|| bytes.into())
     }
 
     async fn step(&mut self) {
         if let Some(series) = &mut self.current {
             let zone = series.zone();
             match series.next().await {
-                Ok(Some(rows)) => match &mut self.writer {
-                    Writer::Json(writer) => writer.rows(&rows, zone),
-                    Writer::Csv(writer) => writer.rows(&rows),
-                },
+                Ok(Some(rows)) => {
+                    if let Err(error) = self.writer.rows(&rows, zone) {
+                        self.end(Some(&error));
+                    }
+                }
                 Ok(None) => self.end(None),
                 // Rows may have been told already: the error stands behind them.
                 Err(error) => self.end(Some(&error)),
@@ -223,41 +307,32 @@ impl Answers {
             return;
         }
         let Some(statement) = self.statements.pop_front() else {
-            if let Writer::Json(writer) = &mut self.writer {
-                writer.finish();
-            }
+            self.writer.finish();
             self.has_ended = true;
             return;
         };
-        let warning = (self.is_read_only && commands::changes(&statement)).then(|| {
+        let warning = (self.is_read_only && influxql::changes(&statement)).then(|| {
             format!("deprecated use of '{statement}' in a read only context, please use a POST request instead")
         });
-        if let Writer::Json(writer) = &mut self.writer {
-            writer.begin(self.number, warning);
-        } else if let Writer::Csv(writer) = &mut self.writer {
-            writer.begin();
-        }
+        self.writer.begin(self.number, warning);
         self.number += 1;
         match self.answer(&statement).await {
-            Ok(Some(InfluxQlAnswer::Series(series))) => self.current = Some(series),
-            Ok(Some(InfluxQlAnswer::Listings(listings))) => {
-                match &mut self.writer {
-                    Writer::Json(writer) => writer.listings(&listings),
-                    Writer::Csv(writer) => writer.listings(&listings),
-                }
+            Ok(InfluxQlAnswer::Series(series)) => self.current = Some(series),
+            Ok(InfluxQlAnswer::Listings(listings)) => {
+                self.writer.listings(&listings);
                 self.end(None);
             }
-            Ok(None) => self.end(None),
             Err(error) => self.end(Some(&error)),
         }
     }
 
-    async fn answer(&self, statement: &Statement) -> Result<Option<InfluxQlAnswer>, Error> {
-        if commands::changes(statement) {
-            commands::run(&self.services.engine, &self.principal, &self.context, statement).await?;
-            return Ok(None);
+    async fn answer(&self, statement: &Statement) -> Result<InfluxQlAnswer, Error> {
+        if influxql::changes(statement) {
+            return commands::run(&self.services, &self.principal, &self.context, statement)
+                .await
+                .map(InfluxQlAnswer::Listings);
         }
-        self.services.queries.influxql(statement, &self.context).await.map(Some)
+        self.services.queries.influxql(statement, &self.context).await
     }
 
     fn end(&mut self, error: Option<&Error>) {
@@ -267,9 +342,6 @@ impl Answers {
             tracing::debug!(error = error.report(), "an InfluxQL statement failed");
             error.report()
         });
-        match &mut self.writer {
-            Writer::Json(writer) => writer.end(text.as_deref()),
-            Writer::Csv(writer) => writer.end(text.as_deref()),
-        }
+        self.writer.end(text.as_deref());
     }
 }

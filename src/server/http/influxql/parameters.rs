@@ -1,9 +1,49 @@
-//! Values for the `$name`s of a statement, from the JSON of the parameter `params`.
+//! Parameters of a request from its body; values for the `$name`s of a statement, from the JSON of the parameter `params`.
 
+use http::{HeaderMap, header};
 use serde_json::{Map, Value as Json};
 
+use super::super::parameters::Parameters;
 use crate::error::{Error, Result};
 use crate::syntax::influxql::Value;
+
+/// Adds what a body says: a form, a form with files, or the query itself. A body of another type says nothing, as in InfluxDB.
+pub(super) fn add_posted(given: &mut Parameters, headers: &HeaderMap, body: &[u8]) {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (kind, options) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    match kind.trim() {
+        "application/x-www-form-urlencoded" => given.extend(Parameters::parse(Some(text))),
+        "multipart/form-data" => {
+            let boundary = options.split(';').find_map(|option| option.trim().strip_prefix("boundary="));
+            if let Some(boundary) = boundary.map(|boundary| boundary.trim_matches('"')).filter(|text| !text.is_empty())
+            {
+                form_parts(text, boundary).for_each(|(name, value)| given.add(name, value));
+            }
+        }
+        "" | "application/vnd.influxql" if given.get("q").is_none() => given.add("q", text),
+        _ => {}
+    }
+}
+
+/// The names and contents of the parts of a form with files.
+fn form_parts<'a>(text: &'a str, boundary: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let start = rest.find(boundary)? + boundary.len();
+            let part = rest[start..].strip_prefix("\r\n")?;
+            let end = part.find(boundary)?;
+            rest = &part[end..];
+            let (head, content) = part[..end].split_once("\r\n\r\n")?;
+            let content = content.strip_suffix("\r\n--").unwrap_or(content);
+            let name = head.split("name=\"").nth(1).and_then(|after| after.split('"').next());
+            if let Some(name) = name {
+                return Some((name, content));
+            }
+        }
+    })
+}
 
 /// The parameters of a JSON object; none if there is no text.
 ///
@@ -54,4 +94,32 @@ fn typed(object: &Map<String, Json>) -> Value {
         other => return unusable(format!("unknown bind object type: {other}")),
     };
     bound.unwrap_or_else(|| unusable(wanted.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn query(content_type: &'static str, body: &str) -> Option<String> {
+        let mut given = Parameters::parse(Some("db=d"));
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        add_posted(&mut given, &headers, body.as_bytes());
+        assert_eq!(given.get("db"), Some("d"));
+        given.get("q").map(str::to_owned)
+    }
+
+    #[test]
+    fn a_query_comes_as_form_file_or_body() {
+        let found = |text: &str| Some(text.to_owned());
+        assert_eq!(query("application/x-www-form-urlencoded", "q=SHOW+DATABASES"), found("SHOW DATABASES"));
+        assert_eq!(query("application/vnd.influxql", "SHOW DATABASES"), found("SHOW DATABASES"));
+        assert_eq!(query("", "SHOW DATABASES"), found("SHOW DATABASES"));
+        assert_eq!(query("text/plain", "SHOW DATABASES"), None);
+        let form = "--x1\r\nContent-Disposition: form-data; name=\"epoch\"\r\n\r\nms\r\n--x1\r\nContent-Disposition: form-data; \
+                    name=\"q\"; filename=\"a.iql\"\r\nContent-Type: text/plain\r\n\r\nSELECT a\r\nFROM b\r\n--x1--\r\n";
+        assert_eq!(query("multipart/form-data; boundary=x1", form), found("SELECT a\r\nFROM b"));
+        assert_eq!(query("multipart/form-data", form), None);
+    }
 }
