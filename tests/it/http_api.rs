@@ -189,7 +189,10 @@ async fn malformed_requests_say_what_is_wrong() {
         ("/api/v3/query_sql", r#"{"db":"db","q":"SELECT 1","format":"xml"}"#, 400, "format 'xml' is unknown"),
         ("/api/v3/query_sql", r#"{"db":"db","q":"SELECT nothing FROM cpu"}"#, 400, "nothing"),
         ("/api/v3/query_sql", r#"{"db":"db","q":"SELECT 1","params":{"a":[1]}}"#, 400, "parameter 'a'"),
-        ("/api/v3/query_influxql", r#"{"db":"db","q":"SELECT 1"}"#, 405, "InfluxQL"),
+        ("/api/v3/query_influxql", r#"{"db":"db","q":"SELECT 1"}"#, 400, "found EOF, expected FROM at line 1, char 9"),
+        ("/api/v3/query_influxql", r#"{"db":"db","q":"SHOW DATABASES; SHOW DATABASES"}"#, 400, "holds 2 statements"),
+        ("/api/v3/query_influxql", r#"{"db":"db","q":"DROP MEASUREMENT cpu"}"#, 400, "send it to /query"),
+        ("/api/v3/query_influxql", r#"{"db":"db","q":"CREATE USER a WITH PASSWORD 'b'"}"#, 405, "CREATE USER"),
         ("/nowhere", "", 404, "Not found"),
     ];
     for (path, body, status, part) in writes {

@@ -85,8 +85,14 @@ fn asks() -> Vec<Ask> {
         post("/query", "?db=a&q=DROP+MEASUREMENT+t", json!({}), Delete),
         post("/query", "?q=CREATE+DATABASE+a", json!({}), Create),
         get("/query", "?q=SHOW+DATABASES", SomeToken),
+        post("/query", "?db=a&q=DELETE+FROM+t", json!({}), Delete),
+        post("/query", "?db=a&q=DROP+SERIES+FROM+t", json!({}), Delete),
+        post("/query", "?db=a&q=CREATE+RETENTION+POLICY+autogen+ON+a+DURATION+0s+REPLICATION+1", json!({}), Create),
+        post("/query", "?db=a&q=ALTER+RETENTION+POLICY+autogen+ON+a+DURATION+0s", json!({}), Admin),
         get("/api/v3/query_influxql", "?db=a&q=x", Sight),
-        post("/api/v3/query_influxql", "", query, Sight),
+        get("/api/v3/query_influxql", "?db=a&q=SHOW+DATABASES", Sight),
+        get("/api/v3/query_influxql", "?db=a&q=SELECT+*+FROM+t", Read),
+        post("/api/v3/query_influxql", "", query, Read),
         get("/api/v3/configure/database", "?format=json", SomeToken),
         post("/api/v3/configure/database", "", json!({ "db": "a" }), Create),
         put("/api/v3/configure/database", json!({ "db": "a", "retention_period": "7d" }), Admin),
@@ -219,9 +225,13 @@ async fn every_route_asks_for_the_right_that_it_needs() {
             let path = format!("{}{}", ask.path, ask.parameters);
             let (status, text) = guarded.ask(ask.method.clone(), &path, who.token.as_deref(), ask.body.as_ref()).await;
             // What may not be read is as if it weren't there. InfluxDB 1 answers 200, with the error inside or nothing found.
-            let is_hidden =
-                matches!(ask.needs, Needs::Read | Needs::Write | Needs::Delete) && text.contains("not found");
-            let is_empty = ask.path == "/query" && ask.needs == Needs::Read && !text.contains("values");
+            let is_hidden = (ask.path == "/query" || matches!(ask.needs, Needs::Read | Needs::Write | Needs::Delete))
+                && text.contains("not found");
+            let is_empty = match ask.path {
+                "/query" => ask.needs == Needs::Read && !text.contains("values"),
+                "/api/v3/query_influxql" => ask.needs == Needs::Read && text == "[]",
+                _ => false,
+            };
             let found = match (status.as_u16(), is_hidden || is_empty || text.contains("requestor is forbidden")) {
                 (401, _) => "unknown",
                 (_, true) => "forbidden",

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub mod database;
+pub mod influxdb;
 pub mod object_server;
 pub mod process;
 pub mod proxy;

@@ -66,12 +66,13 @@ impl ObjectServer {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let command = match kind {
             Kind::File => None,
-            Kind::S3 | Kind::Google => {
-                Some(("moto/bin/python", vec![concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores/s3.py"), &port]))
-            }
+            Kind::S3 | Kind::Google => Some((
+                "stores/moto/bin/python",
+                vec![concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stores/s3.py"), &port],
+            )),
             Kind::Azure => {
                 let arguments = vec!["--inMemoryPersistence", "--silent", "--blobHost", &host, "--blobPort", &port];
-                Some(("azurite/node_modules/.bin/azurite-blob", arguments))
+                Some(("stores/azurite/node_modules/.bin/azurite-blob", arguments))
             }
         };
         let process = command.map(|(program, arguments)| spawn(program, &arguments, directory.path()));
@@ -217,9 +218,11 @@ fn flags(store: &str, bucket: &str, endpoint: &str, keys: &[&str]) -> Vec<String
 
 /// Starts a server under a shell that ends it when its standard input is closed: so it does not outlive a test process
 /// that is killed.
-fn spawn(program: &str, arguments: &[&str], directory: &Path) -> (Child, ChildStdin) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/stores").join(program);
-    assert!(program.exists(), "{} is missing: run tests/stores/install", program.display());
+pub(super) fn spawn(program: &str, arguments: &[&str], directory: &Path) -> (Child, ChildStdin) {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(program);
+    let is_oracle = program.iter().any(|part| part == "oracle");
+    let script = if is_oracle { "tests/oracle/install" } else { "tests/stores/install" };
+    assert!(program.exists(), "{} is missing: run {script}", program.display());
     let log = std::fs::File::create(directory.join("log")).unwrap();
     let mut shell = Command::new("sh")
         .args(["-c", r#""$@" & server=$!; cat > /dev/null; kill -9 "$server""#, "sh"])
@@ -236,7 +239,7 @@ fn spawn(program: &str, arguments: &[&str], directory: &Path) -> (Child, ChildSt
 }
 
 /// The status of a request without a body.
-fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> std::io::Result<u16> {
+pub(super) fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> std::io::Result<u16> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
