@@ -60,6 +60,25 @@ const GAP_FILL: [(&str, &str); 2] = [
     ),
 ];
 
+/// The same questions in InfluxQL, under the names that they have in SQL.
+const INFLUXQL: [(&str, &str); 4] = [
+    ("count all", "SELECT count(usage_user) FROM cpu"),
+    (
+        "one host, one hour",
+        "SELECT max(usage_user) FROM cpu WHERE hostname = 'host_7' AND time >= '2024-01-01T10:00:00Z' \
+      AND time < '2024-01-01T11:00:00Z' GROUP BY time(1m) fill(none)",
+    ),
+    (
+        "average and maximum of 10 fields",
+        "SELECT mean(usage_user), max(usage_system), mean(usage_idle), max(usage_nice), mean(usage_iowait), \
+      max(usage_irq), mean(usage_softirq), max(usage_steal), mean(usage_guest), max(usage_guest_nice) FROM cpu",
+    ),
+    (
+        "hourly average by host",
+        "SELECT mean(usage_user) FROM cpu WHERE time >= 0 GROUP BY time(1h), hostname fill(none)",
+    ),
+];
+
 fn parquet_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -73,15 +92,9 @@ fn parquet_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-async fn run(queries: &Queries, text: &str) -> usize {
+async fn run(queries: &Queries, language: Language, text: &str) -> usize {
     let database = DatabaseName::new(DATABASE).unwrap();
-    let query = Query {
-        database,
-        language: Language::Sql,
-        text: text.to_owned(),
-        parameters: Vec::new(),
-        access: Access::full(),
-    };
+    let query = Query { database, language, text: text.to_owned(), parameters: Vec::new(), access: Access::full() };
     let batches: Vec<_> = queries.plan(query).await.unwrap().run().await.unwrap().try_collect().await.unwrap();
     batches.iter().map(|batch| black_box(batch).num_rows()).sum()
 }
@@ -109,7 +122,7 @@ fn queries(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("buffered");
     group.sample_size(10);
     for (name, text) in QUERIES {
-        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(run(&ours, text))));
+        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(run(&ours, Language::Sql, text))));
     }
     group.finish();
 
@@ -123,12 +136,17 @@ fn queries(criterion: &mut Criterion) {
         theirs.register_parquet("cpu", &folder, ParquetReadOptions::default()).await.unwrap();
     });
     for (name, text) in QUERIES {
-        let (mine, other) = (runtime.block_on(run(&ours, text)), runtime.block_on(run_datafusion(&theirs, text)));
+        let (mine, other) =
+            (runtime.block_on(run(&ours, Language::Sql, text)), runtime.block_on(run_datafusion(&theirs, text)));
         assert_eq!(mine, other, "{name}");
         let mut group = criterion.benchmark_group(format!("Parquet, {name}"));
         group.sample_size(10);
         group.bench_function("flightline", |bencher| {
-            bencher.iter_batched(|| (), |()| runtime.block_on(run(&ours, text)), BatchSize::PerIteration);
+            bencher.iter_batched(
+                || (),
+                |()| runtime.block_on(run(&ours, Language::Sql, text)),
+                BatchSize::PerIteration,
+            );
         });
         group.bench_function("datafusion on the same file", |bencher| {
             bencher.iter_batched(|| (), |()| runtime.block_on(run_datafusion(&theirs, text)), BatchSize::PerIteration);
@@ -139,10 +157,20 @@ fn queries(criterion: &mut Criterion) {
     group.sample_size(10);
     for (name, text) in GAP_FILL {
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(|| (), |()| runtime.block_on(run(&ours, text)), BatchSize::PerIteration);
+            bencher.iter_batched(|| (), |()| runtime.block_on(run(&ours, Language::Sql, text)), BatchSize::PerIteration);
         });
     }
     group.finish();
+    for (name, text) in INFLUXQL {
+        let sql = QUERIES.iter().find(|(known, _)| *known == name).expect("a question in SQL too").1;
+        let ask = |language, text| runtime.block_on(run(&ours, language, text));
+        assert_eq!(ask(Language::InfluxQl, text), ask(Language::Sql, sql), "{name}");
+        let mut group = criterion.benchmark_group(format!("InfluxQL, {name}"));
+        group.sample_size(10);
+        group.bench_function("InfluxQL", |bencher| bencher.iter(|| ask(Language::InfluxQl, text)));
+        group.bench_function("SQL", |bencher| bencher.iter(|| ask(Language::Sql, sql)));
+        group.finish();
+    }
     cpu.shutdown_background();
 }
 

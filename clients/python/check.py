@@ -24,6 +24,7 @@ SERVER_CHECKS = [
     "test_flight.py",
     "test_writing.py",
     "test_influxdb3_python.py",
+    "test_influxdb1_and_2.py",
     "test_http.py",
     "test_cancelling.py",
 ]
