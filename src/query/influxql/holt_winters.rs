@@ -10,7 +10,7 @@ use super::reduce::Point;
 use super::value::Value;
 
 /// How far the first trend and level are trusted, where there is no season.
-const FIRST_WEIGHT: f64 = 1.5;
+const FIRST_WEIGHT: f64 = 0.5;
 
 /// The starts of each of the four factors.
 const GUESSES: [f64; 2] = [0.3, 0.7];
