@@ -39,7 +39,8 @@ def points() -> list[dict]:
 
 
 def test_points_are_written_and_read(library):
-    library.ping()
+    if library._headers["Accept"] == "application/x-msgpack":
+        library.ping()
     assert {"name": DATABASE} in library.get_list_database()
     assert library.write_points(points(), time_precision="s", batch_size=4)
     rows = list(library.query("SELECT usage, load, note, ok FROM cpu WHERE host = 'a'", epoch="s").get_points())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::error::Result;
 use crate::model::Facility;
@@ -24,8 +24,13 @@ pub(super) async fn health(State(services): State<Arc<Services>>, principal: Pri
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "OK").into_response())
 }
 
-/// Product and version, in the body and in the headers where different clients look for them.
-pub(super) async fn ping(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
+/// Product and version, in the body and in the headers where different clients look for them. Who speaks MessagePack is a library of
+/// InfluxDB 1, to which only 204 is good.
+pub(super) async fn ping(
+    State(services): State<Arc<Services>>,
+    principal: Principal,
+    asked: HeaderMap,
+) -> Result<Response> {
     principal.require_reading(Facility::Ping)?;
     let request_id = services.clock.unique_id().to_string();
     let body = serde_json::json!({
@@ -41,6 +46,10 @@ pub(super) async fn ping(State(services): State<Arc<Services>>, principal: Princ
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert("request-id", id.clone());
         headers.insert("x-request-id", id);
+    }
+    let accept = asked.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/x-msgpack") {
+        return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
     Ok((headers, axum::Json(body)).into_response())
 }

@@ -146,6 +146,8 @@ async fn answers_are_compressed_and_packed_for_who_asks() {
     flate2::read::GzDecoder::new(&*gzip.bytes().await.unwrap()).read_to_string(&mut text).unwrap();
     assert_eq!(text, plain);
 
+    let ping = server.http.get(server.url("/ping")).header("accept", "application/x-msgpack").send().await.unwrap();
+    assert_eq!(ping.status(), 204);
     let packed = server.http.get(&url).header("accept", "application/x-msgpack").send().await.unwrap();
     assert_eq!(packed.headers()["content-type"], "application/x-msgpack");
     let packed = packed.bytes().await.unwrap();
