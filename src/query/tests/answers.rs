@@ -176,7 +176,7 @@ async fn what_is_wrong_is_said_with_its_kind() {
     let elsewhere = Query { database: DatabaseName::new("elsewhere").unwrap(), ..query("SELECT 1") };
     let error = fixture.queries.plan(elsewhere).await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::NotFound, "database not found: elsewhere"));
-    let influxql = Query { language: Language::InfluxQl, ..query("SHOW MEASUREMENTS") };
+    let influxql = Query { language: Language::InfluxQl, ..query("SHOW SHARDS") };
     assert_eq!(fixture.queries.plan(influxql).await.unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
