@@ -428,6 +428,9 @@ impl<'a> Lowering<'a> {
                 // InfluxDB chooses the best of each combination of tags in an iterator of its own.
                 Reducer::Top { tags, .. } | Reducer::Bottom { tags, .. } if !tags.is_empty() => {
                     let kind = call.kind.name();
+                    if call.kind == Type::String {
+                        return Err(unsupported(if what == "top" { "max" } else { "min" }, call.kind));
+                    }
                     let upper = kind[..1].to_uppercase() + &kind[1..];
                     text.replace("InterruptIterator", &format!("Reduce{upper}Iterator"))
                 }
@@ -441,8 +444,10 @@ impl<'a> Lowering<'a> {
     }
 
     fn plain_call(&mut self, argument: &Expression) -> Call {
+        // Nothing is made of a tag, except of one that a subquery brings as a column.
+        let is_tag = self.kind(argument) == Type::Tag && !self.reads_queries();
         let slot = match argument {
-            Expression::Column { name, cast } => self.slot(name, *cast, false),
+            Expression::Column { name, cast } if !is_tag => self.slot(name, *cast, false),
             _ => self.slot("", Some(Cast::Field), false),
         };
         let kind = match self.slots[slot].kind {

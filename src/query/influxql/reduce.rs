@@ -206,6 +206,9 @@ impl Ord for Key {
     }
 }
 
+/// A combination of tags: of each whether it is absent, and what it is.
+type Combination = Vec<(bool, Key)>;
+
 /// What is kept of a bucket while its rows come.
 #[derive(Debug, Clone)]
 pub(super) enum State {
@@ -223,7 +226,7 @@ pub(super) enum State {
     /// The best points so far, the best first.
     Best(Vec<Point>),
     /// The best point of each combination of tags; which of them are the best of all is known at the end only.
-    BestOfEach(BTreeMap<Vec<Key>, Point>),
+    BestOfEach(BTreeMap<Combination, Point>),
     Points(Vec<Point>),
     /// A choice of all points so far, each with the same chance.
     Sample {
@@ -377,10 +380,10 @@ fn add_best(reducer: &Reducer, best: &mut Vec<Point>, point: Point) {
     best.truncate(*count);
 }
 
-fn add_best_of_each(reducer: &Reducer, best: &mut BTreeMap<Vec<Key>, Point>, point: Point) {
+fn add_best_of_each(reducer: &Reducer, best: &mut BTreeMap<Combination, Point>, point: Point) {
     let (Reducer::Top { tags, .. } | Reducer::Bottom { tags, .. }) = reducer else { return };
     let Some(row) = &point.row else { return };
-    let key = tags.iter().map(|tag| Key(row[*tag].clone())).collect();
+    let key = tags.iter().map(|tag| (row[*tag].is_null(), Key(row[*tag].clone()))).collect();
     match best.entry(key) {
         Entry::Vacant(entry) => {
             entry.insert(point);

@@ -17,8 +17,13 @@ pub fn is_near(ours: &Value, theirs: &Value) -> bool {
     }
 }
 
+/// The results; none if the answer is a text, as where InfluxDB can't write its own as JSON.
+fn results(answer: &mut Value) -> impl Iterator<Item = &mut Value> {
+    answer.get_mut("results").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 fn series(answer: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let results = answer["results"].as_array_mut().into_iter().flatten();
+    let results = results(answer);
     results.filter_map(|result| result.get_mut("series")).filter_map(Value::as_array_mut).flatten()
 }
 
@@ -42,7 +47,7 @@ pub fn only_times(answer: &mut Value) {
 }
 
 pub fn sort_series(answer: &mut Value) {
-    for result in answer["results"].as_array_mut().into_iter().flatten() {
+    for result in results(answer) {
         if let Some(series) = result.get_mut("series").and_then(Value::as_array_mut) {
             series.sort_by_key(|series| series["tags"].to_string());
         }

@@ -42,7 +42,6 @@ const OTHERWISE: &[(&str, &str)] = &[
         "the words about parameters that are no JSON are those of another JSON library",
     ),
     ("SELECT n FROM counter LIMIT 12", "epoch=µ means microseconds, as InfluxDB's documentation says"),
-    ("SELECT mean(n) FROM counter", "the same"),
 ];
 
 fn cases() -> Vec<Value> {
