@@ -400,7 +400,7 @@ fn listing(name: Option<&str>, columns: &[&str], rows: Vec<Vec<Cell>>) -> Vec<Li
 /// How many there are; `estimated` is the way of asking whose answer InfluxDB calls an estimate.
 fn count(name: Option<&str>, how: ShownAs, number: usize, estimated: ShownAs) -> Vec<Listing> {
     let column = if how == estimated { "cardinality estimation" } else { "count" };
-    if number == 0 && name.is_some() {
+    if number == 0 && (name.is_some() || how == ShownAs::ExactCardinality) {
         return Vec::new();
     }
     listing(name, &[column], vec![vec![Cell::Integer(number as i64)]])
