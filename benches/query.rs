@@ -10,11 +10,13 @@ mod points;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use flightline::engine::EngineSettings;
-use flightline::model::{Access, DatabaseName};
+use flightline::engine::caches::CacheState;
+use flightline::engine::{Engine, EngineSettings};
+use flightline::model::{Access, CacheDefinition, CacheKind, CacheShape, DatabaseName, TableName};
 use flightline::query::{Language, Queries, Query, QuerySettings};
 use futures::TryStreamExt;
 use load::DATABASE;
@@ -104,6 +106,27 @@ async fn run_datafusion(context: &SessionContext, text: &str) -> usize {
     batches.iter().map(|batch| black_box(batch).num_rows()).sum()
 }
 
+/// Last values of 100 machines: of one and of all, from the cache and from the table.
+fn caches(criterion: &mut Criterion, runtime: &Runtime, engine: &Engine, queries: &Queries) {
+    let (database, table) = (DatabaseName::new(DATABASE).unwrap(), TableName::new("cpu").unwrap());
+    let shape = CacheShape::Last { keys: None, values: None, count: 1, ttl: None };
+    let cache = CacheDefinition { name: "newest".to_owned(), shape };
+    runtime.block_on(engine.create_cache(&database, &table, cache)).unwrap();
+    while engine.cache_facts(&database, CacheKind::Last).iter().any(|cache| cache.state != CacheState::Ready) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut group = criterion.benchmark_group("last values");
+    group.sample_size(20);
+    for (name, text) in [
+        ("cache, one machine", "SELECT * FROM last_cache('cpu') WHERE hostname = 'host_7'"),
+        ("cache, all machines", "SELECT * FROM last_cache('cpu')"),
+        ("table, one machine", "SELECT * FROM cpu WHERE hostname = 'host_7' ORDER BY time DESC LIMIT 1"),
+    ] {
+        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(run(queries, text))));
+    }
+    group.finish();
+}
+
 fn queries(criterion: &mut Criterion) {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let rows = std::env::var("FLIGHTLINE_BENCH_ROWS").map_or(2_000_000, |text| text.parse().expect("a number"));
@@ -119,6 +142,7 @@ fn queries(criterion: &mut Criterion) {
         let queries = Queries::new(Arc::clone(&engine), settings, cpu.handle().clone(), Handle::current()).unwrap();
         (engine, queries)
     });
+    caches(criterion, &runtime, &engine, &ours);
     let mut group = criterion.benchmark_group("buffered");
     group.sample_size(10);
     for (name, text) in QUERIES {

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::Exit;
+use super::caches;
 use super::client::{ClientError, Connection};
 use super::query::{Output, ask, format_argument};
 use super::token;
@@ -98,12 +99,13 @@ pub(crate) fn create_command() -> Command {
              flightline create table cpu -d nyc --tags host,region --fields usage:float64,count:int64",
         );
     Command::new("create")
-        .about("Create a database, a table or a token")
+        .about("Create a database, a table, a cache or a token")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(without_database(token::create_command()))
         .subcommand(without_database(database))
         .subcommand(with_client_settings(table, HostKind::Any))
+        .subcommands(caches::create_commands().map(|command| with_client_settings(command, HostKind::Any)))
 }
 
 pub(crate) fn update_command() -> Command {
@@ -159,13 +161,14 @@ pub(crate) fn delete_command() -> Command {
         .arg(yes())
         .after_help("Example:\n  flightline delete rows -d nyc -t cpu --stop 2023-12-31T23:59:59Z --tag host=a --yes");
     Command::new("delete")
-        .about("Delete a database, a table, rows or a token")
+        .about("Delete a database, a table, rows, a cache or a token")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(without_database(token::delete_command()))
         .subcommand(without_database(database))
         .subcommand(with_client_settings(table, HostKind::Any))
         .subcommand(with_client_settings(rows, HostKind::Any))
+        .subcommands(caches::delete_commands().map(|command| with_client_settings(command, HostKind::Any)))
 }
 
 pub(crate) fn undelete_command() -> Command {

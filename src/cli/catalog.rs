@@ -292,6 +292,12 @@ fn change(change: &CatalogChange) -> Value {
             "id": id, "name": name, "permissions": permissions(rights), "expires_at": expires_at.map(time),
         } }),
         CatalogChange::DeleteToken { name } => json!({ "delete_token": { "name": name } }),
+        CatalogChange::CreateCache { table, cache } => json!({ "create_cache": {
+            "table": table.get(), "kind": cache.kind().to_string(), "name": cache.name,
+        } }),
+        CatalogChange::DeleteCache { table, kind, name } => json!({ "delete_cache": {
+            "table": table.get(), "kind": kind.to_string(), "name": name,
+        } }),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod admin;
 mod backup;
+mod caches;
 mod catalog;
 mod check;
 mod client;
@@ -35,6 +36,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use self::admin::Admin;
 use self::backup::BackupCommand;
+use self::caches::CacheCommand;
 pub use self::catalog::Shown;
 use self::client::ClientError;
 use self::export::Export;
@@ -102,6 +104,7 @@ enum Task {
     Export(Box<Export>),
     /// With the verb, as errors begin with it.
     Admin(&'static str, Admin),
+    Cache(&'static str, CacheCommand),
     Token(&'static str, TokenCommand),
 }
 
@@ -299,6 +302,8 @@ fn client(
             };
             if noun.starts_with("token") {
                 Some(Task::Token(name, TokenCommand::from_flags(verb, flags)))
+            } else if noun.ends_with("_cache") {
+                CacheCommand::from_flags(verb, noun, flags, database).map(|cache| Task::Cache(name, cache))
             } else {
                 Admin::from_flags(verb, noun, flags, database).map(|admin| Task::Admin(name, admin))
             }
@@ -336,6 +341,7 @@ pub async fn run_client(command: &ClientCommand, clock: &dyn Clock) -> ExitCode 
         Task::Import(import) => ("Import", import.run(clock).await),
         Task::Export(export) => ("Export", export.run(clock).await),
         Task::Admin(name, admin) => (*name, admin.run(&command.settings).await),
+        Task::Cache(name, cache) => (*name, cache.run(&command.settings).await),
         Task::Token(name, token) => (*name, token.run(&command.settings, clock).await),
     };
     let exit = result.unwrap_or_else(|error| {

@@ -111,6 +111,7 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
                 directory: config.disk_cache_dir.clone(),
                 bytes_max: config.disk_cache_size as u64,
             }),
+            cache_bytes_max: config.value_cache_size,
             columns_per_table_max: config.max_columns_per_table,
             tables_max: config.max_tables,
             ..EngineSettings::default()

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::admin::{Admin, Confirmation, DeleteRows, Field};
+use super::caches::{CacheCommand, Deed};
 use super::input::Source;
 use super::*;
 
@@ -249,4 +250,57 @@ fn an_unknown_command_is_an_error_with_a_suggestion() {
     let error = parsed(&["wirte"], &[]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("write"), "{error}");
+}
+
+fn cache(arguments: &[&str]) -> CacheCommand {
+    match client_command(arguments, &[]).task {
+        Task::Cache(_, cache) => cache,
+        task => panic!("{task:?} does nothing to a cache"),
+    }
+}
+
+#[test]
+fn caches_are_made_with_the_flags_of_influxdb3() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let last = [
+        "create",
+        "last_cache",
+        "-d",
+        "nyc",
+        "-t",
+        "cpu",
+        "--key-columns",
+        "host,region",
+        "--value-columns",
+        "usage",
+        "--count",
+        "5",
+        "--ttl",
+        "1h 30m",
+        "mine",
+    ];
+    let deed = Deed::CreateLast {
+        keys: Some(names(&["host", "region"])),
+        values: Some(names(&["usage"])),
+        count: Some(5),
+        ttl_seconds: Some(5400),
+    };
+    let (database, table) = ("nyc".to_owned(), "cpu".to_owned());
+    assert_eq!(
+        cache(&last),
+        CacheCommand { database: database.clone(), table: table.clone(), name: Some("mine".to_owned()), deed }
+    );
+    let distinct = ["create", "distinct_cache", "-d", "nyc", "-t", "cpu", "--columns", "host", "--max-age", "1d"];
+    let deed = Deed::CreateDistinct { columns: names(&["host"]), cardinality_max: None, age_max_seconds: Some(86_400) };
+    assert_eq!(cache(&distinct), CacheCommand { database, table, name: None, deed });
+    assert_eq!(cache(&["delete", "last_cache", "-d", "nyc", "-t", "cpu", "mine"]).deed, Deed::DeleteLast);
+    for missing in [
+        &["delete", "distinct_cache", "-d", "nyc", "-t", "cpu"][..],
+        &["create", "distinct_cache", "-d", "nyc", "-t", "cpu"],
+        &["create", "last_cache", "-d", "nyc"],
+        &["create", "last_cache", "-t", "cpu"],
+        &["create", "last_cache", "-d", "nyc", "-t", "cpu", "--count", "0"],
+    ] {
+        assert!(parsed(missing, &[]).is_err(), "{missing:?}");
+    }
 }

@@ -65,6 +65,8 @@ pub struct Config {
     pub disable_parquet_mem_cache: bool,
     /// Memory for decoded columns in bytes; 0 for none.
     pub decoded_mem_cache_size: usize,
+    /// Memory for caches of last and distinct values in bytes.
+    pub value_cache_size: usize,
     pub disk_cache_size: usize,
     pub disk_cache_dir: PathBuf,
     pub num_datafusion_threads: usize,
@@ -161,6 +163,7 @@ impl Config {
             parquet_mem_cache_query_path_duration: sources.duration("parquet-mem-cache-query-path-duration")?,
             disable_parquet_mem_cache: sources.switch("disable-parquet-mem-cache")?,
             decoded_mem_cache_size: sources.number("decoded-mem-cache-size")?,
+            value_cache_size: sources.number("value-cache-size")?,
             disk_cache_size: sources.number("disk-cache-size")?,
             disk_cache_dir,
             num_datafusion_threads: sources.number_or_nothing("num-datafusion-threads")?.unwrap_or(machine.processors),
@@ -315,7 +318,7 @@ fn notices(sources: &Sources<'_>, of_auth: Option<String>) -> Vec<String> {
         }
     }
     notices.extend(of_auth);
-    for name in ["exec-mem-pool-bytes", "parquet-mem-cache-size"] {
+    for name in ["exec-mem-pool-bytes", "parquet-mem-cache-size", "value-cache-size"] {
         if let Some((text, origin)) = sources.said(name)
             && text.trim().parse().is_ok_and(|number: u64| (1..=values::PLAIN_MEGABYTES_MAX).contains(&number))
         {

@@ -39,6 +39,7 @@ fn a_server_starts_without_any_setting() {
     assert_eq!(config.parquet_mem_cache_size, 1_717_986_918);
     assert_eq!(config.parquet_mem_cache_query_path_duration, Duration::from_secs(5 * 3600));
     assert!(!config.disable_parquet_mem_cache);
+    assert_eq!(config.value_cache_size, 429_496_729);
     assert_eq!(config.disk_cache_size, 0);
     assert_eq!(config.disk_cache_dir, PathBuf::from("/home/ann/.flightline/cache"));
     assert_eq!((config.num_datafusion_threads, config.num_io_threads), (6, 6));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::buffer::BarredViews;
 use super::catalog::{CatalogChange, CatalogState, DatabaseEntry, TableEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ColumnKind, DatabaseName, RowSelection, TableName, TableSchema};
@@ -88,8 +89,18 @@ impl Engine {
                 Some(name) => CatalogChange::SetTableRetention { id: find_table(state, database, name)?.id, period },
             }])
         };
+        // Rows that may be gone from the files already, and those that a longer period shows again, are in no view.
+        let _barred = self.bar_views(database);
         self.catalog.commit(set).await?;
         Ok(())
+    }
+
+    /// Lets the tables of a database have no views of their caches until the guards are dropped.
+    fn bar_views(&self, database: &DatabaseName) -> Vec<BarredViews> {
+        let state = self.catalog.state();
+        let id = state.database_by_name(database).map(|database| database.id);
+        let tables = state.kept_tables().filter(|table| Some(table.database) == id); // those too that may come back
+        tables.filter_map(|table| Some(self.buffer.table(table.id)?.bar_views())).collect()
     }
 
     /// Deletes the rows of a table that one of the selections means, all together: those that were acknowledged before this
@@ -152,7 +163,11 @@ pub(super) fn find_database<'a>(state: &'a CatalogState, name: &DatabaseName) ->
     state.database_by_name(name).ok_or_else(|| Error::not_found(format!("database not found: {name}")))
 }
 
-fn find_table<'a>(state: &'a CatalogState, database: &DatabaseName, name: &TableName) -> Result<&'a Arc<TableEntry>> {
+pub(super) fn find_table<'a>(
+    state: &'a CatalogState,
+    database: &DatabaseName,
+    name: &TableName,
+) -> Result<&'a Arc<TableEntry>> {
     let database = find_database(state, database)?.id;
     let table = state.table_by_name(database, name.as_str());
     table.ok_or_else(|| Error::not_found(format!("table not found: {name}")))

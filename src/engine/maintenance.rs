@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::buffer::persist::{Persisted, Persister};
 use super::buffer::{Buffer, BufferSettings, TableBuffer, tidy};
+use super::caches;
 use super::compaction::{Compacted, Compaction, CompactionMetrics, Compactor};
 use super::garbage::GarbageCollector;
 use crate::clock::Clock;
@@ -159,7 +160,8 @@ impl Maintenance {
     /// Merges small runs as they come, until stopped.
     pub(super) async fn tidy_loop(self: Arc<Self>, stop: CancellationToken) {
         while let Some(tables) = stop.run_until_cancelled(self.written.take()).await {
-            for table in tables.into_iter().filter_map(|id| self.buffer.table(id)).filter(|table| tidy::is_due(table)) {
+            let is_due = |table: &Arc<TableBuffer>| tidy::is_due(table) || !table.contents().views.is_empty();
+            for table in tables.into_iter().filter_map(|id| self.buffer.table(id)).filter(is_due) {
                 let tidied = tokio::task::spawn_blocking(move || tidy_all(&table)).await;
                 if let Err(error) = tidied.map_err(Error::internal_task).and_then(|result| result) {
                     tracing::error!(error = error.report(), "could not tidy buffered rows; they stay readable");
@@ -432,6 +434,7 @@ impl LookedAt {
 
 fn tidy_all(table: &TableBuffer) -> Result<()> {
     while tidy::tidy_once(table)? {}
+    caches::advance_if_due(table);
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 //! | [`store`] | Parquet files and catalog records, as objects |
 //! | [`catalog`] | which databases, tables, columns and files there are |
 //! | [`compaction`] | history in few, large files that don't overlap |
+//! | [`caches`] | the newest points and the distinct values that somebody asks for often |
 //! | [`backup`] | copies of all that at one instant, elsewhere |
 //! | [`mirror`] | a second store that follows this one |
 //!
@@ -18,6 +19,7 @@
 mod backoff;
 pub mod backup;
 pub mod buffer;
+pub mod caches;
 pub mod catalog;
 pub mod compaction;
 mod data_files;
@@ -45,8 +47,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use buffer::{Buffer, BufferSettings, TableContents};
-use catalog::{Catalog, CatalogChange};
+use buffer::{Buffer, BufferSettings, TableBuffer, TableContents};
+use caches::Caches;
+use catalog::{Catalog, CatalogChange, CatalogState, TableEntry};
 use compaction::CompactionSettings;
 use databases::find_database;
 use maintenance::Maintenance;
@@ -94,6 +97,8 @@ pub struct EngineSettings {
     pub disk_cache: Option<DiskCacheSettings>,
     /// Memory of cached page indexes and footers of Parquet files, in bytes.
     pub metadata_bytes_max: usize,
+    /// Memory of all caches of last and distinct values, in bytes.
+    pub cache_bytes_max: usize,
     /// Where the store is mirrored to.
     pub mirror: Option<MirrorSettings>,
     /// Most tags and fields of one table.
@@ -115,6 +120,7 @@ impl Default for EngineSettings {
             decoded_bytes_max: 256 << 20,
             disk_cache: None,
             metadata_bytes_max: 64 << 20,
+            cache_bytes_max: 64 << 20,
             mirror: None,
             columns_per_table_max: 10_000,
             tables_max: 100_000,
@@ -142,6 +148,7 @@ pub struct Engine {
     catalog: Arc<Catalog>,
     wal: Arc<Wal>,
     buffer: Arc<Buffer>,
+    caches: Caches,
     maintenance: Arc<Maintenance>,
     mirror: Option<Arc<Mirror>>,
     tasks: Tasks,
@@ -196,24 +203,45 @@ impl Engine {
     pub fn snapshot(&self, database: &DatabaseName, table: &str) -> Option<Arc<TableSnapshot>> {
         let state = self.catalog.state();
         let entry = state.table_by_name(state.database_by_name(database)?.id, table)?;
-        let contents = match self.buffer.table(entry.id) {
+        let buffer = self.buffer.table(entry.id);
+        let contents = match &buffer {
             Some(table) => table.contents(),
             // Created a moment ago and not written to yet.
             None => Arc::new(TableContents::stored(entry)),
         };
+        Some(self.snapshot_of(database, &state, entry, &contents, buffer.as_ref()))
+    }
+
+    fn snapshot_of(
+        &self,
+        database: &DatabaseName,
+        state: &CatalogState,
+        entry: &TableEntry,
+        contents: &TableContents,
+        buffer: Option<&Arc<TableBuffer>>,
+    ) -> Arc<TableSnapshot> {
+        let taken_at = self.clock.now();
         // An empty table may have been widened in the catalog only.
         let schema =
             if contents.schema.column_count() < entry.schema.column_count() { &entry.schema } else { &contents.schema };
-        Some(Arc::new(TableSnapshot {
+        Arc::new(TableSnapshot {
             database: database.clone(),
             name: entry.name.clone(),
             id: entry.id,
-            visible_from: state.retention(entry).map(|period| self.clock.now().before(period)),
+            visible_from: state.retention(entry).map(|period| taken_at.before(period)),
             schema: Arc::clone(schema),
             runs: contents.runs.clone(),
             files: contents.files.clone(),
             deletions: Arc::clone(&contents.deletions),
-        }))
+            taken_at,
+            views: Arc::clone(&contents.views),
+            buffer: buffer.filter(|_| !contents.views.is_empty()).cloned(),
+        })
+    }
+
+    /// Time since some moment of this process.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
     }
 
     /// Where files and catalog are.

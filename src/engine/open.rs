@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 
 use super::buffer::persist::Persister;
 use super::buffer::{Buffer, TableContents};
+use super::caches::Caches;
 use super::catalog::{Catalog, CatalogChange, CatalogSettings, CatalogState};
 use super::compaction::Compactor;
 use super::data_files::DataFiles;
@@ -134,6 +135,7 @@ impl Engine {
         if let Some(mirror) = &mirror {
             tasks.spawn("mirror", |stop| Arc::clone(mirror).run(stop));
         }
+        let caches = Caches::new(settings.cache_bytes_max);
         let (closed, arrivals) = (AtomicBool::new(false), AtomicI64::new(i64::MIN));
         Ok(Arc::new(Self {
             settings,
@@ -142,6 +144,7 @@ impl Engine {
             catalog,
             wal,
             buffer,
+            caches,
             maintenance,
             mirror,
             tasks,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::buffer::BufferedRun;
+use crate::engine::buffer::{BufferedRun, TableBuffer};
+use crate::engine::caches::CacheView;
 use crate::model::{DatabaseName, Deletion, FileList, TableId, TableName, TableSchema, Timestamp};
 
 /// One table at one instant. It never changes; taking one costs an atomic load and copies no row.
@@ -28,4 +29,10 @@ pub struct TableSnapshot {
     pub files: FileList,
     /// Rows that are deleted and still in some of the files; see [`Deletion::applies_to`].
     pub deletions: Arc<Vec<Deletion>>,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// What is kept for the table's caches; see [`TableSnapshot::cached`].
+    pub(super) views: Arc<Vec<Arc<CacheView>>>,
+    /// Where a view may be brought up to date.
+    pub(super) buffer: Option<Arc<TableBuffer>>,
 }

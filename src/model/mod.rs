@@ -4,6 +4,7 @@
 //! that border (`engine::catalog::format`, `engine::wal::segment`, `server::flight::tickets`).
 
 mod arrow_rows;
+mod cache;
 mod data_file;
 mod deletion;
 mod file_columns;
@@ -18,6 +19,7 @@ mod schema;
 mod time;
 
 pub use arrow_rows::{ArrowColumns, ArrowRowsError};
+pub use cache::{CacheDefinition, CacheError, CacheKind, CacheShape};
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
 pub use deletion::{Deletion, RowSelection};
 pub use file_columns::FileColumns;

@@ -9,7 +9,7 @@
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
 //! | [`change`], [`delete`], [`insert`], [`tables`] | statements that change something |
 //! | [`influxql`] | the other language, with its own meaning and answers |
-//! | [`session`], [`catalog`], [`functions`] | what a text can name |
+//! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`rules`] | what we change in DataFusion's plans |
 //! | [`stream`], [`wire`] | how results leave |
@@ -24,6 +24,7 @@
 //!
 //! Not here: sessions, tickets, formats of a protocol (`server`).
 
+mod caches;
 mod catalog;
 mod change;
 mod deduplicate;
@@ -64,6 +65,7 @@ use tokio::runtime::Handle;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::{Access, Action, DatabaseName, Tables};
+use crate::tasks::Tasks;
 use error::QueryError;
 use influxql::{Answerer, EngineCatalog, FlatPlan};
 use parameters::Fit;
@@ -170,6 +172,8 @@ pub struct Queries {
     plans: Arc<Plans>,
     settings: QuerySettings,
     cpu: Handle,
+    /// Fills caches.
+    _background: Tasks,
 }
 
 impl std::fmt::Debug for Queries {
@@ -187,7 +191,13 @@ impl Queries {
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Handle, io: Handle) -> Result<Self> {
         let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io));
         let sessions = Sessions::new(Arc::clone(&engine), &settings, access).map_err(QueryError::from)?;
-        Ok(Self { engine, sessions: Arc::new(sessions), plans: Arc::new(Plans::new()), settings, cpu })
+        let (sessions, background) = (Arc::new(sessions), Tasks::new());
+        {
+            let _here = cpu.enter();
+            let (engine, sessions, cpu) = (Arc::clone(&engine), Arc::clone(&sessions), cpu.clone());
+            background.spawn("caches", |stop| caches::fill_caches(engine, sessions, cpu, stop));
+        }
+        Ok(Self { engine, sessions, plans: Arc::new(Plans::new()), settings, cpu, _background: background })
     }
 
     /// Parses and plans a text that reads. The result knows its schema even where parameters have no value yet.

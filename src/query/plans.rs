@@ -4,18 +4,22 @@
 //! tables has the columns that it was planned with.
 //!
 //! Used once is a plan that holds an answer: one over a table of the server itself, whose rows are in it; over a function that makes
-//! rows, whose arguments are computed (`now()` among them); and a DESCRIBE, which has the columns and not the table.
+//! rows, whose arguments are computed (`now()` among them), though not over a cache, which is asked when it is scanned; and a
+//! DESCRIBE, which has the columns and not the table.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use moka::future::Cache;
 use tokio::runtime::Handle;
 
+use super::caches::CacheTable;
 use super::error::QueryError;
 use super::parameters::{self, PlannedParameter};
 use super::statement;
@@ -57,6 +61,8 @@ pub(super) struct Unbound {
     /// What it was planned with; `None` if that is not known, as of a table that changed meanwhile, or if the plan holds an answer:
     /// then it is used once.
     tables: Option<PlannedTables>,
+    /// The caches that it names.
+    caches: Vec<Arc<dyn TableProvider>>,
     /// The columns of all nodes.
     columns: usize,
 }
@@ -78,7 +84,10 @@ impl Plans {
             let now = engine.table_schema(database, name);
             now.is_some_and(|now| Arc::ptr_eq(&now, planned) || now == *planned)
         };
-        unbound.tables.as_ref().is_some_and(|tables| tables.iter().all(unchanged)).then_some(unbound)
+        let caches_are_the_same =
+            unbound.caches.iter().filter_map(|cache| cache.downcast_ref()).all(CacheTable::is_unchanged);
+        let tables = unbound.tables.as_ref().filter(|_| caches_are_the_same);
+        tables.is_some_and(|tables| tables.iter().all(unchanged)).then_some(unbound)
     }
 
     pub(super) async fn keep(&self, database: &DatabaseName, text: &str, unbound: Arc<Unbound>) {
@@ -109,12 +118,13 @@ impl Unbound {
         let parameters = parameters::planned(&plan)?;
         let plan = if parameters.is_empty() { coerce(session, plan)? } else { plan };
         let (scanned, tables) = (scanned(&plan)?, tables(&plan, engine, database)?);
-        let mut columns = 0_usize;
+        let (mut columns, mut caches) = (0_usize, Vec::new());
         plan.apply_with_subqueries(|node| {
             columns = columns.saturating_add(node.schema().fields().len());
+            caches.extend(cache(node));
             Ok(TreeNodeRecursion::Continue)
         })?;
-        Ok(Self { reads, parameters, scanned, plan: DroppedOnCpu::new(plan, cpu), tables, columns })
+        Ok(Self { reads, parameters, scanned, plan: DroppedOnCpu::new(plan, cpu), tables, caches, columns })
     }
 
     /// The plan; its types are settled only if it has no parameters.
@@ -127,6 +137,12 @@ impl Unbound {
 fn tables(plan: &LogicalPlan, engine: &Engine, database: &DatabaseName) -> Result<Option<PlannedTables>, QueryError> {
     let (mut tables, mut can_be_kept) = (PlannedTables::new(), true);
     plan.apply_with_subqueries(|node| {
+        if let Some(cache) = cache(node)
+            && let Some(cache) = cache.downcast_ref::<CacheTable>()
+        {
+            tables.push((cache.table_name().to_owned(), Arc::clone(cache.columns())));
+            return Ok(TreeNodeRecursion::Continue);
+        }
         let (name, source) = match node {
             LogicalPlan::TableScan(scan) => (&scan.table_name, &scan.source),
             LogicalPlan::Dml(statement) => (&statement.table_name, &statement.target),
@@ -152,7 +168,11 @@ fn tables(plan: &LogicalPlan, engine: &Engine, database: &DatabaseName) -> Resul
 fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, QueryError> {
     let mut names = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
+        if let Some(cache) = cache(node)
+            && let Some(cache) = cache.downcast_ref::<CacheTable>()
+        {
+            names.insert(cache.table_name().to_owned());
+        } else if let LogicalPlan::TableScan(scan) = node
             && scan.table_name.schema().is_none_or(|schema| schema == TABLE_SCHEMA)
         {
             names.insert(scan.table_name.table().to_owned());
@@ -160,4 +180,11 @@ fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, QueryError> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(names.into_iter().collect())
+}
+
+/// The cache that a node scans, as a table.
+fn cache(node: &LogicalPlan) -> Option<Arc<dyn TableProvider>> {
+    let LogicalPlan::TableScan(scan) = node else { return None };
+    let provider = source_as_provider(&scan.source).ok()?;
+    provider.is::<CacheTable>().then_some(provider)
 }

@@ -21,7 +21,7 @@ use super::catalog::DatabaseTables;
 use super::scan::{FileAccess, STORE_URL};
 use super::table::QuerySnapshots;
 use super::{CATALOG, QuerySettings, TABLE_SCHEMA};
-use super::{functions, rules};
+use super::{caches, functions, rules};
 use crate::engine::Engine;
 use crate::model::{DatabaseName, Tables};
 
@@ -68,6 +68,7 @@ impl Sessions {
             database.clone(),
             tables.clone(),
         )));
+        caches::register(&mut session, &self.engine, database, tables);
         session
     }
 

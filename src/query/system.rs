@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `files` | a Parquet file: live, of a deleted table, or waiting for its removal |
 //! | `compactions` | one of the last compactions, running or ended |
+//! | `last_caches`, `distinct_caches` | a cache of a table, and how it is doing |
 //! | `mirror` | the mirror of the store, if there is one: how far it is |
 //! | `retention` | how long rows are seen after their time |
 //! | `tables` | a table, also a deleted one that can be brought back |
@@ -23,6 +24,7 @@ use datafusion::catalog::{MemTable, SchemaProvider, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
 
+use super::caches;
 use super::error::QueryError;
 use crate::engine::compaction::{Compaction, CompactionEnd};
 use crate::engine::mirror::{MirrorFacts, MirrorState};
@@ -31,11 +33,13 @@ use crate::error::Result;
 use crate::model::{DatabaseName, Tables, Timestamp};
 
 const COMPACTIONS: &str = "compactions";
+const DISTINCT_CACHES: &str = "distinct_caches";
 const FILES: &str = "files";
+const LAST_CACHES: &str = "last_caches";
 const MIRROR: &str = "mirror";
 const RETENTION: &str = "retention";
 const USER_TABLES: &str = "tables";
-const TABLES: [&str; 5] = [COMPACTIONS, FILES, MIRROR, RETENTION, USER_TABLES];
+const TABLES: [&str; 7] = [COMPACTIONS, DISTINCT_CACHES, FILES, LAST_CACHES, MIRROR, RETENTION, USER_TABLES];
 
 /// The tables about one database.
 #[derive(Debug)]
@@ -68,7 +72,8 @@ impl SystemTables {
         if self.seen == Tables::All {
             return Ok(Some(rows));
         }
-        let names = rows.column_by_name("table_name").map(|names| names.as_string::<i32>());
+        let names = rows.column_by_name("table_name").or_else(|| rows.column_by_name("table"));
+        let names = names.map(|names| names.as_string::<i32>());
         let is_seen = |row| names.is_some_and(|names| names.is_valid(row) && self.seen.contains(names.value(row)));
         let kept: BooleanArray = (0..rows.num_rows()).map(|row| Some(is_seen(row))).collect();
         Ok(Some(filter_record_batch(&rows, &kept)?))
@@ -77,6 +82,8 @@ impl SystemTables {
     fn all_rows(&self, table: &str) -> DataFusionResult<Option<RecordBatch>> {
         match table {
             COMPACTIONS => self.compactions().map(Some),
+            DISTINCT_CACHES => caches::distinct_caches(&self.engine, &self.database).map(Some),
+            LAST_CACHES => caches::last_caches(&self.engine, &self.database).map(Some),
             FILES => self.files().map(Some),
             MIRROR => self.mirror().map(Some),
             RETENTION => self.retention().map(Some),

@@ -55,7 +55,7 @@ impl Table {
     }
 
     /// The rows that this query sees, with all the columns that were planned with.
-    fn snapshot(&self, state: &dyn Session) -> DataFusionResult<Arc<TableSnapshot>> {
+    pub(super) fn snapshot(&self, state: &dyn Session) -> DataFusionResult<Arc<TableSnapshot>> {
         let snapshots = state
             .config()
             .get_extension::<QuerySnapshots>()

@@ -18,7 +18,7 @@ async fn channel(server: &TestServer) -> Channel {
     Endpoint::from_shared(server.url("")).unwrap().connect().await.unwrap()
 }
 
-async fn client(server: &TestServer, database: &str) -> FlightSqlServiceClient<Channel> {
+pub(crate) async fn client(server: &TestServer, database: &str) -> FlightSqlServiceClient<Channel> {
     let mut client = FlightSqlServiceClient::new(channel(server).await);
     client.set_header("database", database);
     client
@@ -39,7 +39,7 @@ async fn fetch(
     (announced, std::sync::Arc::clone(stream.schema().unwrap()), batches)
 }
 
-async fn rows(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Vec<Vec<Option<String>>> {
+pub(crate) async fn rows(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Vec<Vec<Option<String>>> {
     let info = client.execute(sql.to_owned(), None).await.unwrap();
     let (announced, streamed, batches) = fetch(client, info).await;
     assert_eq!(announced, *streamed, "{sql}");

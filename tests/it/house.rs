@@ -12,7 +12,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("model", &["model", "error"]),
     ("syntax", &["syntax", "model", "error"]),
     ("engine", &["engine", "model", "error", "clock", "steps", "tasks", "telemetry"]),
-    ("query", &["query", "engine", "model", "syntax", "error", "telemetry", "clock"]),
+    ("query", &["query", "engine", "model", "syntax", "error", "telemetry", "clock", "tasks"]),
     ("server", &["server", "query", "engine", "model", "syntax", "config", "error", "clock", "tasks", "telemetry"]),
     ("config", &["config", "engine", "error", "telemetry", "model"]),
     ("cli", &["cli", "config", "server", "query", "engine", "model", "error", "clock", "steps", "telemetry"]),

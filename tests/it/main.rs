@@ -42,6 +42,9 @@ mod delete_statement;
 /// Retention and deletion as users ask for them.
 mod forgetting;
 
+/// Caches of last and distinct values: always what the table says.
+mod caches;
+
 /// Stored bytes of earlier versions are read by this one.
 mod formats;
 

@@ -1,7 +1,8 @@
 //! SQL by example: one test per file of `tests/sql`, in the format of sqllogictest.
 //!
 //! Besides SQL a statement may be `WRITE` and line protocol (times in nanoseconds), `PERSIST` (everything goes to
-//! Parquet), `RESTART` or `CRASH`. `UPDATE=1 cargo test --test it sql` fills in the answers.
+//! Parquet), `COMPACT`, `RESTART`, `CRASH`, `CACHE` with a table and a cache of it as the HTTP interface takes it, or `FILLED`
+//! (every cache answers). `UPDATE=1 cargo test --test it sql` fills in the answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,12 @@ impl AsyncDB for Database {
         match word {
             "WRITE" => database.write(rest).await,
             "PERSIST" => database.engine().persist_all().await?,
+            "COMPACT" => database.engine().compact_all().await?,
+            "CACHE" => {
+                let (table, json) = rest.split_once(' ').expect("a table and a cache");
+                database.create_cache(table, &serde_json::from_str(json).expect("a cache in JSON")).await?;
+            }
+            "FILLED" => database.wait_for_caches().await,
             "RESTART" => database.restart().await,
             "CRASH" => database.crash().await,
             _ => return answer(&database, statement).await,

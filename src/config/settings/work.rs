@@ -87,6 +87,15 @@ pub(super) static WORK: &[Setting] = &[
     },
     Setting {
         section: MEMORY,
+        name: "value-cache-size",
+        kind: Kind::MemoryCache,
+        preset: Preset::Text("5%"),
+        env: &["FLIGHTLINE_VALUE_CACHE_SIZE"],
+        aliases: &[],
+        sentence: "Memory for caches of last and distinct values. One that does not fit is let go, and its table is asked; 0 for none.",
+    },
+    Setting {
+        section: MEMORY,
         name: "num-datafusion-threads",
         kind: Kind::Count(1, THREADS_MAX),
         preset: Preset::Computed("processors"),

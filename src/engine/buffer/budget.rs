@@ -16,7 +16,7 @@ pub struct MemoryBudget {
 
 /// Bytes in use; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(in crate::engine) struct Charge {
     budget: Arc<MemoryBudget>,
     bytes: usize,
 }
@@ -56,9 +56,17 @@ impl MemoryBudget {
         tokio::time::timeout(patience, wait).await.is_ok()
     }
 
-    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+    /// Counts bytes until the charge is dropped, also past the limit.
+    pub(in crate::engine) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         self.used.fetch_add(bytes, Ordering::AcqRel);
         Charge { budget: Arc::clone(self), bytes }
+    }
+}
+
+impl Charge {
+    /// The bytes that it counts.
+    pub(in crate::engine) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 

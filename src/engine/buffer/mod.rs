@@ -18,16 +18,19 @@ mod table;
 #[cfg(test)]
 mod tests;
 pub mod tidy;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+pub(in crate::engine) use budget::Charge;
 pub use budget::MemoryBudget;
 pub use run::BufferedRun;
 pub(in crate::engine) use table::Frozen;
 pub use table::{TableBuffer, TableContents};
+pub(in crate::engine) use views::BarredViews;
 
 use crate::clock::Clock;
 use crate::model::TableId;

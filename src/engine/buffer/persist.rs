@@ -14,6 +14,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use bytes::Bytes;
 
 use super::table::{Frozen, TableBuffer};
+use crate::engine::caches;
 use crate::engine::catalog::{Catalog, CatalogChange, CatalogError};
 use crate::engine::data_files::{DataFiles, NewFile};
 use crate::engine::layout::{BlockPlace, FileCutter, block_duration, cut_into_blocks, file_rows, large_rows};
@@ -67,10 +68,16 @@ impl Persister {
     ///
     /// # Errors
     /// `Unavailable` if the store or the catalog can't be written; the rows are still in memory and in the log.
-    pub async fn persist(&self, table: &TableBuffer) -> Result<Option<Persisted>> {
+    pub async fn persist(&self, table: &Arc<TableBuffer>) -> Result<Option<Persisted>> {
         let Some(frozen) = table.freeze() else { return Ok(None) };
         let (through, sequences) = (frozen.through, frozen.sequences());
-        let encoded = tokio::task::spawn_blocking(move || encode_frozen(&frozen)).await.map_err(|error| {
+        let views_of = Arc::clone(table);
+        let encode = move || {
+            // Once the catalog knows the files, the runs may go at any moment.
+            caches::advance(&views_of);
+            encode_frozen(&frozen)
+        };
+        let encoded = tokio::task::spawn_blocking(encode).await.map_err(|error| {
             Error::with_source(ErrorKind::Internal, "encoding of buffered rows was cut off", error)
         })??;
         let bytes: Vec<Bytes> = encoded.iter().map(|file| file.bytes.clone()).collect();

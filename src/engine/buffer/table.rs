@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::budget::MemoryBudget;
 use super::run::{BufferedRun, Origin};
 use crate::clock::Clock;
+use crate::engine::caches::CacheView;
 use crate::engine::catalog::{Catalog, TableEntry};
 use crate::error::Result;
 use crate::model::{Deletion, FileList, Sequence, SequenceRange, TableId, TableSchema};
@@ -26,6 +27,14 @@ pub struct TableContents {
     pub files: FileList,
     /// Rows of `files` that are deleted and still in them.
     pub deletions: Arc<Vec<Deletion>>,
+    /// What is kept for the table's caches.
+    pub(in crate::engine) views: Arc<Vec<Arc<CacheView>>>,
+    /// Changes under way that make views wrong: until they are over there are none.
+    pub(super) views_barred: usize,
+    /// The number of the last deletion of rows.
+    pub(super) last_deletion: u64,
+    /// Every write up to here is in `files`.
+    pub(in crate::engine) stored_through: Sequence,
     /// Every write up to here is in `files` or is being persisted: its runs are not touched any more.
     frozen_through: Sequence,
 }
@@ -38,8 +47,17 @@ impl TableContents {
             runs: Vec::new(),
             files: table.files.clone(),
             deletions: Arc::clone(&table.deletions),
+            views: Arc::default(),
+            views_barred: 0,
+            last_deletion: table.last_deletion,
+            stored_through: table.persisted_through,
             frozen_through: table.persisted_through,
         }
+    }
+
+    /// The newest write.
+    pub(in crate::engine) fn through(&self) -> Sequence {
+        self.runs.last().map_or(self.stored_through, |run| run.sequences().last)
     }
 
     /// The runs that tidying may replace: those that no persist has taken.
@@ -74,10 +92,10 @@ impl Frozen {
 #[derive(Debug)]
 pub struct TableBuffer {
     id: TableId,
-    contents: ArcSwap<TableContents>,
-    change: Mutex<()>,
+    pub(super) contents: ArcSwap<TableContents>,
+    pub(super) change: Mutex<()>,
     budget: Arc<MemoryBudget>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl TableBuffer {
@@ -187,6 +205,8 @@ impl TableBuffer {
         let mut next = TableContents::clone(&contents);
         next.runs.retain(|run| run.sequences().last > through);
         (next.files, next.deletions) = (stored.files, stored.deletions);
+        next.stored_through = next.stored_through.max(through);
+        next.keep_right_views(stored.last_deletion);
         next.frozen_through = next.frozen_through.max(through);
         self.contents.store(Arc::new(next));
     }

@@ -35,6 +35,7 @@ fn stored(through: Sequence) -> TableContents {
         retention: None,
         deletions: Arc::default(),
         last_deletion: 0,
+        caches: Vec::new(),
     })
 }
 

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::state::TokenHash;
 use crate::model::{
-    Column, DataFile, DatabaseId, DatabaseName, FileId, Rights, RowSelection, Sequence, TableId, TableName,
-    TableSchema, Timestamp,
+    CacheDefinition, CacheKind, Column, DataFile, DatabaseId, DatabaseName, FileId, Rights, RowSelection, Sequence,
+    TableId, TableName, TableSchema, Timestamp,
 };
 
 /// One step from a state to the next. Steps of one commit happen together or not at all.
@@ -144,6 +144,22 @@ pub enum CatalogChange {
     CollectGarbage {
         /// Where they were.
         paths: Vec<String>,
+    },
+    /// A cache of the table.
+    CreateCache {
+        /// The table.
+        table: TableId,
+        /// A name that is free among the table's caches of this kind, and columns that the table has.
+        cache: CacheDefinition,
+    },
+    /// The cache is gone; its name is free.
+    DeleteCache {
+        /// The table.
+        table: TableId,
+        /// Of which kind.
+        kind: CacheKind,
+        /// Its name.
+        name: String,
     },
     /// A token with the state's next number.
     CreateToken {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::format::FormatError;
 use crate::error::{Error, ErrorKind};
-use crate::model::{DatabaseId, Sequence, TableId, TableName};
+use crate::model::{CacheKind, DatabaseId, Sequence, TableId, TableName};
 
 /// Why a change can't be applied to a state.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,14 @@ pub enum ChangeError {
         /// Its name.
         name: String,
     },
+    /// There is no cache of this kind and name, or not any more.
+    #[error("the requested resource was not found: {kind} {name}")]
+    NoCache {
+        /// Of which kind.
+        kind: CacheKind,
+        /// Its name.
+        name: String,
+    },
     /// There are no more numbers.
     #[error("there are no more numbers for a {what}")]
     NumbersExhausted {
@@ -103,9 +111,11 @@ impl ChangeError {
             | Self::Columns { .. }
             | Self::AlreadyPersisted { .. }
             | Self::FileReplaced { .. } => ErrorKind::Conflict,
-            Self::NoDatabase { .. } | Self::NoTable { .. } | Self::TableDeleted { .. } | Self::NoToken { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoDatabase { .. }
+            | Self::NoTable { .. }
+            | Self::TableDeleted { .. }
+            | Self::NoToken { .. }
+            | Self::NoCache { .. } => ErrorKind::NotFound,
             Self::NumbersExhausted { .. } => ErrorKind::Exhausted,
             Self::File { .. } | Self::Number { .. } => ErrorKind::Internal,
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use prost::{Message, Oneof};
 use uuid::Uuid;
 
+use super::cache_messages::{CacheMessage, CreateCacheMessage, DeleteCacheMessage};
 use super::change::CatalogChange;
 use super::deletion_messages::{DeleteRowsMessage, DeletionMessage};
 use super::file_messages::DataFileMessage;
@@ -22,8 +23,8 @@ use super::state::{
 };
 use super::token_messages::TokenMessage;
 use crate::model::{
-    Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, Deletion, FieldType, FileId, Sequence, TableId,
-    TableName, TableSchema, Timestamp,
+    CacheDefinition, Column, ColumnKind, ColumnName, DataFile, DatabaseId, DatabaseName, Deletion, FieldType, FileId,
+    Sequence, TableId, TableName, TableSchema, Timestamp,
 };
 
 pub(super) type Decoded<T> = Result<T, FormatError>;
@@ -39,7 +40,10 @@ pub(super) struct RecordMessage {
 
 #[derive(Clone, PartialEq, Message)]
 struct ChangeMessage {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    #[prost(
+        oneof = "Change",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
+    )]
     change: Option<Change>,
 }
 
@@ -88,6 +92,10 @@ enum Change {
     CreateToken(TokenMessage),
     #[prost(string, tag = "21")]
     DeleteToken(String),
+    #[prost(message, tag = "22")]
+    CreateCache(CreateCacheMessage),
+    #[prost(message, tag = "23")]
+    DeleteCache(DeleteCacheMessage),
 }
 
 /// Body of a checkpoint of version 1. In version 2 files and garbage are elsewhere, see `checkpoint`.
@@ -157,6 +165,8 @@ pub(super) struct TableMessage {
     deletions: Vec<DeletionMessage>,
     #[prost(uint64, tag = "9")]
     last_deletion: u64,
+    #[prost(message, repeated, tag = "10")]
+    caches: Vec<CacheMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -274,6 +284,7 @@ impl From<&CatalogChange> for Change {
                 retention: None,
                 deletions: Vec::new(),
                 last_deletion: 0,
+                caches: Vec::new(),
             }),
             CatalogChange::AddColumns { table, columns } => {
                 let columns = columns.iter().map(ColumnMessage::from).collect();
@@ -318,6 +329,10 @@ impl From<&CatalogChange> for Change {
                 Self::CreateToken(TokenMessage::new(*id, name, hash, rights, Timestamp::from_nanos(0), *expires_at))
             }
             CatalogChange::DeleteToken { name } => Self::DeleteToken(name.clone()),
+            CatalogChange::CreateCache { table, cache } => Self::CreateCache(CreateCacheMessage::new(*table, cache)),
+            CatalogChange::DeleteCache { table, kind, name } => {
+                Self::DeleteCache(DeleteCacheMessage::new(*table, *kind, name))
+            }
             CatalogChange::ReplaceFiles { table, removed, added } => Self::ReplaceFiles(ReplaceFilesMessage {
                 table: table.get(),
                 removed: removed.iter().map(|file| file.get()).collect(),
@@ -388,6 +403,14 @@ impl TryFrom<Change> for CatalogChange {
                 Self::CreateToken { id, name, hash, rights, expires_at }
             }
             Change::DeleteToken(name) => Self::DeleteToken { name },
+            Change::CreateCache(message) => {
+                let (table, cache) = message.into_cache()?;
+                Self::CreateCache { table, cache }
+            }
+            Change::DeleteCache(message) => {
+                let (table, kind, name) = message.into_name()?;
+                Self::DeleteCache { table, kind, name }
+            }
             Change::ReplaceFiles(message) => Self::ReplaceFiles {
                 table: TableId::new(message.table),
                 removed: message.removed.into_iter().map(FileId::new).collect(),
@@ -486,6 +509,7 @@ impl From<&TableEntry> for TableMessage {
             retention: table.retention.map(nanoseconds),
             deletions: table.deletions.iter().map(DeletionMessage::from).collect(),
             last_deletion: table.last_deletion,
+            caches: table.caches.iter().map(|cache| CacheMessage::from(cache.as_ref())).collect(),
         }
     }
 }
@@ -504,6 +528,11 @@ impl TableMessage {
             retention: self.retention.map(Duration::from_nanos),
             deletions: Arc::new(self.deletions.into_iter().map(Deletion::try_from).collect::<Decoded<_>>()?),
             last_deletion: self.last_deletion,
+            caches: self
+                .caches
+                .into_iter()
+                .map(|cache| CacheDefinition::try_from(cache).map(Arc::new))
+                .collect::<Decoded<_>>()?,
         })
     }
 }

@@ -20,7 +20,7 @@
 //! | `state` | the catalog at one moment, and the pure step to the next; `state/deleted` what can be brought back |
 //! | `shared_map` | why a step copies little |
 //! | `log` | records and checkpoints as objects |
-//! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages`, `token_messages` | their bytes |
+//! | `format`, `messages`, `file_messages`, `deletion_messages`, `soft_delete_messages`, `log_messages`, `token_messages`, `cache_messages` | their bytes |
 //! | `checkpoint`, `checkpoint_files` | those of a checkpoint, which may be large: in parts, files column by column |
 //! | `log_owner` | which write-ahead log holds the newest rows |
 //! | `inspect` | all that for people who look into a store |
@@ -29,6 +29,7 @@
 //!
 //! Not here: what is in the files, and the deletion of garbage that [`CatalogState::garbage`] lists.
 
+mod cache_messages;
 mod change;
 mod checkpoint;
 mod checkpoint_files;

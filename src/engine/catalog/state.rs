@@ -8,6 +8,7 @@
 //!
 //! Not here: how a change gets stored (see `log`) or spelled in bytes (see `messages`).
 
+mod caches;
 mod deleted;
 mod tokens;
 
@@ -23,8 +24,8 @@ use super::error::ChangeError;
 use super::log_owner::LogOwner;
 use super::shared_map::SharedMap;
 use crate::model::{
-    Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, FileList, RowSelection, Sequence, SequenceRange,
-    TableId, TableName, TableSchema, Timestamp,
+    CacheDefinition, Column, DataFile, DatabaseId, DatabaseName, Deletion, FileId, FileList, RowSelection, Sequence,
+    SequenceRange, TableId, TableName, TableSchema, Timestamp,
 };
 pub use deleted::{DeletedDatabase, DeletedTable, SoftDeletion};
 pub use tokens::{TokenEntry, TokenHash};
@@ -89,6 +90,8 @@ pub struct TableEntry {
     pub deletions: Arc<Vec<Deletion>>,
     /// The number of the last deletion, whether its rows are still somewhere or not.
     pub last_deletion: u64,
+    /// Its caches, in the order in which they were made.
+    pub caches: Vec<Arc<CacheDefinition>>,
 }
 
 /// An object that no table refers to any more.
@@ -407,6 +410,8 @@ impl CatalogState {
                 expires_at: *expires_at,
             }),
             CatalogChange::DeleteToken { name } => self.delete_token(name),
+            CatalogChange::CreateCache { table, cache } => self.create_cache(*table, cache),
+            CatalogChange::DeleteCache { table, kind, name } => self.delete_cache(*table, *kind, name),
         }
     }
 
@@ -448,6 +453,7 @@ impl CatalogState {
             retention: None,
             deletions: Arc::default(),
             last_deletion: 0,
+            caches: Vec::new(),
         })?;
         self.next_table_id = TableId::new(next);
         Ok(())

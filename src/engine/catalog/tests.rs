@@ -28,8 +28,9 @@ use crate::engine::store::fault_store::{Aftermath, FaultRates, FaultStore, Momen
 use crate::engine::store::file::DurableFileStore;
 use crate::error::{ErrorKind, Result};
 use crate::model::{
-    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName, FieldType, FileColumns,
-    Rights, RowGroup, Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema, TimeRange, Timestamp,
+    CacheDefinition, CacheShape, Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName,
+    FieldType, FileColumns, Rights, RowGroup, Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema,
+    TimeRange, Timestamp,
 };
 
 const NOW: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);

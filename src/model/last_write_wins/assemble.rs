@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray,
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::interleave;
-use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::compute::{interleave, take};
+use arrow::datatypes::{DataType, Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::model::{ColumnName, TIME_COLUMN, TableSchema};
@@ -116,6 +116,22 @@ impl Assembly {
         }
         rows
     }
+}
+
+/// These rows of `batch`, in this order, with dictionaries that hold just the texts that occur in them.
+///
+/// # Errors
+/// If a row is beyond the end.
+pub fn take_compact(batch: &RecordBatch, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
+    let places: Vec<(usize, usize)> = rows.iter().map(|row| (0, *row as usize)).collect();
+    let indices = UInt32Array::from_iter_values(rows.iter().copied());
+    let column = |column: &ArrayRef| match column.data_type() {
+        DataType::Dictionary(..) => tag_column(&[column.as_ref()], &places),
+        _ => take(column, &indices, None),
+    };
+    let columns = batch.columns().iter().map(column).collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
 }
 
 /// A tag column whose dictionary holds just the texts that occur, each once.

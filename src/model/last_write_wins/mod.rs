@@ -27,6 +27,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_n
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
+pub use assemble::take_compact;
 pub use merge::{Merge, Step};
 pub use sort::sort_run;
 

@@ -44,6 +44,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 pub(super) use parquet::{FileAccess, STORE_URL};
+pub(super) use prune::{physical, speaks_of_rows};
 
 use super::deduplicate::DeduplicateExec;
 use crate::engine::TableSnapshot;
@@ -256,7 +257,7 @@ fn unqualified(schema: &Schema) -> DataFusionResult<DFSchema> {
 }
 
 /// An error of the engine as DataFusion carries it, so that its kind comes out at the end.
-fn from_engine(error: crate::error::Error) -> DataFusionError {
+pub(super) fn from_engine(error: crate::error::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 

@@ -86,7 +86,7 @@ impl Filters {
 }
 
 /// Whether a filter means the same whenever it is asked, of one row at a time.
-fn speaks_of_rows(filter: &Expr) -> bool {
+pub(in crate::query) fn speaks_of_rows(filter: &Expr) -> bool {
     let is_subquery = |expr: &Expr| {
         matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
     };
@@ -99,7 +99,7 @@ fn looks_at_key_only(table: &TableSchema, filter: &Expr) -> bool {
 }
 
 /// The filters as one expression over `columns`; `None` if there are none.
-pub(super) fn physical(
+pub(in crate::query) fn physical(
     state: &dyn Session,
     columns: &Schema,
     filters: Vec<Expr>,

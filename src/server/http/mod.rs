@@ -6,6 +6,7 @@
 mod admin;
 mod backups;
 mod body;
+mod caches;
 mod delete;
 mod deletions;
 mod encode;
@@ -54,6 +55,11 @@ pub(super) fn router(services: Arc<Services>) -> Router {
             post(admin::create_table).put(retention::update_table).delete(deletions::delete_table),
         )
         .route("/api/v3/configure/table/undelete", post(deletions::undelete_table))
+        .route("/api/v3/configure/last_cache", post(caches::create_last_cache).delete(caches::delete_last_cache))
+        .route(
+            "/api/v3/configure/distinct_cache",
+            post(caches::create_distinct_cache).delete(caches::delete_distinct_cache),
+        )
         .route("/api/v3/configure/token", get(tokens::list).post(tokens::create_token).delete(tokens::delete))
         .route("/api/v3/enterprise/configure/token", post(tokens::create_token))
         .route("/api/v3/configure/token/admin", post(tokens::create_operator))

@@ -17,17 +17,17 @@ pub(super) fn on() -> AuthSettings {
 }
 
 /// A server that asks for tokens, and the operator's.
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     pub server: TestServer,
     pub operator: String,
 }
 
 impl Guarded {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    pub(super) async fn start_with(change: impl FnOnce(&mut AuthSettings)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut AuthSettings)) -> Self {
         let server = TestServer::start_with(|settings| {
             settings.auth = on();
             change(&mut settings.auth);
@@ -39,7 +39,7 @@ impl Guarded {
     }
 
     /// The status and body of a request that shows a token, or none.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: Method,
         path: &str,
@@ -58,7 +58,7 @@ impl Guarded {
     }
 
     /// The text of a new token with these permissions.
-    pub(super) async fn token(&self, name: &str, permissions: &[&str]) -> String {
+    pub(crate) async fn token(&self, name: &str, permissions: &[&str]) -> String {
         let body = json!({ "token_name": name, "permissions": permissions });
         let (status, text) = self.ask(Method::POST, "/api/v3/configure/token", Some(&self.operator), Some(&body)).await;
         assert_eq!(status, 201, "{text}");
@@ -66,13 +66,13 @@ impl Guarded {
         answer["token"].as_str().unwrap().to_owned()
     }
 
-    pub(super) async fn write(&self, token: &str, database: &str, lines: &str) -> StatusCode {
+    pub(crate) async fn write(&self, token: &str, database: &str, lines: &str) -> StatusCode {
         let url = self.server.url(&format!("/api/v3/write_lp?db={database}"));
         let request = self.server.http.post(url).bearer_auth(token).body(lines.to_owned());
         request.send().await.unwrap().status()
     }
 
-    pub(super) async fn query(&self, token: &str, database: &str, sql: &str) -> (StatusCode, String) {
+    pub(crate) async fn query(&self, token: &str, database: &str, sql: &str) -> (StatusCode, String) {
         let body = json!({ "db": database, "q": sql, "format": "csv" });
         self.ask(Method::POST, "/api/v3/query_sql", Some(token), Some(&body)).await
     }

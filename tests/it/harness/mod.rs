@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub mod caches;
 pub mod database;
 pub mod influxdb;
 pub mod object_server;

@@ -61,6 +61,16 @@ fn file_strategy() -> impl Strategy<Value = DataFile> {
     })
 }
 
+fn cache_strategy() -> impl Strategy<Value = CacheDefinition> {
+    let columns = || proptest::collection::vec(column_strategy().prop_map(|column| column.name), 0..3);
+    let age = || proptest::option::of(any::<u64>().prop_map(Duration::from_nanos));
+    let last = (proptest::option::of(columns()), proptest::option::of(columns()), any::<u32>(), age())
+        .prop_map(|(keys, values, count, ttl)| CacheShape::Last { keys, values, count, ttl });
+    let distinct = (columns(), any::<u32>(), age())
+        .prop_map(|(columns, cardinality_max, age_max)| CacheShape::Distinct { columns, cardinality_max, age_max });
+    ("\\PC{1,9}", prop_oneof![last, distinct]).prop_map(|(name, shape)| CacheDefinition { name, shape })
+}
+
 fn change_strategy() -> impl Strategy<Value = CatalogChange> {
     let columns = || proptest::collection::vec(column_strategy(), 0..4);
     prop_oneof![
@@ -107,6 +117,13 @@ fn change_strategy() -> impl Strategy<Value = CatalogChange> {
             }
         }),
         "\\PC{1,9}".prop_map(|name| CatalogChange::DeleteToken { name }),
+        (any::<u32>(), cache_strategy())
+            .prop_map(|(table, cache)| CatalogChange::CreateCache { table: TableId::new(table), cache }),
+        (any::<u32>(), cache_strategy()).prop_map(|(table, cache)| CatalogChange::DeleteCache {
+            table: TableId::new(table),
+            kind: cache.kind(),
+            name: cache.name,
+        }),
         any::<u64>().prop_map(|count| CatalogChange::ReserveFileIds { count }),
         proptest::collection::vec(any::<String>(), 0..3).prop_map(|paths| CatalogChange::CollectGarbage { paths }),
     ]
@@ -142,6 +159,19 @@ fn fitting_change(state: &CatalogState, choice: u32) -> CatalogChange {
         (4 | 5, Some(table)) if state.next_file_id().get() > 1 => {
             let (id, next) = (state.next_file_id().get() - 1, table.persisted_through.get() + 1);
             persisted(table.id.get(), vec![data_file(id, table.id.get(), next, next + 2)], next + 2)
+        }
+        (0, Some(table)) if pick % 3 == 0 && !table.caches.is_empty() => CatalogChange::DeleteCache {
+            table: table.id,
+            kind: table.caches[0].kind(),
+            name: table.caches[0].name.clone(),
+        },
+        (0, Some(table)) if pick % 3 < 2 => {
+            let keys = vec![ColumnName::new("host").unwrap()];
+            let shape = match pick % 2 {
+                0 => CacheShape::Last { keys: (pick % 4 == 0).then_some(keys), values: None, count: 2, ttl: None },
+                _ => CacheShape::Distinct { columns: keys, cardinality_max: 9, age_max: Some(Duration::from_secs(3)) },
+            };
+            CatalogChange::CreateCache { table: table.id, cache: CacheDefinition { name, shape } }
         }
         (6, Some(table)) => CatalogChange::DeleteTable { id: table.id },
         (7, _) if pick % 3 == 0 => CatalogChange::ReserveFileIds { count: 1 + u64::from(choice) },
