@@ -122,7 +122,7 @@ fn caches(criterion: &mut Criterion, runtime: &Runtime, engine: &Engine, queries
         ("cache, all machines", "SELECT * FROM last_cache('cpu')"),
         ("table, one machine", "SELECT * FROM cpu WHERE hostname = 'host_7' ORDER BY time DESC LIMIT 1"),
     ] {
-        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(run(queries, text))));
+        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(run(queries, Language::Sql, text))));
     }
     group.finish();
 }
@@ -181,7 +181,11 @@ fn queries(criterion: &mut Criterion) {
     group.sample_size(10);
     for (name, text) in GAP_FILL {
         group.bench_function(name, |bencher| {
-            bencher.iter_batched(|| (), |()| runtime.block_on(run(&ours, Language::Sql, text)), BatchSize::PerIteration);
+            bencher.iter_batched(
+                || (),
+                |()| runtime.block_on(run(&ours, Language::Sql, text)),
+                BatchSize::PerIteration,
+            );
         });
     }
     group.finish();

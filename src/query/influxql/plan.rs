@@ -178,7 +178,7 @@ fn filters(level: &Level, input: &Input) -> Vec<Expr> {
     let has_field = fields.into_iter().map(|field| column(field).is_not_null()).reduce(Expr::or);
     filters.push(has_field.unwrap_or_else(|| lit(false)));
     if let Some(condition) = &level.condition {
-        implied(condition, level, input, &mut filters);
+        filters.extend(implied(condition, level, input));
     }
     filters
 }
@@ -191,28 +191,36 @@ fn field(source: &SlotSource) -> Option<&String> {
 }
 
 /// What follows from a condition and can be decided by statistics: tags that are something, fields on one side of a number.
-fn implied(condition: &Node, level: &Level, input: &Input, filters: &mut Vec<Expr>) {
+fn implied(condition: &Node, level: &Level, input: &Input) -> Option<Expr> {
     match condition {
         Node::Binary { operator: Operator::And, left, right } => {
-            implied(left, level, input, filters);
-            implied(right, level, input, filters);
-        }
-        Node::Binary { operator, left, right } => {
-            if let (Node::Slot(slot), Node::Literal(value)) = (&**left, &**right)
-                // `usage::integer <= 1` holds for 1.9: what a cast makes of a value is for the walk.
-                && matches!(level.slots[*slot].cast, None | Some(Cast::Field | Cast::Tag))
-            {
-                filters.extend(comparison(*operator, &input.slots[*slot], value));
+            match (implied(left, level, input), implied(right, level, input)) {
+                (Some(left), Some(right)) => Some(left.and(right)),
+                (left, right) => left.or(right),
             }
         }
+        Node::Binary { operator: Operator::Or, left, right } => {
+            Some(implied(left, level, input)?.or(implied(right, level, input)?))
+        }
+        Node::Binary { operator, left, right } => match (&**left, &**right) {
+            // `usage::integer <= 1` holds for 1.9: what a cast makes of a value is for the walk.
+            (Node::Slot(slot), Node::Literal(value))
+                if matches!(level.slots[*slot].cast, None | Some(Cast::Field | Cast::Tag)) =>
+            {
+                comparison(*operator, &input.slots[*slot], value)
+            }
+            _ => None,
+        },
         Node::Matches { value, regex, wanted: true } => {
-            if let (Node::Slot(slot), Some(texts)) = (&**value, regex.alternatives())
-                && let (SlotSource::Tag(tag), false) = (&input.slots[*slot], texts.iter().any(String::is_empty))
-            {
-                filters.push(column(tag).in_list(texts.iter().map(|text| lit(text.as_str())).collect(), false));
+            let (Node::Slot(slot), Some(texts)) = (&**value, regex.alternatives()) else { return None };
+            match (&input.slots[*slot], texts.iter().any(String::is_empty)) {
+                (SlotSource::Tag(tag), false) => {
+                    Some(column(tag).in_list(texts.iter().map(|text| lit(text.as_str())).collect(), false))
+                }
+                _ => None,
             }
         }
-        _ => {}
+        _ => None,
     }
 }
 
