@@ -51,6 +51,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let settings = EngineSettings {
             recent: RecentSettings { bytes_max: 64 << 20, recency: Duration::from_secs(5 * 3600) },
+            decoded_bytes_max: 0, // what is decoded would hide who asks for bytes
             disk_cache: Some(DiskCacheSettings { directory: directory.path().join("cache"), bytes_max }),
             delete_grace: Duration::from_secs(1),
             ..TestDatabase::settings()

@@ -41,7 +41,8 @@ impl Fixture {
         let recent = RecentSettings { bytes_max, recency: Duration::from_secs(5 * 3600) };
         let database = TestDatabase::with(
             Store::new(Arc::<FaultStore>::clone(&store) as Arc<dyn ObjectStore>, "counted"),
-            EngineSettings { recent, ..TestDatabase::settings() },
+            // What is decoded would hide who asks for bytes.
+            EngineSettings { recent, decoded_bytes_max: 0, ..TestDatabase::settings() },
             Arc::<ManualClock>::clone(&clock) as Arc<dyn flightline::clock::Clock>,
         )
         .await;
