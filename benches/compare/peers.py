@@ -45,6 +45,15 @@ class Http:
         self.local = threading.local()
 
     def request(self, method, path, body=None, headers=None):
+        try:
+            return self.once(method, path, body, headers)
+        except http.client.RemoteDisconnected:
+            # Nobody asked for longer than a server keeps a connection open. What writes is not repeated.
+            if method != "GET":
+                raise
+            return self.once(method, path, body, headers)
+
+    def once(self, method, path, body, headers):
         connection = getattr(self.local, "connection", None)
         if connection is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
