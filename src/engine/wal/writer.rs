@@ -20,10 +20,6 @@ use crate::model::{Sequence, TableId};
 /// A write without durability is synced at the latest after this time, however busy the log is.
 const UNSYNCED_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// After so long without anything to do the log says that its newest write is safe. A writer that waits for each answer and writes
-/// again is faster, so that it doesn't pay for a mark each time.
-const MARK_DELAY: Duration = Duration::from_millis(20);
-
 /// What the commit thread is asked to do, in the order in which it was asked.
 pub(super) enum Message {
     Append(WaitingWrite),
@@ -115,7 +111,7 @@ impl Writer {
             }
         }
         if self.log.wants_mark() {
-            match self.messages.recv_timeout(MARK_DELAY) {
+            match self.messages.recv_timeout(self.settings.mark_delay) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Timeout) => self.log.mark(),
                 Err(RecvTimeoutError::Disconnected) => return None,

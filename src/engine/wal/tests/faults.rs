@@ -195,7 +195,9 @@ async fn writers_of_a_refused_group_are_told_and_the_next_group_succeeds() {
         (9..10, "could not sync the write-ahead log: whether the write is stored is unknown, writing it again is safe"),
     ] {
         let disk = FaultyDisk::new(Fault::NoSpace, failing);
-        let (wal, _, published) = open_wal(Arc::new(disk.clone()), WalSettings::default());
+        // A mark would be one operation more.
+        let settings = WalSettings { mark_delay: Duration::from_secs(3600), ..WalSettings::default() };
+        let (wal, _, published) = open_wal(Arc::new(disk.clone()), settings);
         assert_eq!(wal.append(record(1), Durability::Synced).await.unwrap(), Sequence::new(1));
         let refused = wal.append(record(2), Durability::Synced).await.unwrap_err();
         assert_eq!((refused.kind(), refused.to_string().as_str()), (ErrorKind::Unavailable, message));
