@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -170,9 +171,9 @@ class Flightline:
         from pyarrow import flight
 
         self.port = free_port()
-        program = os.environ.get("FLIGHTLINE", ROOT / "target/release/flightline")
+        flightline = os.environ.get("FLIGHTLINE", ROOT / "target/release/flightline")
         self.process = Process(
-            [program, "serve", "--without-auth", "--data-dir", self.directory, "--http-bind", f"127.0.0.1:{self.port}",
+            [flightline, "serve", "--without-auth", "--data-dir", self.directory, "--http-bind", f"127.0.0.1:{self.port}",
              "--log-filter", "warn", *self.arguments],
             f"{self.directory}.log",
         )
@@ -254,15 +255,22 @@ def digest_influxql(answer):
     return digest(rows)
 
 
+def program(name, variable):
+    """From the environment, beside this Python (where `install` puts it), or from PATH."""
+    beside = Path(sys.executable).parent / name
+    found = os.environ.get(variable) or (beside if beside.exists() else shutil.which(name))
+    if found is None:
+        raise FileNotFoundError(f"no {name}: run benches/compare/install, or name one in ${variable}")
+    return found
+
+
 class Influxd:
     """InfluxDB 1.x, each batch synced (its default)."""
 
     name = "InfluxDB 1.6"
 
     def __init__(self, directory):
-        program = os.environ.get("INFLUXD") or shutil.which("influxd")
-        if program is None:
-            raise FileNotFoundError("no influxd in PATH or $INFLUXD")
+        influxd = program("influxd", "INFLUXD")
         self.directory = Path(directory) / "influxd"
         self.directory.mkdir()
         self.port, rpc = free_port(), free_port()
@@ -274,7 +282,7 @@ class Influxd:
             f'[retention]\nenabled = false\n[http]\nbind-address = "127.0.0.1:{self.port}"\nlog-enabled = false\n'
             'max-body-size = 0\n[logging]\nlevel = "warn"\n'
         )
-        self.process = Process([program, "run", "-config", config], self.directory / "log")
+        self.process = Process([influxd, "run", "-config", config], self.directory / "log")
         self.http = Http(self.port)
         wait("influxd's start", lambda: self.http.answers("/ping"))
         self.http.request("POST", "/query?" + urllib.parse.urlencode({"q": "CREATE DATABASE bench WITH DURATION INF SHARD DURATION 520w"}))
@@ -303,14 +311,12 @@ class VictoriaMetrics:
     name = "VictoriaMetrics 1.79"
 
     def __init__(self, directory):
-        program = os.environ.get("VICTORIA_METRICS") or shutil.which("victoria-metrics")
-        if program is None:
-            raise FileNotFoundError("no victoria-metrics in PATH or $VICTORIA_METRICS")
+        victoria = program("victoria-metrics", "VICTORIA_METRICS")
         self.directory = Path(directory) / "victoria"
         self.directory.mkdir()
         self.port = free_port()
         self.process = Process(
-            [program, f"-storageDataPath={self.directory}/data", f"-httpListenAddr=127.0.0.1:{self.port}", "-retentionPeriod=100y",
+            [victoria, f"-storageDataPath={self.directory}/data", f"-httpListenAddr=127.0.0.1:{self.port}", "-retentionPeriod=100y",
              "-search.disableCache", "-influxListenAddr="],
             self.directory / "log",
         )
