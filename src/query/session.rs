@@ -31,6 +31,9 @@ const BATCH_ROWS: usize = 8192;
 /// How many of the largest users of memory an error names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("3 is not 0");
 
+/// Most bytes that a partition of a sort sets aside for merging what it spilled: DataFusion's default.
+const MERGE_RESERVE_BYTES_MAX: usize = 10 << 20;
+
 /// What all sessions share.
 pub(super) struct Sessions {
     engine: Arc<Engine>,
@@ -101,7 +104,14 @@ fn config(settings: &QuerySettings) -> SessionConfig {
     options.execution.parquet.bloom_filter_on_read = false;
     // A recursion without end is no query.
     options.execution.enable_recursive_ctes = false;
+    options.execution.sort_spill_reservation_bytes = merge_reserve(settings);
     config
+}
+
+/// What each partition of a sort sets aside for merging what it spilled. All partitions of one sort take an eighth of the memory of queries for it at the
+/// most: they set it aside before anything has spilled, and a sort that can't have it fails although it could have spilled.
+fn merge_reserve(settings: &QuerySettings) -> usize {
+    (settings.memory_bytes / (8 * settings.threads.max(1))).min(MERGE_RESERVE_BYTES_MAX)
 }
 
 fn runtime(settings: &QuerySettings, store: Arc<dyn ObjectStore>) -> DataFusionResult<RuntimeEnv> {

@@ -215,6 +215,21 @@ async fn memory_that_is_used_up_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
+async fn a_sort_of_many_partitions_spills_where_memory_is_small() {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = QuerySettings {
+        memory_bytes: 16 << 20,
+        threads: 4,
+        scratch: Some(scratch.path().to_owned()),
+        ..QuerySettings::default()
+    };
+    let fixture = Fixture::with(settings).await;
+    let text = "SELECT count(*) AS n, max(place) AS last FROM (SELECT row_number() OVER \
+                (PARTITION BY value % 64 ORDER BY value DESC) AS place FROM generate_series(1, 1000000))";
+    fixture.check(text, "| n | last |\n| 1000000 | 15625 |").await;
+}
+
+#[tokio::test]
 async fn a_text_that_is_sent_again_sees_new_rows_new_columns_and_the_time() {
     let fixture = Fixture::new().await;
     fixture.write("cpu v=1i 1").await;
