@@ -247,6 +247,16 @@ fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {
         );
     }
     registry.register(
+        "flightline_removals_held_seconds",
+        "time for which nothing is removed, because the clock has jumped; 0 if it hasn't",
+        ConstGauge::new(metrics.removals_held_for.as_secs_f64()),
+    );
+    registry.register(
+        "flightline_write_amplification",
+        "bytes of Parquet written since the start, by persists and compactions, for each byte written from the buffer",
+        ConstGauge::new(metrics.write_amplification()),
+    );
+    registry.register(
         "process_start_time_seconds",
         "start of the process since 1970",
         ConstGauge::new(started_seconds),

@@ -104,6 +104,8 @@ pub struct EngineMetrics {
     pub garbage_files: usize,
     /// Files that were removed because nothing referred to them.
     pub garbage_removed: u64,
+    /// How long nothing is removed for, because the clock has jumped; zero if it hasn't.
+    pub removals_held_for: Duration,
     /// Parquet data in memory.
     pub recent: RecentMetrics,
     /// Decoded columns in memory.
@@ -116,6 +118,16 @@ pub struct EngineMetrics {
     pub wal: WalMetrics,
     /// The mirror, if there is one.
     pub mirror: Option<MirrorFacts>,
+}
+
+impl EngineMetrics {
+    /// Bytes of Parquet that were written since the start for each byte that came from the buffer: 1 without compaction, 0 if nothing was written.
+    pub fn write_amplification(&self) -> f64 {
+        match self.persisted_bytes {
+            0 => 0.0,
+            persisted => (persisted + self.compaction.bytes_written) as f64 / persisted as f64,
+        }
+    }
 }
 
 impl Engine {
@@ -226,6 +238,7 @@ impl Engine {
             compaction: self.maintenance.compaction_metrics(),
             garbage_files: state.garbage_count(),
             garbage_removed: self.maintenance.garbage_removed(),
+            removals_held_for: self.maintenance.removals_held_for(),
             recent: self.files.recent_metrics(),
             decoded: self.files.decoded_metrics(),
             disk_cache: self.files.disk_cache().map(DiskCache::metrics).unwrap_or_default(),

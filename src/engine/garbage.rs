@@ -10,6 +10,7 @@
 //!   committed meanwhile counts;
 //! - garbage stays for the grace period and for as long as a query of this process reads it; a query of another node
 //!   has the grace period to end;
+//! - nothing goes while the clock can't be believed (see `clock_watch`);
 //! - an orphan is older than [`ORPHAN_AGE_MIN`] by the store's own clock, so that a file that is on its way into the catalog stays.
 
 use std::collections::HashSet;
@@ -21,10 +22,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 
-use super::catalog::{Catalog, CatalogChange, CatalogState};
+use super::catalog::{Catalog, CatalogChange, CatalogState, GarbageFile, is_jump};
+use super::clock_watch::ClockWatch;
 use super::store::disk_cache::DiskCache;
 use super::store::{Store, paths};
-use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FileId, TimeRange};
 use crate::steps::{self, Step};
@@ -44,7 +45,7 @@ pub(super) struct GarbageCollector {
     store: Store,
     disk: Option<DiskCache>,
     catalog: Arc<Catalog>,
-    clock: Arc<dyn Clock>,
+    watch: ClockWatch,
     grace: Duration,
     removed: AtomicU64,
 }
@@ -54,10 +55,10 @@ impl GarbageCollector {
         store: Store,
         disk: Option<DiskCache>,
         catalog: Arc<Catalog>,
-        clock: Arc<dyn Clock>,
+        watch: ClockWatch,
         grace: Duration,
     ) -> Self {
-        Self { store, disk, catalog, clock, grace, removed: AtomicU64::new(0) }
+        Self { store, disk, catalog, watch, grace, removed: AtomicU64::new(0) }
     }
 
     /// Objects that were removed since the start.
@@ -68,6 +69,11 @@ impl GarbageCollector {
     /// How long garbage is kept at least.
     pub(super) fn grace(&self) -> Duration {
         self.grace
+    }
+
+    /// How long nothing is removed for, because the clock has jumped; zero if it hasn't.
+    pub(super) fn held_for(&self) -> Duration {
+        self.watch.held_for()
     }
 
     /// Frees the local disk of files that no table has any more. A query that still reads one asks the store.
@@ -83,9 +89,15 @@ impl GarbageCollector {
     /// # Errors
     /// `Unavailable` if the store or the catalog doesn't answer; what is left is tried again.
     pub(super) async fn collect(&self) -> Result<usize> {
-        let before = self.clock.now().before(self.grace);
+        let Some(now) = self.watch.now() else { return Ok(0) };
+        let before = now.before(self.grace);
         let state = self.catalog.state();
-        let due = state.garbage().filter(|file| file.deleted_at <= before && !file.is_read());
+        // What was dropped by a clock that was ahead doesn't wait until then.
+        let dropped_at = |file: &GarbageFile| match file.deleted_at > now && is_jump(now, file.deleted_at) {
+            true => state.steady_since(),
+            false => file.deleted_at,
+        };
+        let due = state.garbage().filter(|file| dropped_at(file) <= before && !file.is_read());
         let due: Vec<String> = due.map(|file| file.path.to_string()).collect();
         for paths in due.chunks(PATHS_PER_RECORD) {
             let objects: Vec<Path> = paths.iter().map(|path| path.as_str().into()).collect();
@@ -103,7 +115,8 @@ impl GarbageCollector {
     /// # Errors
     /// As `collect`.
     pub(super) async fn collect_orphans(&self) -> Result<usize> {
-        let before = self.clock.now().before(self.grace.max(ORPHAN_AGE_MIN));
+        let Some(now) = self.watch.now() else { return Ok(0) };
+        let before = now.before(self.grace.max(ORPHAN_AGE_MIN));
         let is_old =
             |object: &ObjectMeta| object.last_modified.timestamp_nanos_opt().is_some_and(|at| at <= before.as_nanos());
         let listed = self.store.objects().list(Some(&paths::data_files()));
@@ -125,8 +138,8 @@ impl GarbageCollector {
     /// # Errors
     /// `Unavailable` if the catalog can't be written; it is tried again.
     pub(super) async fn expire(&self) -> Result<usize> {
+        let Some(now) = self.watch.now() else { return Ok(0) };
         let dropped = AtomicUsize::new(0);
-        let now = self.clock.now();
         let expire = |state: &CatalogState| {
             let mut changes = Vec::new();
             let mut count = 0;
@@ -157,8 +170,8 @@ impl GarbageCollector {
     /// # Errors
     /// `Unavailable` if the catalog can't be written; it is tried again.
     pub(super) async fn hard_delete(&self) -> Result<usize> {
+        let Some(now) = self.watch.now() else { return Ok(0) };
         let dropped = AtomicUsize::new(0);
-        let now = self.clock.now();
         let drop_due = |state: &CatalogState| {
             let changes = state.due_deletions(now);
             dropped.store(changes.len(), Ordering::Relaxed);

@@ -157,6 +157,11 @@ impl Maintenance {
         self.garbage.removed()
     }
 
+    /// How long nothing is removed for, because the clock has jumped; zero if it hasn't.
+    pub(super) fn removals_held_for(&self) -> Duration {
+        self.garbage.held_for()
+    }
+
     /// Merges small runs as they come, until stopped.
     pub(super) async fn tidy_loop(self: Arc<Self>, stop: CancellationToken) {
         while let Some(tables) = stop.run_until_cancelled(self.written.take()).await {

@@ -21,6 +21,7 @@ pub mod backup;
 pub mod buffer;
 pub mod caches;
 pub mod catalog;
+mod clock_watch;
 pub mod compaction;
 mod data_files;
 mod databases;

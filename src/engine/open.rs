@@ -10,6 +10,7 @@ use super::buffer::persist::Persister;
 use super::buffer::{Buffer, TableContents};
 use super::caches::Caches;
 use super::catalog::{Catalog, CatalogChange, CatalogSettings, CatalogState};
+use super::clock_watch::ClockWatch;
 use super::compaction::Compactor;
 use super::data_files::DataFiles;
 use super::garbage::GarbageCollector;
@@ -111,7 +112,7 @@ impl Engine {
             store.clone(),
             files.disk_cache().cloned(),
             Arc::clone(&catalog),
-            Arc::clone(&clock),
+            ClockWatch::new(Arc::clone(&clock), settings.delete_grace, &catalog.state()),
             settings.delete_grace,
         );
         let maintenance = Arc::new(Maintenance::new(

@@ -153,7 +153,8 @@ impl Life {
             57..66 => self.background(self.database.engine().persist_all().await),
             66..73 => self.background(self.database.engine().compact_all().await),
             73..79 => self.background(self.database.engine().collect_garbage().await.map(drop)),
-            79..86 => self.clock.advance(Duration::from_nanos(self.random.below(2 * HOUR as u64))),
+            79 => self.jump().await,
+            80..86 => self.clock.advance(Duration::from_nanos(self.random.below(2 * HOUR as u64))),
             86..91 if self.is_faulty => self.heal(),
             86..91 => {
                 let (before, after_commit) = (self.random.below(60) as u32, self.random.below(60) as u32);
@@ -170,6 +171,30 @@ impl Life {
                 self.database.crash().await;
             }
         }
+    }
+
+    /// The clock is set far ahead or back, background work goes on and the process may restart; then the clock is right again.
+    async fn jump(&mut self) {
+        let by = (1 + self.random.below(10_000) as i64) * 24 * HOUR;
+        let by = if self.random.below(3) == 0 { -by } else { by };
+        self.clock.jump(by);
+        for _ in 0..self.random.below(6) {
+            match self.random.below(5) {
+                0 => self.write().await,
+                1 => self.background(self.database.engine().persist_all().await),
+                2 => self.background(self.database.engine().compact_all().await),
+                3 => {
+                    self.heal();
+                    self.database.crash().await;
+                }
+                _ => self.background(self.database.engine().collect_garbage().await.map(drop)),
+            }
+        }
+        // By a clock that is behind, rows are to be seen that may have gone already.
+        if by > 0 {
+            self.check().await;
+        }
+        self.clock.jump(-by);
     }
 
     fn heal(&mut self) {

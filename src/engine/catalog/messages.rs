@@ -130,6 +130,9 @@ pub(super) struct CheckpointMessage {
     /// 0 in checkpoints of programs that knew no tokens.
     #[prost(uint64, tag = "14")]
     next_token_id: u64,
+    /// Missing in checkpoints of programs that did not look for jumps.
+    #[prost(sint64, optional, tag = "15")]
+    steady_since: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -459,6 +462,7 @@ impl From<&CatalogState> for CheckpointMessage {
             deleted_tables: state.deleted_tables().map(|deleted| deleted.as_ref().into()).collect(),
             tokens: state.tokens().map(|token| token.as_ref().into()).collect(),
             next_token_id: state.next_token_id(),
+            steady_since: Some(state.steady_since().as_nanos()),
         }
     }
 }
@@ -468,6 +472,7 @@ impl CheckpointMessage {
         Ok(Facts {
             id: catalog,
             created: Timestamp::from_nanos(self.created),
+            steady_since: self.steady_since.map(Timestamp::from_nanos),
             ticket_key: ticket_key(&self.ticket_key)?,
             next_database_id: DatabaseId::new(self.next_database_id),
             next_table_id: TableId::new(self.next_table_id),

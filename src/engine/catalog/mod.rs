@@ -69,7 +69,7 @@ pub use inspect::{CatalogObject, CatalogObjects, LogContent, LogRecord};
 pub use log_owner::LogOwner;
 pub use state::{
     CatalogState, DatabaseEntry, DeletedDatabase, DeletedTable, GarbageFile, SoftDeletion, TableEntry, TokenEntry,
-    TokenHash,
+    TokenHash, is_jump,
 };
 
 use self::log::{Appended, Loaded, Log};

@@ -10,6 +10,7 @@
 
 mod caches;
 mod deleted;
+mod steadiness;
 mod tokens;
 
 use std::collections::HashSet;
@@ -28,6 +29,7 @@ use crate::model::{
     SequenceRange, TableId, TableName, TableSchema, Timestamp,
 };
 pub use deleted::{DeletedDatabase, DeletedTable, SoftDeletion};
+pub use steadiness::is_jump;
 pub use tokens::{TokenEntry, TokenHash};
 
 /// Bytes of the key that seals tickets: three random UUIDs of 122 random bits each, more than the 256 bits that
@@ -41,6 +43,7 @@ pub struct CatalogState {
     created: Timestamp,
     ticket_key: TicketKey,
     record: RecordMark,
+    steady_since: Timestamp,
     next_database_id: DatabaseId,
     next_table_id: TableId,
     next_file_id: FileId,
@@ -161,6 +164,7 @@ pub(super) struct DatabaseFacts {
 pub(super) struct Facts {
     pub(super) id: Uuid,
     pub(super) created: Timestamp,
+    pub(super) steady_since: Option<Timestamp>,
     pub(super) ticket_key: TicketKey,
     pub(super) next_database_id: DatabaseId,
     pub(super) next_table_id: TableId,
@@ -184,6 +188,7 @@ impl CatalogState {
             created: record.time,
             ticket_key,
             record,
+            steady_since: steadiness::ALWAYS,
             next_database_id: DatabaseId::new(1),
             next_table_id: TableId::new(1),
             next_file_id: FileId::new(1),
@@ -205,6 +210,7 @@ impl CatalogState {
     pub(super) fn restore(facts: Facts, record: RecordMark) -> Result<Self, ChangeError> {
         let mut state = Self::genesis(facts.id, facts.ticket_key, record);
         state.created = facts.created;
+        state.steady_since = facts.steady_since.unwrap_or(steadiness::ALWAYS);
         for database in facts.databases {
             state.insert_database(database)?;
         }
@@ -229,7 +235,8 @@ impl CatalogState {
 
     /// The same databases, tables and files in a catalog of this identity, which has no garbage and whose rows are all in files.
     pub(super) fn as_catalog(&self, id: Uuid, ticket_key: TicketKey, record: RecordMark) -> Self {
-        Self { id, ticket_key, record, log_owner: None, garbage: SharedMap::default(), ..self.clone() }
+        let steady_since = self.steady_after(record.time);
+        Self { id, ticket_key, record, steady_since, log_owner: None, garbage: SharedMap::default(), ..self.clone() }
     }
 
     /// The state after one more change, made at the moment `at`.
@@ -249,6 +256,7 @@ impl CatalogState {
         for change in changes {
             self.change(change, record.time)?;
         }
+        self.steady_since = self.steady_after(record.time);
         self.record = record;
         Ok(self)
     }

@@ -1,5 +1,6 @@
 //! The real program as a process of its own, to be killed and started again.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,7 +12,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_flightline");
 
-/// A server process; killed when dropped.
+/// A server process; killed when dropped. `FLIGHTLINE_PROGRAM` names another program to start as one, such as a release build.
 pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
@@ -49,7 +50,8 @@ impl ServerProcess {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self, ExitStatus> {
-        let child = Command::new(PROGRAM)
+        let program = std::env::var_os("FLIGHTLINE_PROGRAM");
+        let child = Command::new(program.as_deref().unwrap_or(OsStr::new(PROGRAM)))
             .args(["serve", "--data-dir"])
             .arg(data)
             .args(["--http-bind", &address.to_string(), "--log-filter", "warn,flightline::cli::serve=error"])
