@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 /// The result of everything that crosses a room's door.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -27,8 +28,16 @@ pub enum ErrorKind {
     Conflict,
     /// The request is larger than a limit allows: send less at a time.
     TooLarge,
-    /// A limit of memory, time or concurrency is reached: try later or ask for less.
+    /// A limit of memory or of work is reached: try later or ask for less.
     Exhausted,
+    /// Too many others are served: the same request may succeed in a moment.
+    Busy,
+    /// Who asks does so too often or sends too much: come back later, and slower.
+    Limited,
+    /// It took longer than it may: ask for less at a time, or allow more time.
+    TimedOut,
+    /// Somebody ended it on purpose: send it again if it is still wanted.
+    Cancelled,
     /// Storage does not answer or has no room: the same request may succeed later.
     Unavailable,
     /// The request is well formed but asks for what this server does not do.
@@ -47,12 +56,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An error without a deeper cause. `message` is lower case, without a full stop, and names what it is about.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, retry_after: None }
     }
 
     /// An error that keeps its cause.
@@ -61,7 +71,7 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, message: message.into(), source: Some(source.into()) }
+        Self { kind, message: message.into(), source: Some(source.into()), retry_after: None }
     }
 
     /// The request must change.
@@ -77,6 +87,18 @@ impl Error {
     /// A defect in this program.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+
+    /// The same, and when the caller should come back.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    /// When the caller should come back, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What the caller should do.

@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::engine::EngineMetrics;
 use crate::engine::mirror::MirrorState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::query::QueryMetrics;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,8 +77,6 @@ pub struct Telemetry {
     write_lines: Family<DatabaseLabels, Counter>,
     write_lines_rejected: Family<DatabaseLabels, Counter>,
     write_bytes: Family<DatabaseLabels, Counter>,
-    queries: Counter,
-    query_failures: Counter,
     started_seconds: f64,
 }
 
@@ -93,8 +92,6 @@ impl Telemetry {
             write_lines: Family::default(),
             write_lines_rejected: Family::default(),
             write_bytes: Family::default(),
-            queries: Counter::default(),
-            query_failures: Counter::default(),
             started_seconds: started.as_secs_f64(),
         };
         let registry = &mut telemetry.registry;
@@ -117,12 +114,6 @@ impl Telemetry {
             Unit::Bytes,
             telemetry.write_bytes.clone(),
         );
-        registry.register("flightline_queries", "queries started on any interface", telemetry.queries.clone());
-        registry.register(
-            "flightline_query_failures",
-            "queries that ended in an error",
-            telemetry.query_failures.clone(),
-        );
         telemetry
     }
 
@@ -143,30 +134,39 @@ impl Telemetry {
         self.write_bytes.get_or_create(&labels).inc_by(bytes);
     }
 
-    /// A query was started.
-    pub fn query(&self) {
-        self.queries.inc();
-    }
-
-    /// A query ended in an error.
-    pub fn query_failed(&self) {
-        self.query_failures.inc();
-    }
-
     /// All metrics in Prometheus' text format.
     ///
     /// # Errors
     /// `Internal` if a value can't be formatted.
-    pub fn render(&self, engine: &EngineMetrics) -> Result<String> {
+    pub fn render(&self, engine: &EngineMetrics, queries: &QueryMetrics) -> Result<String> {
         let failed = |error| Error::with_source(ErrorKind::Internal, "could not write metrics", error);
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(failed)?;
-        // The engine's figures go before the end mark that `encode` writes.
-        let end = text.rfind("# EOF").unwrap_or(text.len());
-        text.truncate(end);
-        encode(&mut text, &engine_registry(engine, self.started_seconds)).map_err(failed)?;
+        for registry in [query_registry(queries), engine_registry(engine, self.started_seconds)] {
+            // Further figures go before the end mark that `encode` writes.
+            let end = text.rfind("# EOF").unwrap_or(text.len());
+            text.truncate(end);
+            encode(&mut text, &registry).map_err(failed)?;
+        }
         Ok(text)
     }
+}
+
+fn query_registry(queries: &QueryMetrics) -> Registry {
+    let mut registry = Registry::default();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        registry.register(name, help, ConstGauge::<u64>::new(value));
+    };
+    gauge("flightline_queries_running", "queries that run or wait, on any interface", queries.running);
+    gauge("flightline_queries_queued", "queries that wait for one of --max-concurrent-queries", queries.queued);
+    let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
+    counter("flightline_queries", "queries started on any interface", queries.started);
+    counter("flightline_query_failures", "queries that ended in an error", queries.failed);
+    counter("flightline_queries_refused", "queries for which there was no room", queries.refused);
+    counter("flightline_queries_timed_out", "queries that took longer than they may", queries.timed_out);
+    counter("flightline_queries_killed", "queries that somebody ended by their number", queries.killed);
+    counter("flightline_queries_abandoned", "queries whose client left before their end", queries.abandoned);
+    registry
 }
 
 fn engine_registry(metrics: &EngineMetrics, started_seconds: f64) -> Registry {

@@ -1,4 +1,4 @@
-//! `create`, `update`, `delete`, `undelete` and `show`: databases and tables.
+//! `create`, `update`, `delete`, `undelete` and `show`: databases and tables. `show` and `kill`: queries.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal};
@@ -16,6 +16,7 @@ use crate::config::client::{ClientSettings, HostKind, with_client_settings};
 
 const DATABASE_PATH: &str = "/api/v3/configure/database";
 const TABLE_PATH: &str = "/api/v3/configure/table";
+const QUERIES_PATH: &str = "/api/v3/queries";
 const DELETE_PATH: &str = "/api/v3/delete";
 
 /// The tables that users made; servers also list their own.
@@ -44,6 +45,8 @@ pub(crate) enum Admin {
     ShowDatabases { deleted: Deleted, output: Output },
     ShowTables { database: String, deleted: Deleted, output: Output },
     ShowRetention { database: String, output: Output },
+    ShowQueries { output: Output },
+    KillQuery { id: u64 },
 }
 
 /// Rows of one table.
@@ -208,14 +211,35 @@ pub(crate) fn show_command() -> Command {
     let databases = Command::new("databases").about("List the databases").arg(deleted()).arg(format_argument());
     let tables = Command::new("tables").about("List the tables of a database").arg(deleted()).arg(format_argument());
     let retention = Command::new("retention").about("List how long a database's rows are seen").arg(format_argument());
+    let queries =
+        Command::new("queries").about("List the queries that run and the last ones that did").arg(format_argument());
     Command::new("show")
-        .about("List databases, tables, retention periods or tokens")
+        .about("List databases, tables, retention periods, queries or tokens")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(without_database(token::show_command()))
         .subcommand(without_database(databases))
+        .subcommand(without_database(queries))
         .subcommand(with_client_settings(tables, HostKind::Any))
         .subcommand(with_client_settings(retention, HostKind::Any))
+}
+
+pub(crate) fn kill_command() -> Command {
+    let query = Command::new("query")
+        .about("End a query by its number")
+        .arg(
+            Arg::new("id")
+                .value_name("ID")
+                .required(true)
+                .value_parser(clap::value_parser!(u64))
+                .help("Its number, as `flightline show queries` lists it"),
+        )
+        .after_help("Example:\n  flightline show queries\n  flightline kill query 42");
+    Command::new("kill")
+        .about("End a query that runs")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(without_database(query))
 }
 
 /// These commands name their database, or need none; `--database` is taken, since scripts pass it everywhere.
@@ -296,6 +320,8 @@ impl Admin {
             },
             ("undelete", "database") => Self::UndeleteDatabase { name: name(), new_name: new_name() },
             ("undelete", _) => Self::UndeleteTable { database: database?, name: name(), new_name: new_name() },
+            ("kill", _) => Self::KillQuery { id: flags.get_one("id").copied().unwrap_or_default() },
+            (_, "queries") => Self::ShowQueries { output: Output::from_flags(flags) },
             (_, "databases") => Self::ShowDatabases { deleted: deleted(), output: Output::from_flags(flags) },
             (_, "retention") => Self::ShowRetention { database: database?, output: Output::from_flags(flags) },
             _ => Self::ShowTables { database: database?, deleted: deleted(), output: Output::from_flags(flags) },
@@ -369,6 +395,16 @@ impl Admin {
                     request = request.query(&[("show_deleted", "true")]);
                 }
                 output.receive(connection.success(request).await?).await?;
+            }
+            Self::ShowQueries { output } => {
+                output.check()?;
+                let request = connection.request(Method::GET, QUERIES_PATH).query(&[("format", &output.format)]);
+                output.receive(connection.success(request).await?).await?;
+            }
+            Self::KillQuery { id } => {
+                let request = connection.request(Method::DELETE, QUERIES_PATH).query(&[("id", id)]);
+                connection.success(request).await?;
+                println!("Query {id} was told to end");
             }
             Self::ShowRetention { database, output } => {
                 output.check()?;

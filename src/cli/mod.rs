@@ -145,6 +145,7 @@ pub fn command() -> Command {
         .subcommand(admin::delete_command())
         .subcommand(admin::undelete_command())
         .subcommand(admin::show_command())
+        .subcommand(admin::kill_command())
         .subcommand(backup::command())
         .subcommand(check::command())
         .subcommand(debug::command())
@@ -298,6 +299,7 @@ fn client(
                 "update" => "Update",
                 "delete" => "Delete",
                 "undelete" => "Undelete",
+                "kill" => "Kill",
                 _ => "Show",
             };
             if noun.starts_with("token") {

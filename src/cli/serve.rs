@@ -14,7 +14,7 @@ use crate::engine::store::recent::RecentSettings;
 use crate::engine::wal::WalSettings;
 use crate::engine::wal::objects::ObjectLogSettings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::query::QuerySettings;
+use crate::query::{QuerySettings, RunningSettings};
 use crate::server::auth::{AuditSettings, AuthSettings, JwtSettings, KeySource};
 use crate::server::{LogPlace, LogSettings, Server, ServerSettings, TlsSettings};
 use crate::{steps, telemetry};
@@ -120,6 +120,14 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
             memory_bytes: config.exec_mem_pool_bytes,
             threads: config.num_datafusion_threads,
             text_bytes_max: config.query_text_bytes,
+            running: RunningSettings {
+                log_entries: config.query_log_size,
+                timeout: config.query_timeout,
+                slots: config.max_concurrent_queries,
+                waiting_max: config.max_queued_queries,
+                patience: config.query_queue_timeout,
+                per_asker: config.max_concurrent_queries_per_token,
+            },
             ..QuerySettings::default()
         },
         request_bytes_max: config.max_http_request_size,

@@ -50,13 +50,6 @@ pub(crate) static IGNORED: &[Foreign] = &[
     value("gen1-duration", &["INFLUXDB3_GEN1_DURATION"], PERSIST),
     value("gen1-lookback-duration", &["INFLUXDB3_GEN1_LOOKBACK_DURATION"], "the catalog always knows every file"),
     value("query-file-limit", &["INFLUXDB3_QUERY_FILE_LIMIT"], "a query may read any number of files"),
-    value("query-log-size", &["INFLUXDB3_QUERY_LOG_SIZE"], "there is no query log yet"),
-    value("query-log-max-entries", &["INFLUXDB3_QUERY_LOG_MAX_ENTRIES"], "there is no query log yet"),
-    value(
-        "max-concurrent-queries",
-        &["INFLUXDB3_MAX_CONCURRENT_QUERIES"],
-        "queries are bounded by their memory: see --exec-mem-pool-bytes",
-    ),
     value("parquet-mem-cache-prune-percentage", &["INFLUXDB3_PARQUET_MEM_CACHE_PRUNE_PERCENTAGE"], CACHE),
     value("parquet-mem-cache-prune-interval", &["INFLUXDB3_PARQUET_MEM_CACHE_PRUNE_INTERVAL"], CACHE),
     value("table-index-cache-max-entries", &["INFLUXDB3_TABLE_INDEX_CACHE_MAX_ENTRIES"], CACHE),

@@ -41,6 +41,11 @@ use self::sources::Sources;
 
 const PERSIST_BYTES_MAX: usize = 256 << 20;
 
+const QUERIES_PER_PROCESSOR: usize = 16;
+
+/// A dashboard asks some dozens of queries at once.
+const QUERIES_LEAST: usize = 64;
+
 /// The name of a node is part of log lines and of metric labels.
 const NODE_ID_BYTES_MAX: usize = 255;
 
@@ -92,6 +97,14 @@ pub struct Config {
     pub mirror_to: Option<StorePlace>,
     pub mirror_bytes_per_second: Option<usize>,
     pub promote_mirror: bool,
+    /// How long a query may take; `None`: for ever.
+    pub query_timeout: Option<Duration>,
+    /// Queries that run at one time; `None`: any number.
+    pub max_concurrent_queries: Option<usize>,
+    pub max_queued_queries: usize,
+    pub query_queue_timeout: Duration,
+    pub max_concurrent_queries_per_token: Option<usize>,
+    pub query_log_size: usize,
     pub log_filter: String,
     pub log_format: LogFormat,
     /// What the user should know about the settings: one sentence each, for the log at start.
@@ -189,6 +202,12 @@ impl Config {
             mirror_to: backup::mirror_place(&sources)?,
             mirror_bytes_per_second: sources.number_or_nothing("mirror-bytes-per-second")?,
             promote_mirror: sources.switch("promote-mirror")?,
+            query_timeout: Some(sources.duration("query-timeout")?).filter(|limit| !limit.is_zero()),
+            max_concurrent_queries: concurrent_queries(&sources, machine)?,
+            max_queued_queries: sources.number("max-queued-queries")?,
+            query_queue_timeout: sources.duration("query-queue-timeout")?,
+            max_concurrent_queries_per_token: sources.number_or_nothing("max-concurrent-queries-per-token")?,
+            query_log_size: sources.number("query-log-size")?,
             log_filter: log_filter(&sources)?,
             log_format: log_format(&sources)?,
             notices: notices(&sources, auth.notices(http_bind, tls.as_ref())),
@@ -257,6 +276,13 @@ fn persist_bytes(sources: &Sources<'_>, buffer_bytes: usize) -> Result<usize, Co
         }),
         _ => Ok(chosen),
     }
+}
+
+/// More than the processors can do, since queries also wait: for the store, and for who reads them.
+fn concurrent_queries(sources: &Sources<'_>, machine: &Machine) -> Result<Option<usize>, ConfigError> {
+    let computed = machine.processors.saturating_mul(QUERIES_PER_PROCESSOR).max(QUERIES_LEAST);
+    let chosen = sources.number_or_nothing("max-concurrent-queries")?.unwrap_or(computed);
+    Ok(Some(chosen).filter(|count| *count > 0))
 }
 
 fn log_place(sources: &Sources<'_>) -> Result<LogPlace, ConfigError> {

@@ -240,6 +240,11 @@ impl Engine {
         })
     }
 
+    /// Where its time comes from.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// Time since some moment of this process.
     pub fn elapsed(&self) -> Duration {
         self.clock.elapsed()

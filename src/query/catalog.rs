@@ -10,6 +10,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
 
+use super::running::SeenQueries;
 use super::system::SystemTables;
 use super::table::Table;
 use super::{CATALOG, SYSTEM_SCHEMA, TABLE_SCHEMA};
@@ -23,11 +24,13 @@ pub(super) struct DatabaseTables {
     database: DatabaseName,
     /// The others can't be seen.
     seen: Tables,
+    /// The queries that may be known of.
+    queries: SeenQueries,
 }
 
 impl DatabaseTables {
-    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, seen: Tables) -> Self {
-        Self { engine, database, seen }
+    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, seen: Tables, queries: SeenQueries) -> Self {
+        Self { engine, database, seen, queries }
     }
 
     fn schema_of(&self, table: &str) -> Option<Arc<TableSchema>> {
@@ -60,7 +63,7 @@ impl CatalogProvider for DatabaseTables {
             TABLE_SCHEMA => Some(Arc::new(self.clone())),
             SYSTEM_SCHEMA => {
                 let (engine, database) = (Arc::clone(&self.engine), self.database.clone());
-                Some(Arc::new(SystemTables::new(engine, database, self.seen.clone())))
+                Some(Arc::new(SystemTables::new(engine, database, self.seen.clone(), self.queries.clone())))
             }
             _ => None,
         }

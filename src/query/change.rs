@@ -10,6 +10,7 @@ use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use futures::TryFutureExt;
 use tokio::runtime::Handle;
 
 use super::delete::PlannedDeletion;
@@ -17,6 +18,7 @@ use super::error::QueryError;
 use super::insert::PlannedInsert;
 use super::parameters::{self, PlannedParameter};
 use super::plans::Unbound;
+use super::running::{Lane, Watch};
 use super::tables::TableChange;
 use super::{CATALOG, Query, TABLE_SCHEMA, bound};
 use crate::engine::Engine;
@@ -29,6 +31,7 @@ pub struct PlannedChange {
     engine: Arc<Engine>,
     parameters: Vec<PlannedParameter>,
     work: Work,
+    watch: Arc<Watch>,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,12 @@ impl PlannedChange {
     ///
     /// # Errors
     /// `Forbidden` if who asks may not do that.
-    pub(super) fn of_table(engine: Arc<Engine>, query: &Query, change: TableChange) -> Result<Self, QueryError> {
+    pub(super) fn of_table(
+        engine: Arc<Engine>,
+        query: &Query,
+        change: TableChange,
+        watch: Arc<Watch>,
+    ) -> Result<Self, QueryError> {
         let (verb, may) = match &change {
             TableChange::Create { .. } => ("create", query.access.create),
             TableChange::Drop { table, .. } => ("drop", query.access.delete.contains(table.as_str())),
@@ -53,7 +61,7 @@ impl PlannedChange {
         if !may {
             return Err(QueryError::Forbidden { verb, table: change.table().to_string() });
         }
-        Ok(Self { engine, parameters: Vec::new(), work: Work::Table(query.database.clone(), change) })
+        Ok(Self { engine, parameters: Vec::new(), work: Work::Table(query.database.clone(), change), watch })
     }
 
     /// The columns of an answer: `count`, nullable 64-bit signed.
@@ -80,14 +88,22 @@ impl PlannedChange {
     ///
     /// # Errors
     /// `Invalid` if a parameter has no value; `NotFound` if the table is gone; `Unavailable` if rows or catalog can't be
-    /// written: then it may be done or not.
+    /// written: then it may be done or not, and so it is if the statement is `Cancelled` or `TimedOut` while it runs.
     pub async fn run(self) -> Result<Option<u64>> {
-        match self.work {
-            Work::Missing(name) => Err(QueryError::MissingParameter(name).into()),
-            Work::Delete(deletion) => deletion.run(&self.engine).await.map(|()| None),
-            Work::Insert(insert) => PlannedInsert::run_all(vec![*insert], &self.engine).await.map(Some),
-            Work::Table(database, change) => change.run(&self.engine, &database).await.map(Some),
-        }
+        let Self { engine, work, watch, .. } = self;
+        let lane = match &work {
+            Work::Delete(_) | Work::Insert(_) => Lane::Rows,
+            Work::Missing(_) | Work::Table(..) => Lane::Server,
+        };
+        let work = async {
+            match work {
+                Work::Missing(name) => Err(QueryError::MissingParameter(name).into()),
+                Work::Delete(deletion) => deletion.run(&engine).await.map(|()| None),
+                Work::Insert(insert) => PlannedInsert::run_all(vec![*insert], &engine).await.map(Some),
+                Work::Table(database, change) => change.run(&engine, &database).await.map(Some),
+            }
+        };
+        changed(&watch, lane, Box::pin(work)).await
     }
 
     /// Does several of one text, in order; the rows of INSERTs are stored together. Returns how many rows were changed.
@@ -95,20 +111,41 @@ impl PlannedChange {
     /// # Errors
     /// As [`PlannedChange::run`]; what came before the one that failed is done, of INSERTs none.
     pub async fn run_all(changes: Vec<Self>) -> Result<Option<u64>> {
-        let (mut count, mut inserts, mut engine) = (Some(0), Vec::new(), None);
+        let (mut count, mut inserts, mut shared) = (Some(0), Vec::new(), None);
         for change in changes {
             match change.work {
                 Work::Insert(insert) => {
-                    engine.get_or_insert(change.engine);
+                    // One write is one row of the list of queries.
+                    shared.get_or_insert((change.engine, change.watch));
                     inserts.push(*insert);
                 }
                 work => count = added(count, Self { work, ..change }.run().await?),
             }
         }
-        if let Some(engine) = engine {
-            count = added(count, Some(PlannedInsert::run_all(inserts, &engine).await?));
+        if let Some((engine, watch)) = shared {
+            let insert = Box::pin(PlannedInsert::run_all(inserts, &engine).map_ok(Some));
+            count = added(count, changed(&watch, Lane::Rows, insert).await?);
         }
         Ok(count)
+    }
+}
+
+/// Makes a change that is watched.
+async fn changed(watch: &Watch, lane: Lane, work: impl Future<Output = Result<Option<u64>>>) -> Result<Option<u64>> {
+    watch.admit(lane).await?;
+    let count = watch.until_stopped(work).await.map_err(uncertain)?;
+    watch.changed(count.unwrap_or_default());
+    watch.complete();
+    Ok(count)
+}
+
+/// Whoever ends a change while it is made doesn't know how far it was.
+fn uncertain(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Cancelled | ErrorKind::TimedOut => {
+            Error::new(error.kind(), format!("{}; the statement may be done or not", error.report()))
+        }
+        _ => error,
     }
 }
 
@@ -127,6 +164,7 @@ pub(super) fn plan(
     query: &Query,
     engine: Arc<Engine>,
     cpu: &Handle,
+    watch: Arc<Watch>,
 ) -> Result<PlannedChange, QueryError> {
     let work = match parameters::missing(&unbound.parameters, query) {
         Some(name) => Work::Missing(name),
@@ -146,7 +184,7 @@ pub(super) fn plan(
             }
         }
     };
-    Ok(PlannedChange { engine, parameters: unbound.parameters.clone(), work })
+    Ok(PlannedChange { engine, parameters: unbound.parameters.clone(), work, watch })
 }
 
 /// Whether who asks may change that table, and read what the statement reads besides.

@@ -12,6 +12,7 @@
 //! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`rules`] | what we change in DataFusion's plans |
+//! | [`running`] | what runs: seen, bounded, stopped |
 //! | [`stream`], [`wire`] | how results leave |
 //! | [`error`] | whose fault it is when they don't |
 //!
@@ -37,6 +38,7 @@ mod limits;
 mod parameters;
 mod plans;
 mod rules;
+mod running;
 mod scan;
 mod session;
 mod statement;
@@ -48,36 +50,42 @@ mod tables;
 mod tests;
 mod wire;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::information_schema::{
     INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES, InformationSchemaProvider,
 };
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use tokio::runtime::Handle;
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::model::{Access, Action, DatabaseName, Tables};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Access, Action, DatabaseName, Rights, Tables};
 use crate::tasks::Tasks;
 use error::QueryError;
 use influxql::{Answerer, EngineCatalog, FlatPlan};
 use parameters::Fit;
 use plans::{Plans, Unbound};
+use running::{Lane, Registry, SeenQueries, Watch};
 use scan::FileAccess;
 use session::Sessions;
 use statement::{Parsed, Permitted};
-use stream::{DroppedOnCpu, on_cpu};
+use stream::{DroppedOnCpu, Reading, on_cpu};
 use system::SystemTables;
 
 pub use change::PlannedChange;
 pub use parameters::{Parameter, PlannedParameter};
+pub use running::{Asker, Origin, QueryMetrics, RunningSettings, Way};
 pub use stream::QueryStream;
 
 /// The one catalog that every database is seen as.
@@ -102,6 +110,8 @@ pub struct QuerySettings {
     pub scratch: Option<PathBuf>,
     /// Most bytes that one call of a function which makes text or lists longer may make for one batch.
     pub value_bytes_max: usize,
+    /// How many queries there may be, and for how long.
+    pub running: RunningSettings,
 }
 
 impl Default for QuerySettings {
@@ -112,6 +122,7 @@ impl Default for QuerySettings {
             text_bytes_max: 256 << 10,
             scratch: None,
             value_bytes_max: 64 << 20,
+            running: RunningSettings::default(),
         }
     }
 }
@@ -139,6 +150,8 @@ pub struct Query {
     pub parameters: Vec<(String, Parameter)>,
     /// The tables that the text may name, and what it may do to them. For all that it can tell there are no others.
     pub access: Access,
+    /// From whom it comes, and how long they wait.
+    pub origin: Origin,
 }
 
 /// What kind of table a listing shows.
@@ -170,6 +183,7 @@ pub struct Queries {
     engine: Arc<Engine>,
     sessions: Arc<Sessions>,
     plans: Arc<Plans>,
+    running: Arc<Registry>,
     settings: QuerySettings,
     cpu: Handle,
     /// Fills caches.
@@ -189,15 +203,17 @@ impl Queries {
     /// # Errors
     /// `Unavailable` if the scratch directory can't be used.
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Handle, io: Handle) -> Result<Self> {
-        let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io));
-        let sessions = Sessions::new(Arc::clone(&engine), &settings, access).map_err(QueryError::from)?;
+        let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io.clone()));
+        let running = Arc::new(Registry::new(settings.running.clone(), Arc::clone(engine.clock()), io));
+        let sessions = Sessions::new(Arc::clone(&engine), &settings, access, Arc::clone(&running));
+        let sessions = sessions.map_err(QueryError::from)?;
         let (sessions, background) = (Arc::new(sessions), Tasks::new());
         {
             let _here = cpu.enter();
             let (engine, sessions, cpu) = (Arc::clone(&engine), Arc::clone(&sessions), cpu.clone());
             background.spawn("caches", |stop| caches::fill_caches(engine, sessions, cpu, stop));
         }
-        Ok(Self { engine, sessions, plans: Arc::new(Plans::new()), settings, cpu, _background: background })
+        Ok(Self { engine, sessions, plans: Arc::new(Plans::new()), running, settings, cpu, _background: background })
     }
 
     /// Parses and plans a text that reads. The result knows its schema even where parameters have no value yet.
@@ -221,18 +237,29 @@ impl Queries {
     }
 
     async fn plan_what(&self, query: Query, permitted: Permitted) -> Result<PlannedStatement> {
+        let text = match query.language {
+            Language::Sql => Cow::Borrowed(query.text.as_str()),
+            Language::InfluxQl => influxql::without_passwords(&query.text),
+        };
+        let watch = self.running.begin(&query.origin, Some(query.database.as_str()), &text);
+        let planned = watch.until_stopped(Box::pin(self.plan_watched(query, permitted, &watch))).await?;
+        watch.planned();
+        Ok(planned)
+    }
+
+    async fn plan_watched(&self, query: Query, permitted: Permitted, watch: &Arc<Watch>) -> Result<PlannedStatement> {
         if !self.engine.database_exists(&query.database) {
             return Err(QueryError::DatabaseNotFound(query.database.to_string()).into());
         }
         if query.language == Language::InfluxQl {
-            let planned = self.plan_influxql(query).await?;
+            let planned = self.plan_influxql(query, watch).await?;
             return Ok(PlannedStatement::Query(Box::new(planned)));
         }
         let sessions = Arc::clone(&self.sessions);
         let (engine, plans, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.plans), self.cpu.clone());
-        let text_bytes_max = self.settings.text_bytes_max;
+        let (text_bytes_max, watch) = (self.settings.text_bytes_max, Arc::clone(watch));
         let work = async move {
-            let mut session = sessions.open(&query.database, &query.access.read);
+            let mut session = sessions.open_for(&query, &query.access.read);
             // A plan that is kept is one of who may read all tables.
             let is_kept = query.access.read == Tables::All;
             let kept = if is_kept { plans.get(&engine, &query.database, &query.text).await } else { None };
@@ -243,11 +270,12 @@ impl Queries {
                         Parsed::Reading(statement) => (statement, true),
                         Parsed::Changing(statement) => (statement, false),
                         Parsed::Table(change) => {
-                            return PlannedChange::of_table(engine, &query, change).map(PlannedStatement::Change);
+                            return PlannedChange::of_table(engine, &query, change, watch)
+                                .map(PlannedStatement::Change);
                         }
                     };
                     if !statement.1 {
-                        session = sessions.open(&query.database, &query.access.seen());
+                        session = sessions.open_for(&query, &query.access.seen());
                     }
                     let unbound = Arc::new(Unbound::new(&session, statement, &engine, &query.database, &cpu).await?);
                     if is_kept {
@@ -257,15 +285,15 @@ impl Queries {
                 }
             };
             match unbound.reads {
-                true => Ok(PlannedStatement::Query(Box::new(plan(session, &unbound, &query, &cpu)?))),
-                false => Ok(PlannedStatement::Change(change::plan(session, &unbound, &query, engine, &cpu)?)),
+                true => Ok(PlannedStatement::Query(Box::new(plan(session, &unbound, &query, &cpu, watch)?))),
+                false => Ok(PlannedStatement::Change(change::plan(session, &unbound, &query, engine, &cpu, watch)?)),
             }
         };
         Ok(on_cpu(&self.cpu, work).await?)
     }
 
     /// Plans a statement of InfluxQL that reads; its answer is one table.
-    async fn plan_influxql(&self, query: Query) -> Result<PlannedQuery> {
+    async fn plan_influxql(&self, query: Query, watch: &Arc<Watch>) -> Result<PlannedQuery> {
         let (bytes, bytes_max) = (query.text.len(), self.settings.text_bytes_max);
         if bytes > bytes_max {
             return Err(QueryError::TextTooLong { bytes, bytes_max }.into());
@@ -279,7 +307,8 @@ impl Queries {
             rights: query.access.rights.clone(),
             action: Action::Read,
         };
-        let answerer = Answerer { catalog, session, now: now.unwrap_or_default() };
+        let seen = self.seen(&query.origin.asker, &query.access.rights);
+        let answerer = Answerer { catalog, session, seen, now: now.unwrap_or_default() };
         let plan = on_cpu(&self.cpu, async move { FlatPlan::new(&query, answerer).await }).await?;
         Ok(PlannedQuery {
             schema: plan.schema(),
@@ -287,9 +316,39 @@ impl Queries {
             is_ordered: false,
             parameters: Vec::new(),
             missing: None,
+            lane: plan.lane(),
+            watch: Arc::clone(watch),
             work: DroppedOnCpu::new(Work::InfluxQl(plan), &self.cpu),
             cpu: self.cpu.clone(),
         })
+    }
+
+    fn seen(&self, asker: &Asker, rights: &Rights) -> SeenQueries {
+        SeenQueries { registry: Arc::clone(&self.running), asker: asker.clone(), rights: rights.clone() }
+    }
+
+    /// The queries that run and the last ones that did, as far as somebody with these rights may know of them: their own, and those in
+    /// databases that they may read as a whole. The columns are those of `system.queries`.
+    ///
+    /// # Errors
+    /// None that can happen; a defect if one does.
+    pub fn queries(&self, asker: &Asker, rights: &Rights) -> Result<RecordBatch> {
+        let failed = |error| Error::with_source(ErrorKind::Internal, "could not tell of queries", error);
+        self.seen(asker, rights).rows().map_err(failed)
+    }
+
+    /// Ends a query by its number. It ends as soon as its work pauses; who waits for it hears at once.
+    ///
+    /// # Errors
+    /// `NotFound` if no query of this number runs of which who asks may know; `Forbidden` if it is neither their own nor in a database
+    /// that they may administer.
+    pub fn kill(&self, id: u64, asker: &Asker, rights: &Rights) -> Result<()> {
+        self.running.kill(id, asker, rights)
+    }
+
+    /// What there is to say of queries in numbers.
+    pub fn metrics(&self) -> QueryMetrics {
+        self.running.metrics()
     }
 
     /// Everything that can be queried in a database by who may read these tables: user tables, then views, each by name.
@@ -307,7 +366,7 @@ impl Queries {
             });
         }
         for (name, columns) in
-            SystemTables::new(Arc::clone(&self.engine), database.clone(), readable.clone()).schemas()?
+            SystemTables::new(Arc::clone(&self.engine), database.clone(), readable.clone(), self.nobodys()).schemas()?
         {
             listing.push(ListedTable {
                 schema: SYSTEM_SCHEMA.to_owned(),
@@ -329,6 +388,11 @@ impl Queries {
         }
         listing.sort_by(|a, b| (a.kind, &a.schema, &a.name).cmp(&(b.kind, &b.schema, &b.name)));
         Ok(listing)
+    }
+
+    /// Where only columns matter.
+    fn nobodys(&self) -> SeenQueries {
+        self.seen(&Asker::default(), &Rights::default())
     }
 
     fn view(&self, database: &DatabaseName, name: &str) -> Result<Arc<dyn TableProvider>> {
@@ -374,7 +438,9 @@ pub struct PlannedQuery {
     is_ordered: bool,
     parameters: Vec<PlannedParameter>,
     missing: Option<String>,
+    lane: Lane,
     work: DroppedOnCpu<Work>,
+    watch: Arc<Watch>,
     cpu: Handle,
 }
 
@@ -401,32 +467,43 @@ impl PlannedQuery {
         &self.parameters
     }
 
-    /// Starts the query. The rows are those of this moment.
+    /// Starts the query, as soon as there is a slot for it. The rows are those of the moment in which it starts.
     ///
     /// # Errors
     /// `Invalid` if a parameter has no value or an expression can't be computed; `Exhausted` if a limit is
-    /// reached; and whatever reading may say.
+    /// reached; `Busy` and `Limited` if there are too many queries; `TimedOut` and `Cancelled` if it is ended; and whatever reading
+    /// may say.
     pub async fn run(self) -> Result<QueryStream> {
-        if let Some(name) = self.missing {
-            return Err(QueryError::MissingParameter(name).into());
+        let Self { schema, missing, lane, work, watch, cpu, .. } = self;
+        if let Some(name) = missing {
+            let error = Error::from(QueryError::MissingParameter(name));
+            watch.failed(&error);
+            return Err(error);
         }
-        let (cpu, work) = (self.cpu, self.work);
+        watch.admit(lane).await?;
+        let running = Arc::clone(&watch);
         let plan = on_cpu(&cpu, async move {
             match work.take() {
                 Some(Work::Sql(session, plan)) => {
                     let plan = session.create_physical_plan(&plan).await?;
-                    Ok(execute_stream(plan, session.task_ctx())?)
+                    Ok(execute_stream(plan, running.context(&session))?)
                 }
-                Some(Work::InfluxQl(plan)) => Ok(plan.run()),
+                Some(Work::InfluxQl(plan)) => Ok(plan.run(&running)),
                 None => Err(QueryError::Stopped),
             }
         });
-        let plan = plan.await?;
-        Ok(QueryStream::start(&cpu, self.schema, plan))
+        let plan = watch.until_stopped(Box::pin(plan.map_err(Error::from))).await?;
+        Ok(QueryStream::start(&cpu, schema, plan, Reading { watch, is_last: true }))
     }
 }
 
-fn plan(session: SessionState, unbound: &Unbound, query: &Query, cpu: &Handle) -> Result<PlannedQuery, QueryError> {
+fn plan(
+    session: SessionState,
+    unbound: &Unbound,
+    query: &Query,
+    cpu: &Handle,
+    watch: Arc<Watch>,
+) -> Result<PlannedQuery, QueryError> {
     let missing = parameters::missing(&unbound.parameters, query);
     let plan = bound(&session, unbound, query, missing.is_some())?;
     Ok(PlannedQuery {
@@ -434,9 +511,29 @@ fn plan(session: SessionState, unbound: &Unbound, query: &Query, cpu: &Handle) -
         is_ordered: is_ordered(&plan),
         parameters: unbound.parameters.clone(),
         missing,
+        lane: lane(&plan)?,
+        watch,
         work: DroppedOnCpu::new(Work::Sql(session, plan), cpu),
         cpu: cpu.clone(),
     })
+}
+
+/// The slots of the server for what reads nothing but tables about the server, or no table at all.
+fn lane(plan: &LogicalPlan) -> Result<Lane, QueryError> {
+    let mut lane = Lane::Server;
+    plan.apply_with_subqueries(|node| {
+        let is_about_server = |name: &TableReference| {
+            name.schema().is_some_and(|schema| schema == SYSTEM_SCHEMA || schema == INFORMATION_SCHEMA)
+        };
+        match node {
+            LogicalPlan::TableScan(scan) if !is_about_server(&scan.table_name) => {
+                lane = Lane::Rows;
+                Ok(TreeNodeRecursion::Stop)
+            }
+            _ => Ok(TreeNodeRecursion::Continue),
+        }
+    })?;
+    Ok(lane)
 }
 
 /// The plan with values and settled types; without all values, one that has the same columns as far as the text settles them.

@@ -18,12 +18,13 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 
 use super::catalog::DatabaseTables;
+use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
 use super::table::QuerySnapshots;
-use super::{CATALOG, QuerySettings, TABLE_SCHEMA};
+use super::{CATALOG, Query, QuerySettings, TABLE_SCHEMA};
 use super::{caches, functions, rules};
 use crate::engine::Engine;
-use crate::model::{DatabaseName, Tables};
+use crate::model::{DatabaseName, Rights, Tables};
 
 /// Rows in a batch.
 const BATCH_ROWS: usize = 8192;
@@ -37,6 +38,7 @@ const MERGE_RESERVE_BYTES_MAX: usize = 10 << 20;
 /// What all sessions share.
 pub(super) struct Sessions {
     engine: Arc<Engine>,
+    running: Arc<Registry>,
     template: SessionState,
 }
 
@@ -47,6 +49,7 @@ impl Sessions {
         engine: Arc<Engine>,
         settings: &QuerySettings,
         access: Arc<FileAccess>,
+        running: Arc<Registry>,
     ) -> DataFusionResult<Self> {
         let runtime = runtime(settings, Arc::clone(engine.store().objects()))?;
         let template = SessionStateBuilder::new()
@@ -60,16 +63,27 @@ impl Sessions {
         let mut template =
             rules::physical().into_iter().fold(template, SessionStateBuilder::with_physical_optimizer_rule).build();
         functions::register(&mut template, settings.value_bytes_max)?;
-        Ok(Self { engine, template })
+        Ok(Self { engine, running, template })
     }
 
-    /// A session that sees these tables of `database`, each from the moment in which the query first reads it.
+    /// A session that sees these tables of `database`, each from the moment in which the query first reads it, and nobody's queries.
     pub(super) fn open(&self, database: &DatabaseName, tables: &Tables) -> SessionState {
+        self.open_with(database, tables, (Asker::default(), Rights::default()))
+    }
+
+    /// The same for a query, and with those queries of which who asks may know.
+    pub(super) fn open_for(&self, query: &Query, tables: &Tables) -> SessionState {
+        self.open_with(&query.database, tables, (query.origin.asker.clone(), query.access.rights.clone()))
+    }
+
+    fn open_with(&self, database: &DatabaseName, tables: &Tables, (asker, rights): (Asker, Rights)) -> SessionState {
+        let queries = SeenQueries { registry: Arc::clone(&self.running), asker, rights };
         let mut session = self.open_without_tables();
         session.register_catalog_list(Arc::new(DatabaseTables::new(
             Arc::clone(&self.engine),
             database.clone(),
             tables.clone(),
+            queries,
         )));
         caches::register(&mut session, &self.engine, database, tables);
         session

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
@@ -15,9 +16,11 @@ use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::QueryError;
+use super::running::{Stop, Watch};
 use super::wire::to_wire;
 use crate::error::{Error, Result};
 
@@ -89,14 +92,29 @@ pub struct QueryStream {
     batches: mpsc::Receiver<Result<RecordBatch>>,
     /// `None` once it is known how the task ended.
     task: Option<AbortOnDropHandle<()>>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// By what the query is ended from outside; `None` once it was.
+    stop: Option<Arc<Stop>>,
+}
+
+/// The part of an answer that a stream brings.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    /// The query that it belongs to.
+    pub(super) watch: Arc<Watch>,
+    /// Whether the answer is complete with it.
+    pub(super) is_last: bool,
 }
 
 impl QueryStream {
-    /// Takes batches out of `plan` on the CPU runtime and brings them into the form of `schema`.
-    pub(super) fn start(cpu: &Handle, schema: SchemaRef, plan: SendableRecordBatchStream) -> Self {
+    /// Takes batches out of `plan` on the CPU runtime and brings them into the form of `schema`. When the query is ended, the plan is
+    /// dropped, whether somebody reads or not.
+    pub(super) fn start(cpu: &Handle, schema: SchemaRef, plan: SendableRecordBatchStream, reading: Reading) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES_WAITING);
-        let task = AbortOnDropHandle::new(cpu.spawn(forward(plan, SchemaRef::clone(&schema), sender)));
-        Self { schema, batches, task: Some(task) }
+        let stop = Arc::clone(reading.watch.stop());
+        let stopped = Box::pin(stop.ended());
+        let task = cpu.spawn(forward(plan, SchemaRef::clone(&schema), sender, reading));
+        Self { schema, batches, task: Some(AbortOnDropHandle::new(task)), stopped, stop: Some(stop) }
     }
 
     /// The schema of every batch.
@@ -105,14 +123,36 @@ impl QueryStream {
     }
 }
 
-async fn forward(mut plan: SendableRecordBatchStream, schema: SchemaRef, sender: mpsc::Sender<Result<RecordBatch>>) {
-    while let Some(batch) = plan.next().await {
-        let batch = batch.and_then(|batch| Ok(to_wire(&batch, &schema)?));
-        let is_last = batch.is_err();
-        let taken = sender.send(batch.map_err(|error| Error::from(QueryError::from(error)))).await;
-        if is_last || taken.is_err() {
-            return;
+async fn forward(
+    plan: SendableRecordBatchStream,
+    schema: SchemaRef,
+    sender: mpsc::Sender<Result<RecordBatch>>,
+    reading: Reading,
+) {
+    // Dropped in reverse, however this ends: the slot is free when the plan's work is done.
+    let Reading { watch, is_last } = reading;
+    let mut plan = plan;
+    let work = async {
+        while let Some(batch) = plan.next().await {
+            let batch = batch.and_then(|batch| Ok(to_wire(&batch, &schema)?));
+            let batch = batch.map_err(|error| Error::from(QueryError::from(error)));
+            let has_failed = batch.is_err();
+            match &batch {
+                Ok(batch) => watch.rows(batch),
+                Err(error) => watch.failed(error),
+            }
+            if sender.send(batch).await.is_err() || has_failed {
+                return;
+            }
         }
+        if is_last {
+            watch.complete();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = watch.stop().ended() => watch.failed(&watch.stop().error()),
+        () = work => {}
     }
 }
 
@@ -120,6 +160,13 @@ impl Stream for QueryStream {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(stop) = &self.stop else { return Poll::Ready(None) };
+        let stop = Arc::clone(stop);
+        if self.stopped.as_mut().poll(context).is_ready() {
+            // What the CPU's threads are doing may take its time to end; who waits need not.
+            (self.stop, self.task) = (None, None);
+            return Poll::Ready(Some(Err(stop.error())));
+        }
         if let Some(batch) = ready!(self.batches.poll_recv(context)) {
             return Poll::Ready(Some(batch));
         }

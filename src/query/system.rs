@@ -6,6 +6,7 @@
 //! | `compactions` | one of the last compactions, running or ended |
 //! | `last_caches`, `distinct_caches` | a cache of a table, and how it is doing |
 //! | `mirror` | the mirror of the store, if there is one: how far it is |
+//! | `queries` | a query that runs, or one of the last that did, in any database that may be read |
 //! | `retention` | how long rows are seen after their time |
 //! | `tables` | a table, also a deleted one that can be brought back |
 //!
@@ -26,6 +27,7 @@ use datafusion::error::Result as DataFusionResult;
 
 use super::caches;
 use super::error::QueryError;
+use super::running::SeenQueries;
 use crate::engine::compaction::{Compaction, CompactionEnd};
 use crate::engine::mirror::{MirrorFacts, MirrorState};
 use crate::engine::{Engine, FileState, SoftDeletion, StoredFile, TableFacts};
@@ -37,9 +39,10 @@ const DISTINCT_CACHES: &str = "distinct_caches";
 const FILES: &str = "files";
 const LAST_CACHES: &str = "last_caches";
 const MIRROR: &str = "mirror";
+const QUERIES: &str = "queries";
 const RETENTION: &str = "retention";
 const USER_TABLES: &str = "tables";
-const TABLES: [&str; 7] = [COMPACTIONS, DISTINCT_CACHES, FILES, LAST_CACHES, MIRROR, RETENTION, USER_TABLES];
+const TABLES: [&str; 8] = [COMPACTIONS, DISTINCT_CACHES, FILES, LAST_CACHES, MIRROR, QUERIES, RETENTION, USER_TABLES];
 
 /// The tables about one database.
 #[derive(Debug)]
@@ -48,11 +51,13 @@ pub(super) struct SystemTables {
     database: DatabaseName,
     /// Rows about others can't be seen.
     seen: Tables,
+    /// The queries that may be known of.
+    queries: SeenQueries,
 }
 
 impl SystemTables {
-    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, seen: Tables) -> Self {
-        Self { engine, database, seen }
+    pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, seen: Tables, queries: SeenQueries) -> Self {
+        Self { engine, database, seen, queries }
     }
 
     /// Every table with its columns.
@@ -69,7 +74,8 @@ impl SystemTables {
     /// The rows about tables that can be seen.
     fn rows(&self, table: &str) -> DataFusionResult<Option<RecordBatch>> {
         let Some(rows) = self.all_rows(table)? else { return Ok(None) };
-        if self.seen == Tables::All {
+        // Queries are chosen already, and not by their tables.
+        if self.seen == Tables::All || table == QUERIES {
             return Ok(Some(rows));
         }
         let names = rows.column_by_name("table_name").or_else(|| rows.column_by_name("table"));
@@ -86,6 +92,7 @@ impl SystemTables {
             LAST_CACHES => caches::last_caches(&self.engine, &self.database).map(Some),
             FILES => self.files().map(Some),
             MIRROR => self.mirror().map(Some),
+            QUERIES => Ok(Some(self.queries.rows()?)),
             RETENTION => self.retention().map(Some),
             USER_TABLES => self.user_tables().map(Some),
             _ => Ok(None),

@@ -21,12 +21,22 @@ fn codes(kind: ErrorKind) -> (StatusCode, Code) {
         ErrorKind::Conflict => (StatusCode::CONFLICT, Code::AlreadyExists),
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
         ErrorKind::Exhausted => (StatusCode::UNPROCESSABLE_ENTITY, Code::ResourceExhausted),
-        ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        // What drivers repeat by themselves.
+        ErrorKind::Unavailable | ErrorKind::Busy => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        ErrorKind::Limited => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+        // Not 408, after which browsers send the query again.
+        ErrorKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+        ErrorKind::Cancelled => (cancelled(), Code::Cancelled),
         // 405 and not 501: what clients of InfluxDB 3 see for what it does not implement.
         ErrorKind::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
         ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, Code::DataLoss),
         ErrorKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
     }
+}
+
+/// 499, which nginx, Prometheus and Google's APIs use for it: HTTP itself has no word for a request that somebody ended.
+fn cancelled() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The HTTP status for an error of this kind.
@@ -42,7 +52,16 @@ pub(crate) fn grpc(error: &Error) -> Status {
         text.truncate(end);
         text.push('…');
     }
-    Status::new(codes(error.kind()).1, text)
+    let mut status = Status::new(codes(error.kind()).1, text);
+    if let Some(seconds) = retry_after_seconds(error) {
+        status.metadata_mut().insert("retry-after", seconds.into());
+    }
+    status
+}
+
+/// When to come back, in whole seconds, of which there is at least one.
+fn retry_after_seconds(error: &Error) -> Option<u64> {
+    error.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).map(|seconds| seconds.max(1))
 }
 
 /// An HTTP response with this status and JSON body; asks to come back where that helps.
@@ -60,7 +79,11 @@ pub(crate) fn response(status: StatusCode, body: &serde_json::Value) -> Response
 /// The error as `{"error": text}`.
 pub(crate) fn error_response(error: &Error) -> Response {
     log_if_ours(error);
-    response(http(error.kind()), &serde_json::json!({ "error": error.report() }))
+    let mut response = response(http(error.kind()), &serde_json::json!({ "error": error.report() }));
+    if let Some(seconds) = retry_after_seconds(error) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// An operator has to hear of these; everything else is the caller's to handle.
@@ -78,6 +101,8 @@ impl IntoResponse for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -85,6 +110,26 @@ mod tests {
         let response = error_response(&Error::new(ErrorKind::Unavailable, "the disk is full"));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    }
+
+    #[test]
+    fn who_is_limited_hears_when_to_come_back() {
+        let error = Error::new(ErrorKind::Limited, "too many requests").with_retry_after(Duration::from_millis(1100));
+        let (response, status) = (error_response(&error), grpc(&error));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[header::RETRY_AFTER]),
+            (429, &HeaderValue::from(2))
+        );
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.metadata().get("retry-after").unwrap(), "2");
+    }
+
+    #[test]
+    fn what_was_ended_is_no_fault_of_the_server() {
+        let code = |kind| (http(kind).as_u16(), codes(kind).1);
+        assert_eq!(code(ErrorKind::Cancelled), (499, Code::Cancelled));
+        assert_eq!(code(ErrorKind::TimedOut), (504, Code::DeadlineExceeded));
+        assert_eq!(code(ErrorKind::Busy), (503, Code::Unavailable));
     }
 
     #[test]

@@ -36,6 +36,9 @@ mod influxql;
 /// Flight SQL and tickets as clients send them.
 mod flight_sql;
 
+/// Queries that run: seen, ended, made to wait.
+mod queries;
+
 /// `DELETE` on every way in.
 mod delete_statement;
 

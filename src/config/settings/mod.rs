@@ -1,5 +1,6 @@
 //! Every setting of `serve`, as data: `--help`, the README's table and the names of the environment come from here.
 
+mod limits;
 mod server;
 mod stores;
 mod work;
@@ -70,5 +71,5 @@ const THREADS_MAX: u64 = 1_024;
 
 /// Every setting, in the order of help and README.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    [server::SERVER, stores::STORES, work::WORK].into_iter().flatten()
+    [server::SERVER, stores::STORES, work::WORK, limits::SETTINGS].into_iter().flatten()
 }

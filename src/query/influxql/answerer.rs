@@ -1,6 +1,7 @@
 //! What reading statements answer, whichever way they came.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -8,6 +9,7 @@ use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use futures::StreamExt;
 
 use super::super::error::QueryError;
+use super::super::running::SeenQueries;
 use super::names::{self, EngineCatalog};
 use super::resolve::{self, Catalog};
 use super::show::Shower;
@@ -37,6 +39,8 @@ pub(super) struct Part {
 pub(in crate::query) struct Answerer {
     pub(in crate::query) catalog: EngineCatalog,
     pub(in crate::query) session: SessionState,
+    /// The queries that may be known of.
+    pub(in crate::query) seen: SeenQueries,
     /// What `now()` says.
     pub(in crate::query) now: i64,
 }
@@ -70,6 +74,7 @@ impl Answerer {
                 shower.show(show).await
             }
             Statement::ShowServer(ServerFacts::Databases) => Ok(vec![self.databases()]),
+            Statement::ShowServer(ServerFacts::Queries) => Ok(vec![self.queries()]),
             Statement::ShowServer(ServerFacts::Users) => Ok(vec![table(None, &["user", "admin"], Vec::new())]),
             Statement::ShowServer(ServerFacts::ContinuousQueries) => Ok(self.without_continuous_queries()),
             Statement::ShowServer(ServerFacts::Subscriptions) => Ok(Vec::new()),
@@ -107,6 +112,19 @@ impl Answerer {
     fn databases(&self) -> Listing {
         let rows = self.catalog.database_names().into_iter().map(|name| vec![Cell::Text(name)]);
         table(Some("databases"), &["name"], rows.collect())
+    }
+
+    fn queries(&self) -> Listing {
+        let rows = self.seen.running().into_iter().map(|query| {
+            vec![
+                Cell::Integer(i64::try_from(query.id).unwrap_or(i64::MAX)),
+                Cell::Text(query.text),
+                Cell::Text(query.database.unwrap_or_default()),
+                Cell::Text(short_duration(query.took)),
+                Cell::Text(if query.is_killed { "killed" } else { "running" }.to_owned()),
+            ]
+        });
+        table(None, &["qid", "query", "database", "duration", "status"], rows.collect())
     }
 
     fn without_continuous_queries(&self) -> Vec<Listing> {
@@ -190,12 +208,19 @@ fn unsupported(statement: &Statement) -> QueryError {
         Statement::Drop(Dropped::Shard(_)) | Statement::ShowServer(ServerFacts::Shards | ServerFacts::ShardGroups) => {
             "there are no shards: remove rows with DELETE … WHERE time, see files in the table system.files"
         }
-        Statement::KillQuery { .. } | Statement::ShowServer(ServerFacts::Queries) => {
-            "a query has no number: it ends when its client hangs up"
-        }
         _ => "it is not answered here",
     };
     QueryError::StatementUnsupported(format!("{}; {instead}", kind_of(statement)))
+}
+
+/// A span as InfluxDB tells how long a query runs: in the largest unit of which there is one, `25ms` or `1m2s`.
+fn short_duration(took: Duration) -> String {
+    match (took.as_secs(), took.subsec_millis(), took.subsec_micros()) {
+        (0, 0, 0) => format!("{}ns", took.subsec_nanos()),
+        (0, 0, micros) => format!("{micros}µs"),
+        (0, millis, _) => format!("{millis}ms"),
+        (seconds, ..) => go_duration(seconds),
+    }
 }
 
 /// A span as InfluxDB writes it: `168h0m0s`.

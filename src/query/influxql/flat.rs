@@ -23,6 +23,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::super::error::QueryError;
 use super::super::parameters::Parameter;
+use super::super::running::{Lane, Watch};
 use super::super::{Query, wire};
 use super::answerer::Part;
 use super::rows::arrow_type;
@@ -88,12 +89,21 @@ impl FlatPlan {
         wire::wire_schema(&self.schema)
     }
 
+    /// Which slots it takes.
+    pub(in crate::query) fn lane(&self) -> Lane {
+        match &self.work {
+            Work::Series { .. } => Lane::Rows,
+            Work::Listings { statement, .. } => super::lane(statement),
+        }
+    }
+
     /// The rows. Dropping the stream ends the work.
-    pub(in crate::query) fn run(self) -> SendableRecordBatchStream {
+    pub(in crate::query) fn run(self, watch: &Watch) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
         match self.work {
             Work::Series { answerer, parts } => {
-                let batches = stream::iter(parts).map(move |part| execute_stream(part, answerer.session.task_ctx()));
+                let context = watch.context(&answerer.session);
+                let batches = stream::iter(parts).map(move |part| execute_stream(part, Arc::clone(&context)));
                 Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten()))
             }
             Work::Listings { answerer, statement } => {
@@ -247,6 +257,11 @@ fn listing_schema(statement: &Statement) -> Option<SchemaRef> {
             texts.push("iox::database");
             others.push(("deleted", DataType::Boolean));
         }
+        Statement::ShowServer(ServerFacts::Queries) => {
+            let text = |name| Field::new(name, DataType::Utf8, true);
+            let names = ["query", "database", "duration", "status"].map(text);
+            return Some(Arc::new(Schema::new([&[Field::new("qid", DataType::Int64, true)], &names[..]].concat())));
+        }
         Statement::ShowRetentionPolicies { .. } => {
             texts.extend(["iox::database", "name", "duration", "shardGroupDuration"]);
             others.extend([("replicaN", DataType::Int64), ("default", DataType::Boolean)]);
@@ -271,7 +286,7 @@ fn rows_of(
             let cells = row.iter().cloned().map(Some);
             rows.push(match statement {
                 Statement::Show(_) => std::iter::once(listing.name.clone().map(Cell::Text)).chain(cells).collect(),
-                Statement::ShowServer(_) => cells.chain([Some(Cell::Boolean(false))]).collect(),
+                Statement::ShowServer(ServerFacts::Databases) => cells.chain([Some(Cell::Boolean(false))]).collect(),
                 Statement::ShowRetentionPolicies { database } => {
                     let database = database.clone().or_else(|| answerer.catalog.database.clone());
                     std::iter::once(database.map(Cell::Text)).chain(cells).collect()

@@ -12,10 +12,11 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::execute_stream;
-use futures::StreamExt;
+use futures::{StreamExt, TryFutureExt};
 
 use super::super::error::QueryError;
 use super::super::insert::{self, Target};
+use super::super::running::Lane;
 use super::super::stream::on_cpu;
 use super::super::{Queries, wire};
 use super::answerer::Part;
@@ -43,9 +44,17 @@ impl Queries {
     /// As a `SELECT`; `NotFound` if there is no such database; `Forbidden` if who asks may not write there; and whatever keeps rows
     /// from being stored. The message says how many points were written before.
     pub async fn influxql_into(&self, select: &Select, context: &InfluxQlContext) -> Result<Written> {
-        let answerer = self.answerer(context);
-        let select = select.clone();
-        Ok(on_cpu(&self.cpu, async move { write(&select, &answerer).await }).await?)
+        let (answerer, watch) = (self.answerer(context), self.watch(&select.to_string(), context));
+        watch.planned();
+        let (select, running) = (select.clone(), Arc::clone(&watch));
+        let writing = on_cpu(&self.cpu, async move {
+            let written = write(&select, &answerer).await;
+            drop(running);
+            written
+        });
+        let written = watch.run(Lane::Rows, Box::pin(writing.map_err(Error::from))).await?;
+        watch.changed(written.count);
+        Ok(written)
     }
 }
 

@@ -49,6 +49,7 @@ mod transform;
 mod value;
 mod window;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -56,11 +57,12 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::execute_stream;
-use futures::StreamExt;
+use futures::{StreamExt, TryFutureExt};
 
-use super::stream::{QueryStream, on_cpu};
+use super::running::{Lane, Origin, Watch};
+use super::stream::{QueryStream, Reading, on_cpu};
 use super::{Queries, wire};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Action, Rights};
 use crate::syntax::influxql::{Dropped, Statement};
 use answerer::Part;
@@ -82,6 +84,8 @@ pub struct InfluxQlContext {
     pub now: i64,
     /// What who asks may do. What may not be read does not exist.
     pub rights: Rights,
+    /// From whom statements come, and how long they wait for one.
+    pub origin: Origin,
 }
 
 /// A value of a listing.
@@ -140,6 +144,8 @@ pub struct SeriesStream {
     zone: Option<chrono_tz::Tz>,
     parts: VecDeque<Part>,
     current: Option<(Part, QueryStream)>,
+    /// Goes with the last part.
+    watch: Option<Arc<Watch>>,
     /// A batch whose rows up to the number are told.
     batch: Option<(RecordBatch, usize)>,
     tags: Option<Vec<(String, String)>>,
@@ -167,12 +173,21 @@ impl SeriesStream {
                 return Ok(Some(rows));
             }
             let Some((_, stream)) = &mut self.current else {
-                let Some(part) = self.parts.pop_front() else { return Ok(None) };
+                let Some(part) = self.parts.pop_front() else {
+                    if let Some(watch) = self.watch.take() {
+                        watch.complete();
+                    }
+                    return Ok(None);
+                };
+                let is_last = self.parts.is_empty();
+                let watch = if is_last { self.watch.take() } else { self.watch.clone() };
+                let Some(watch) = watch else { return Ok(None) };
                 // Operators start tasks of their own where they are started themselves.
-                let (plan, context) = (Arc::clone(&part.plan), self.session.task_ctx());
-                let stream = on_cpu(&self.cpu, async move { Ok(execute_stream(plan, context)?) }).await?;
+                let (plan, context) = (Arc::clone(&part.plan), watch.context(&self.session));
+                let started = on_cpu(&self.cpu, async move { Ok(execute_stream(plan, context)?) });
+                let stream = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
                 let schema = wire::wire_schema(&part.plan.schema());
-                self.current = Some((part, QueryStream::start(&self.cpu, schema, stream)));
+                self.current = Some((part, QueryStream::start(&self.cpu, schema, stream, Reading { watch, is_last })));
                 self.tags = None;
                 continue;
             };
@@ -216,18 +231,37 @@ impl Queries {
     /// # Errors
     /// `Invalid` for what the statement can't mean, `Unsupported` for what is not there; both in the words of InfluxDB.
     pub async fn influxql(&self, statement: &Statement, context: &InfluxQlContext) -> Result<InfluxQlAnswer> {
-        let answerer = self.answerer(context);
+        let (answerer, watch) = (self.answerer(context), self.watch(&statement.to_string(), context));
         let (statement, cpu) = (statement.clone(), self.cpu.clone());
-        let work = async move {
-            let Statement::Select(select) = &statement else {
-                return answerer.listings(&statement).await.map(InfluxQlAnswer::Listings);
+        if let Statement::Select(select) = statement {
+            let parts = {
+                let (answerer, select, watch) = (answerer.clone(), select.clone(), Arc::clone(&watch));
+                on_cpu(&self.cpu, async move {
+                    let parts = answerer.parts(&select).await;
+                    drop(watch); // it is seen for as long as this thread plans it
+                    parts
+                })
             };
-            let parts = answerer.parts(select).await?.into();
-            let (session, zone) = (answerer.session, select.zone);
-            let stream = SeriesStream { session, cpu, zone, parts, current: None, batch: None, tags: None };
-            Ok(InfluxQlAnswer::Series(Box::new(stream)))
-        };
-        Ok(on_cpu(&self.cpu, work).await?)
+            let parts: VecDeque<Part> = watch.until_stopped(Box::pin(parts.map_err(Error::from))).await?.into();
+            watch.planned();
+            watch.admit(Lane::Rows).await?;
+            let (session, zone, watch) = (answerer.session, select.zone, Some(watch));
+            let stream = SeriesStream { session, cpu, zone, parts, current: None, watch, batch: None, tags: None };
+            return Ok(InfluxQlAnswer::Series(Box::new(stream)));
+        }
+        watch.planned();
+        let (lane, running) = (lane(&statement), Arc::clone(&watch));
+        let listings = on_cpu(&self.cpu, async move {
+            let listings = answerer.listings(&statement).await;
+            drop(running);
+            listings
+        });
+        watch.run(lane, Box::pin(listings.map_err(Error::from))).await.map(InfluxQlAnswer::Listings)
+    }
+
+    /// Watches a statement from now on.
+    fn watch(&self, text: &str, context: &InfluxQlContext) -> Arc<Watch> {
+        self.running.begin(&context.origin, context.database.as_deref(), &without_passwords(text))
     }
 
     fn answerer(&self, context: &InfluxQlContext) -> Answerer {
@@ -238,7 +272,8 @@ impl Queries {
             rights: context.rights.clone(),
             action: Action::Read,
         };
-        Answerer { catalog, session: self.sessions.open_without_tables(), now: context.now }
+        let seen = self.seen(&context.origin.asker, &context.rights);
+        Answerer { catalog, session: self.sessions.open_without_tables(), seen, now: context.now }
     }
 }
 
@@ -250,11 +285,34 @@ pub fn changes(statement: &Statement) -> bool {
         | Statement::CreateRetentionPolicy(_)
         | Statement::AlterRetentionPolicy(_)
         | Statement::Delete(_)
-        | Statement::DropSeries(_) => true,
+        | Statement::DropSeries(_)
+        | Statement::KillQuery { .. } => true,
         Statement::Drop(dropped) => {
             matches!(dropped, Dropped::Database(_) | Dropped::Measurement(_) | Dropped::RetentionPolicy { .. })
         }
         _ => false,
+    }
+}
+
+/// The slots of the server for what is told of it without looking at rows.
+fn lane(statement: &Statement) -> Lane {
+    match statement {
+        Statement::ShowServer(_) | Statement::ShowRetentionPolicies { .. } | Statement::ShowGrants { .. } => {
+            Lane::Server
+        }
+        _ => Lane::Rows,
+    }
+}
+
+/// The text of a statement as others may see it: without what follows the word `PASSWORD` in those that set one.
+pub(super) fn without_passwords(text: &str) -> Cow<'_, str> {
+    const WORD: &str = "PASSWORD";
+    let upper = text.to_ascii_uppercase();
+    let mut words = upper.split_ascii_whitespace();
+    let sets_one = matches!((words.next(), words.next()), (Some("CREATE"), Some("USER")) | (Some("SET"), Some(WORD)));
+    match upper.find(WORD).filter(|_| sets_one) {
+        Some(at) => Cow::Owned(format!("{} [REDACTED]", &text[..at + WORD.len()])),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -8,14 +8,17 @@
 
 use std::collections::BTreeSet;
 
+use futures::TryFutureExt;
+
 use super::super::Queries;
 use super::super::error::QueryError;
+use super::super::running::Lane;
 use super::super::stream::on_cpu;
 use super::resolve::Catalog;
 use super::show::{Found, Shower, columns};
 use super::time::{self, Bounds, Now};
 use super::{Answerer, InfluxQlContext};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Action, ColumnName, DatabaseName, RowSelection, TableName, TimeRange};
 use crate::syntax::influxql::{Expression, Measurement, MeasurementName, Selection, Source, Statement};
 
@@ -40,7 +43,8 @@ impl Queries {
     /// # Errors
     /// In the words of InfluxDB, what the statement can't be about; `Forbidden` for measurements of which who asks may not delete rows.
     pub async fn influxql_removals(&self, statement: &Statement, context: &InfluxQlContext) -> Result<Vec<Removal>> {
-        let mut answerer = self.answerer(context);
+        let (mut answerer, watch) = (self.answerer(context), self.watch(&statement.to_string(), context));
+        watch.planned();
         // What they may delete they may choose by its tags.
         answerer.catalog.action = Action::Delete;
         let statement = statement.clone();
@@ -51,7 +55,7 @@ impl Queries {
                 _ => Ok(Vec::new()),
             }
         };
-        Ok(on_cpu(&self.cpu, work).await?)
+        watch.run(Lane::Rows, Box::pin(on_cpu(&self.cpu, work).map_err(Error::from))).await
     }
 }
 

@@ -24,7 +24,7 @@ use arrow::util::pretty::pretty_format_batches_with_schema;
 use futures::TryStreamExt;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Language, Parameter, PlannedQuery, PlannedStatement, Queries, Query, QuerySettings};
+use super::{Language, Origin, Parameter, PlannedQuery, PlannedStatement, Queries, Query, QuerySettings};
 use crate::clock::ManualClock;
 use crate::engine::compaction::CompactionSettings;
 use crate::engine::store::Store;
@@ -158,6 +158,7 @@ fn query(text: &str) -> Query {
         text: text.to_owned(),
         parameters: Vec::new(),
         access: Access::full(),
+        origin: Origin::default(),
     }
 }
 

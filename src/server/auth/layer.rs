@@ -147,12 +147,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<i32> {
 }
 
 fn by(principal: Option<&Principal>) -> &'static str {
-    match principal.map(|principal| principal.identity().kind) {
-        Some(PrincipalKind::Token) => "token",
-        Some(PrincipalKind::Jwt) => "jwt",
-        Some(PrincipalKind::Everybody) => "everybody",
-        Some(PrincipalKind::Nobody) | None => "nobody",
-    }
+    principal.map_or(PrincipalKind::Nobody, |principal| principal.identity().kind).word()
 }
 
 /// What of the server itself a path shows.

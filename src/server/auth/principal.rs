@@ -9,6 +9,7 @@ use http::request::Parts;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Action, DatabaseName, Facility, Rights, Tables};
+use crate::query::Asker;
 
 /// By what somebody was recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,18 @@ pub enum PrincipalKind {
     Everybody,
     /// Showed nothing, where nothing is needed.
     Nobody,
+}
+
+impl PrincipalKind {
+    /// The word for it in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Jwt => "jwt",
+            Self::Everybody => "everybody",
+            Self::Nobody => "nobody",
+        }
+    }
 }
 
 /// Who somebody is, and what they may do.
@@ -59,6 +72,11 @@ impl Principal {
     /// Name and kind.
     pub fn identity(&self) -> &Identity {
         &self.0
+    }
+
+    /// As who their queries are known.
+    pub fn asker(&self) -> Asker {
+        Asker { name: self.0.name.clone(), kind: self.0.kind.word() }
     }
 
     /// All that they may do.

@@ -14,7 +14,7 @@ use super::stream::Delivery;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
-use crate::query::Language;
+use crate::query::{Language, Origin, Way};
 use crate::server::auth::{Authenticator, Credentials, Principal};
 use crate::server::status;
 
@@ -97,6 +97,11 @@ impl Call {
         let mut databases = engine.databases();
         databases.retain(|name| self.principal.rights().see(name));
         databases
+    }
+
+    /// From whom the call's statements come, and until when their answers are waited for.
+    pub(super) fn origin(&self, way: Way) -> Origin {
+        Origin { asker: self.principal.asker(), way, deadline: self.deadline }
     }
 
     /// How rows are to be sent.

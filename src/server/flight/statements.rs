@@ -29,7 +29,7 @@ use super::values::{self, Places, Row};
 use super::{Described, Description, FlightService};
 use crate::error::{Error, Result};
 use crate::model::{Access, DatabaseName};
-use crate::query::{Language, PlannedChange, PlannedParameter, PlannedStatement, Query};
+use crate::query::{Language, PlannedChange, PlannedParameter, PlannedStatement, Query, Way};
 use crate::server::parameters;
 
 /// Executions of one update that are planned together; the rows of INSERTs among them are one write.
@@ -81,8 +81,8 @@ impl FlightService {
 
     pub(super) async fn plan(&self, statement: Statement, parameters: Row, call: &Call) -> Result<PlannedStatement> {
         let Statement { database, language, text, .. } = statement;
-        let access = access(&database, call)?;
-        self.queries.plan_statement(Query { database, language, text, parameters, access }).await
+        let (access, origin) = (access(&database, call)?, call.origin(Way::FlightSql));
+        self.queries.plan_statement(Query { database, language, text, parameters, access, origin }).await
     }
 
     /// Runs `CommandStatementUpdate`.
@@ -114,6 +114,7 @@ impl FlightService {
             text: statement.text.clone(),
             parameters,
             access: access.clone(),
+            origin: call.origin(Way::FlightSql),
         });
         let Some(first) = values.iter().find(|batch| batch.num_rows() > 0) else {
             return self.query_rows(query(Vec::new()), call).await;
@@ -140,7 +141,9 @@ impl FlightService {
         };
         let parameters = parameters::from_json(ticket.params.unwrap_or_default())?;
         let access = access(&database, call)?;
-        let query = Query { database, language: ticket.query_type.into(), text: ticket.sql_query, parameters, access };
+        let language = Language::from(ticket.query_type);
+        let origin = call.origin(if language == Language::Sql { Way::Sql } else { Way::InfluxQl });
+        let query = Query { database, language, text: ticket.sql_query, parameters, access, origin };
         self.query_rows(query, call).await
     }
 

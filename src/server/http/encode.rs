@@ -23,7 +23,6 @@ use parquet::file::properties::WriterProperties;
 use super::super::pretty::PrettyTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QueryStream;
-use crate::telemetry::Telemetry;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +91,7 @@ pub(super) fn respond_with(format: Format, schema: &SchemaRef, batches: &[Record
 }
 
 /// A response that encodes the stream's batches as the client takes them. Dropping it cancels the query.
-pub(super) async fn respond(format: Format, mut rows: QueryStream, telemetry: Arc<Telemetry>) -> Result<Response> {
+pub(super) async fn respond(format: Format, mut rows: QueryStream) -> Result<Response> {
     let mut encoder = Encoder::new(format, rows.schema())?;
     let head = match rows.next().await {
         None => {
@@ -101,23 +100,22 @@ pub(super) async fn respond(format: Format, mut rows: QueryStream, telemetry: Ar
         }
         Some(batch) => encoder.write(&batch?)?,
     };
-    let body = stream::once(async { Ok(head) }).chain(encoded(encoder, rows, telemetry));
+    let body = stream::once(async { Ok(head) }).chain(encoded(encoder, rows));
     Ok(([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(body)).into_response())
 }
 
-fn encoded(encoder: Encoder, rows: QueryStream, telemetry: Arc<Telemetry>) -> impl Stream<Item = Result<Bytes>> {
-    stream::unfold(Some((encoder, rows, telemetry)), |state| async move {
-        let (mut encoder, mut rows, telemetry) = state?;
+fn encoded(encoder: Encoder, rows: QueryStream) -> impl Stream<Item = Result<Bytes>> {
+    stream::unfold(Some((encoder, rows)), |state| async move {
+        let (mut encoder, mut rows) = state?;
         let next = match rows.next().await {
             Some(Ok(batch)) => encoder.write(&batch).map(|bytes| (bytes, true)),
             Some(Err(error)) => Err(error),
             None => encoder.finish().map(|bytes| (bytes, false)),
         };
         match next {
-            Ok((bytes, true)) => Some((Ok(bytes), Some((encoder, rows, telemetry)))),
+            Ok((bytes, true)) => Some((Ok(bytes), Some((encoder, rows)))),
             Ok((bytes, false)) => Some((Ok(bytes), None)),
             Err(error) => {
-                telemetry.query_failed();
                 tracing::warn!(
                     error = error.report(),
                     "a query failed after its first rows were sent; the response ends early"

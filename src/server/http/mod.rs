@@ -14,6 +14,7 @@ mod health;
 mod influxql;
 mod json;
 mod parameters;
+mod queries;
 mod query;
 mod retention;
 mod tokens;
@@ -65,6 +66,7 @@ pub(super) fn router(services: Arc<Services>) -> Router {
         .route("/api/v3/configure/token/admin", post(tokens::create_operator))
         .route("/api/v3/configure/token/admin/regenerate", post(tokens::regenerate_operator))
         .route("/api/v3/configure/token/named_admin", post(tokens::create_named_admin))
+        .route("/api/v3/queries", get(queries::list).delete(queries::kill))
         .route("/api/v3/backups", get(backups::list).post(backups::create).delete(backups::delete))
         .route("/health", get(health::health))
         .route("/api/v1/health", get(health::health))

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::config::values;
 use crate::error::{Error, Result};
 use crate::model::{DatabaseName, Precision, TableName};
@@ -74,6 +76,21 @@ pub(super) fn database_name(text: &str) -> Result<DatabaseName> {
 /// A table name from a request.
 pub(super) fn table_name(text: &str) -> Result<TableName> {
     TableName::new(text).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// Until when a request waits, from now on, if it says how long.
+///
+/// # Errors
+/// `Invalid` if that is no length of time.
+pub(super) fn deadline(timeout: Option<&str>) -> Result<Option<Instant>> {
+    let Some(text) = timeout.filter(|text| !text.is_empty()) else { return Ok(None) };
+    match values::duration(text) {
+        Some(timeout) if timeout > Duration::ZERO => Ok(Instant::now().checked_add(timeout)),
+        _ => {
+            let message = format!("timeout '{text}' is none; use a length of time such as 30s or 500ms");
+            Err(Error::invalid(message))
+        }
+    }
 }
 
 /// A length of time from a request, such as `7d` or `1h 30m`.

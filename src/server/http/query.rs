@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::encode::{self, Format};
 use super::json;
-use super::parameters::{Parameters, database_name};
+use super::parameters::{Parameters, database_name, deadline};
 use crate::error::{Error, Result};
-use crate::query::{Language, PlannedChange, PlannedStatement, Query};
+use crate::query::{Language, Origin, PlannedChange, PlannedStatement, Query, Way};
 use crate::server::auth::Principal;
 use crate::server::{Services, parameters};
 
@@ -23,6 +23,7 @@ struct QueryRequest {
     q: Option<String>,
     format: Option<String>,
     params: Option<Map<String, Value>>,
+    timeout: Option<String>,
 }
 
 /// What a request may do: a GET is repeated by browsers and proxies as they like, so it only reads.
@@ -31,7 +32,7 @@ enum May {
     Change,
 }
 
-/// `GET /api/v3/query_sql?db=&q=&format=&params=`.
+/// `GET /api/v3/query_sql?db=&q=&format=&params=&timeout=`.
 pub(super) async fn sql_get(
     State(services): State<Arc<Services>>,
     principal: Principal,
@@ -41,7 +42,7 @@ pub(super) async fn sql_get(
     answer(&services, &principal, Language::Sql, May::Read, from_url(query.as_deref())?, &headers).await
 }
 
-/// `POST /api/v3/query_sql` with `{"db","q","format","params"}`; the text may change something.
+/// `POST /api/v3/query_sql` with `{"db","q","format","params","timeout"}`; the text may change something.
 pub(super) async fn sql_post(
     State(services): State<Arc<Services>>,
     principal: Principal,
@@ -84,7 +85,7 @@ fn from_url(query: Option<&str>) -> Result<QueryRequest> {
         }
     };
     let owned = |name: &str| parameters.get(name).map(str::to_owned);
-    Ok(QueryRequest { db: owned("db"), q: owned("q"), format: owned("format"), params })
+    Ok(QueryRequest { db: owned("db"), q: owned("q"), format: owned("format"), params, timeout: owned("timeout") })
 }
 
 async fn answer(
@@ -101,26 +102,22 @@ async fn answer(
         (None, _) => return Err(Error::invalid("missing query parameter 'db'")),
         (_, None) => return Err(Error::invalid("missing query parameter 'q'")),
     };
+    let way = if language == Language::Sql { Way::Sql } else { Way::InfluxQl };
+    let origin = Origin { asker: principal.asker(), way, deadline: deadline(request.timeout.as_deref())? };
     principal.require_sight(&database)?;
     let access = principal.rights().access(&database);
     let format = Format::choose(request.format.as_deref(), headers)?;
     let parameters = parameters::from_json(request.params.unwrap_or_default())?;
-    services.telemetry.query();
-    let response = async {
-        let query = Query { database, language, text, parameters, access };
-        let planned = match may {
-            May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
-            May::Change => services.queries.plan_statement(query).await?,
-        };
-        match planned {
-            PlannedStatement::Query(planned) => {
-                encode::respond(format, planned.run().await?, Arc::clone(&services.telemetry)).await
-            }
-            PlannedStatement::Change(change) => {
-                let answer = PlannedChange::answer(change.run().await?)?;
-                encode::respond_with(format, &answer.schema(), &[answer])
-            }
-        }
+    let query = Query { database, language, text, parameters, access, origin };
+    let planned = match may {
+        May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
+        May::Change => services.queries.plan_statement(query).await?,
     };
-    response.await.inspect_err(|_| services.telemetry.query_failed())
+    match planned {
+        PlannedStatement::Query(planned) => encode::respond(format, planned.run().await?).await,
+        PlannedStatement::Change(change) => {
+            let answer = PlannedChange::answer(change.run().await?)?;
+            encode::respond_with(format, &answer.schema(), &[answer])
+        }
+    }
 }

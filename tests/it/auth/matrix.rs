@@ -121,6 +121,12 @@ fn asks() -> Vec<Ask> {
         // Refused to everybody, so that it is nobody's.
         post("/api/v3/configure/token/admin", "", json!({}), SomeToken),
         post("/api/v3/configure/token/named_admin", "", json!({ "token_name": "" }), Everything),
+        // Everybody sees and ends their own; whose else is in `queries`.
+        get("/api/v3/queries", "?format=json", SomeToken),
+        delete("/api/v3/queries", "?id=0", SomeToken),
+        get("/api/v3/query_sql", "?db=a&q=SELECT+*+FROM+system.queries", Sight),
+        post("/query", "?q=KILL+QUERY+0", json!({}), SomeToken),
+        get("/query", "?q=SHOW+QUERIES", SomeToken),
         get("/api/v3/backups", "", Everything),
         post("/api/v3/backups", "", json!({}), Everything),
         delete("/api/v3/backups", "?name=x", Everything),

@@ -13,7 +13,7 @@ use flightline::engine::wal::objects::ObjectLogSettings;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::error::{Error, Result};
 use flightline::model::{Access, DatabaseName, Precision, TableSchema, Timestamp};
-use flightline::query::{Language, PlannedChange, PlannedStatement, Queries, Query, QuerySettings};
+use flightline::query::{Language, Origin, PlannedChange, PlannedStatement, Queries, Query, QuerySettings};
 use flightline::syntax::line_protocol::{Options, Schemas, parse};
 use futures::TryStreamExt;
 use tempfile::TempDir;
@@ -209,6 +209,7 @@ impl TestDatabase {
             text: sql.to_owned(),
             parameters: Vec::new(),
             access: Access::full(),
+            origin: Origin::default(),
         };
         let planned = match self.open.as_ref().unwrap().queries.plan_statement(query).await? {
             PlannedStatement::Query(planned) => planned,

@@ -36,6 +36,8 @@ pub(super) async fn run(
             return Ok(vec![told(written)]);
         }
         Statement::Delete(_) | Statement::DropSeries(_) => commands.remove_rows(statement).await,
+        // There is one host, whichever is named.
+        Statement::KillQuery { id, host: _ } => services.queries.kill(*id, &context.origin.asker, &context.rights),
         Statement::CreateDatabase(create) => commands.create_database(create).await,
         Statement::CreateRetentionPolicy(policy) => commands.create_policy(policy).await,
         Statement::AlterRetentionPolicy(policy) => commands.alter_policy(policy).await,

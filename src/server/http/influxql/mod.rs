@@ -24,9 +24,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::body;
 use super::health::{BUILD, COMPATIBLE_VERSION};
-use super::parameters::Parameters;
-use crate::error::Error;
+use super::parameters::{Parameters, deadline};
+use crate::error::{Error, ErrorKind};
 use crate::query::influxql::{self, InfluxQlAnswer, InfluxQlContext, Listing, SeriesRows};
+use crate::query::{Origin, Way};
 use crate::server::auth::Principal;
 use crate::server::{Services, status};
 use crate::syntax::influxql::{Statement, parse};
@@ -55,14 +56,10 @@ pub(in crate::server::http) async fn query(
         let allow = [(header::ALLOW, HeaderValue::from_static("OPTIONS, GET, POST"))];
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "Method Not Allowed\n").into_response();
     }
-    services.telemetry.query();
     let format = Format::of(&headers);
     let response = match answer(&services, principal, method, query.as_deref(), &headers, body).await {
         Ok(response) => response,
-        Err(error) => {
-            services.telemetry.query_failed();
-            refusal(&error, format)
-        }
+        Err(error) => refusal(&error, format),
     };
     with_version(response)
 }
@@ -132,7 +129,7 @@ async fn answer(
     let bytes_max = services.settings.query.text_bytes_max;
     if text.len() > bytes_max {
         let message = format!("the query has {} bytes, more than the {bytes_max} that are allowed", text.len());
-        return Err(Error::new(crate::error::ErrorKind::TooLarge, message));
+        return Err(Error::new(ErrorKind::TooLarge, message));
     }
     let values = parameters::values(given.get("params"))?;
     let statements = parse(text, &values).map_err(|error| Error::invalid(format!("error parsing query: {error}")))?;
@@ -142,6 +139,7 @@ async fn answer(
         policy: given.get("rp").filter(|name| !name.is_empty()).map(str::to_owned),
         now: services.clock.now().as_nanos(),
         rights: principal.rights().clone(),
+        origin: Origin { asker: principal.asker(), way: Way::InfluxQl, deadline: deadline(given.get("timeout"))? },
     };
     let times = TimeFormat::of(given.get("epoch"));
     let rows_max = (given.get("chunked") == Some("true")).then(|| chunk_rows(given.get("chunk_size")));
@@ -154,7 +152,7 @@ async fn answer(
         }
     };
     let is_read_only = method == Method::GET;
-    let answers = Answers {
+    let mut answers = Answers {
         services: Arc::clone(services),
         principal,
         context,
@@ -165,7 +163,13 @@ async fn answer(
         writer,
         gzip: gzip::is_accepted(headers).then(Gzip::new),
         has_ended: false,
+        refused: None,
     };
+    // The first statement begins before the response does, so that whoever is to come back later hears it where clients look.
+    answers.step().await;
+    if let Some(error) = answers.refused.take() {
+        return Err(error);
+    }
     let is_gzip = answers.gzip.is_some();
     let content_type = answers.writer.content_type();
     let pieces = stream::unfold(answers, |mut answers| async move {
@@ -226,7 +230,7 @@ impl Writer {
                 if writer.is_too_long() {
                     let message =
                         "the answer is too long for MessagePack in one piece; ask with chunked=true, or for JSON";
-                    return Err(Error::new(crate::error::ErrorKind::TooLarge, message));
+                    return Err(Error::new(ErrorKind::TooLarge, message));
                 }
             }
         }
@@ -272,6 +276,8 @@ struct Answers {
     writer: Writer,
     gzip: Option<Gzip>,
     has_ended: bool,
+    /// Why there was no room for a statement.
+    refused: Option<Error>,
 }
 
 impl Answers {
@@ -322,7 +328,10 @@ impl Answers {
                 self.writer.listings(&listings);
                 self.end(None);
             }
-            Err(error) => self.end(Some(&error)),
+            Err(error) => {
+                self.end(Some(&error));
+                self.refused = Some(error).filter(|error| matches!(error.kind(), ErrorKind::Busy | ErrorKind::Limited));
+            }
         }
     }
 
@@ -338,7 +347,6 @@ impl Answers {
     fn end(&mut self, error: Option<&Error>) {
         self.current = None;
         let text = error.map(|error| {
-            self.services.telemetry.query_failed();
             tracing::debug!(error = error.report(), "an InfluxQL statement failed");
             error.report()
         });
