@@ -46,9 +46,7 @@ pub enum ArrowRowsError {
     NoSuchTag(String),
     #[error("invalid column type for column '{column}', expected {}, got {got}", expected.wire_name())]
     Kind { column: String, expected: ColumnKind, got: String },
-    #[error(
-        "column '{column}' holds {data_type}, which no field can hold; cast it to a number, a boolean or text before"
-    )]
+    #[error("column '{column}' holds {data_type}, which no field can hold; send it as {}", advice(data_type))]
     Type { column: String, data_type: DataType },
     #[error("column '{TIME_COLUMN}' holds {0}; it can be a timestamp, a date, a whole number of nanoseconds or text")]
     TimeType(DataType),
@@ -62,6 +60,26 @@ pub enum ArrowRowsError {
     TooLarge(String),
     #[error("could not put the columns together")]
     Batch(#[source] ArrowError),
+}
+
+/// What a column may be instead that loses nothing.
+fn advice(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Timestamp(_, _) => {
+            "a whole number of nanoseconds, or as text; the point's own time is the column 'time'"
+        }
+        DataType::Date32 | DataType::Date64 => "text such as '2024-01-31', or as a whole number of days",
+        DataType::Time32(_) | DataType::Time64(_) => "text such as '13:45:00', or as a whole number of nanoseconds",
+        DataType::Duration(_) | DataType::Interval(_) => "a whole number of nanoseconds",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "text, such as base64"
+        }
+        DataType::Struct(_) => "a column for each of its fields",
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => {
+            "a row for each item with a tag for its place, or as text such as JSON"
+        }
+        _ => "a number, a boolean or text",
+    }
 }
 
 impl From<ArrowRowsError> for Error {
@@ -414,6 +432,24 @@ mod tests {
             "view:string c d",
         ];
         assert_eq!(stored(&batch(columns), None, None).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_no_field_can_hold_is_refused_with_what_it_can_be_instead() {
+        use arrow::array::{BinaryArray, ListArray, Time64NanosecondArray};
+        let list = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>([Some([Some(1)])]);
+        for (column, advice) in [
+            (Arc::new(Date32Array::from(vec![1])) as ArrayRef, "text such as '2024-01-31'"),
+            (Arc::new(Time64NanosecondArray::from(vec![1])), "text such as '13:45:00'"),
+            (Arc::new(TimestampSecondArray::from(vec![1])), "a whole number of nanoseconds"),
+            (Arc::new(BinaryArray::from_vec(vec![b"x"])), "text, such as base64"),
+            (Arc::new(list), "a row for each item"),
+        ] {
+            let data_type = column.data_type().clone();
+            let error = stored(&batch(vec![("odd", column)]), None, None).unwrap_err();
+            let expected = format!("column 'odd' holds {data_type}, which no field can hold; send it as {advice}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]
