@@ -10,6 +10,7 @@ pub mod auth;
 pub(crate) mod backup_table;
 mod directory;
 pub mod flight;
+mod grpc_health;
 pub mod http;
 mod listen;
 mod log;
@@ -35,6 +36,7 @@ use listen::Listener;
 use tls::Tls;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -124,6 +126,8 @@ pub struct Services {
 pub struct Server {
     services: Arc<Services>,
     listener: Listener,
+    /// Cancelled when it is told to stop.
+    draining: CancellationToken,
     tls: Option<Arc<Tls>>,
     query_runtime: Option<Runtime>,
     writer: Option<SingleWriter>,
@@ -173,9 +177,12 @@ impl Server {
             settings,
             write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
         });
-        let listener = listener.serve(routes(&services, guard), tls.clone(), services.settings.connections_max);
+        let draining = CancellationToken::new();
+        let routes = routes(&services, guard, draining.clone());
+        let listener = listener.serve(routes, tls.clone(), services.settings.connections_max);
         tracing::info!(address = %listener.address(), "ready");
-        Ok(Self { services, listener, tls, query_runtime: Some(query_runtime), writer, _directory: directory })
+        let query_runtime = Some(query_runtime);
+        Ok(Self { services, listener, draining, tls, query_runtime, writer, _directory: directory })
     }
 
     /// Where it listens.
@@ -193,6 +200,7 @@ impl Server {
     /// # Errors
     /// If something could not be persisted; it is in the log and comes back with the next start.
     pub async fn stop(mut self) -> Result<()> {
+        self.draining.cancel();
         let patience = self.services.settings.shutdown_timeout;
         if !self.listener.drain(patience).await {
             tracing::warn!(?patience, "requests were still open after the shutdown timeout and are cut off");
@@ -227,7 +235,7 @@ impl Drop for Server {
 }
 
 /// Flight and HTTP share one router: their paths don't meet.
-fn routes(services: &Arc<Services>, guard: Guard) -> axum::Router {
+fn routes(services: &Arc<Services>, guard: Guard, draining: CancellationToken) -> axum::Router {
     let flight = flight::FlightService::new(
         Arc::clone(&services.engine),
         Arc::clone(&services.queries),
@@ -236,7 +244,8 @@ fn routes(services: &Arc<Services>, guard: Guard) -> axum::Router {
         Arc::clone(&services.telemetry),
         Arc::clone(&services.write_slots),
     );
-    let grpc = tonic::service::Routes::new(flight.into_server()).prepare().into_axum_router();
+    let health = grpc_health::GrpcHealth::new(Arc::clone(&services.engine), draining).into_server();
+    let grpc = tonic::service::Routes::new(flight.into_server()).add_service(health).prepare().into_axum_router();
     // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.
     let routes = http::router(Arc::clone(services)).merge(grpc.reset_fallback());
     routes.layer(middleware::from_fn_with_state(Arc::new(guard), auth::guard))

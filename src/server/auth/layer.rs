@@ -22,6 +22,9 @@ use crate::telemetry::Telemetry;
 const FLIGHT_PATH: &str = "/arrow.flight.protocol.FlightService/";
 const HANDSHAKE: &str = "Handshake";
 
+/// Where gRPC's own question for health is.
+const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
+
 /// Where an operator changes things, or a user takes data away.
 const CHANGING_PATHS: [&str; 4] = ["/api/v3/configure", "/api/v3/delete", "/api/v2/delete", "/api/v3/backups"];
 
@@ -77,14 +80,14 @@ pub(in crate::server) async fn guard(State(guard): State<Arc<Guard>>, mut reques
     let started = guard.clock.elapsed();
     let principal = guard.principal(request.method(), request.uri(), request.headers()).await;
     let facts = guard.audit.as_ref().map(|_| Facts::of(&request));
-    let is_flight = request.uri().path().starts_with(FLIGHT_PATH);
+    let is_grpc = [FLIGHT_PATH, HEALTH_PATH].iter().any(|path| request.uri().path().starts_with(path));
     let (response, principal) = match principal {
         Ok(principal) => {
             request.extensions_mut().insert(principal.clone());
             (next.run(request).await, Some(principal))
         }
         Err(error) => {
-            let response = refusal(&error, is_flight);
+            let response = refusal(&error, is_grpc);
             let (method, took) = (method_label(request.method()), guard.clock.elapsed().saturating_sub(started));
             guard.telemetry.request(REFUSED, method, response.status().as_u16(), took);
             (response, None)
@@ -154,14 +157,15 @@ fn by(principal: Option<&Principal>) -> &'static str {
 fn facility(path: &str) -> Option<Facility> {
     match path {
         "/health" | "/api/v1/health" => Some(Facility::Health),
+        path if path.starts_with(HEALTH_PATH) => Some(Facility::Health),
         "/ping" => Some(Facility::Ping),
         "/metrics" => Some(Facility::Metrics),
         _ => None,
     }
 }
 
-fn refusal(error: &Error, is_flight: bool) -> Response {
-    if is_flight {
+fn refusal(error: &Error, is_grpc: bool) -> Response {
+    if is_grpc {
         return status::grpc(error).into_http();
     }
     let mut response = status::error_response(error).into_response();
