@@ -15,12 +15,15 @@ use tokio::runtime::Handle;
 
 use super::delete::PlannedDeletion;
 use super::error::QueryError;
+use super::executions::together;
 use super::insert::PlannedInsert;
-use super::parameters::{self, PlannedParameter};
+use super::parameters::{self, Parameter, PlannedParameter};
 use super::plans::Unbound;
 use super::running::{Lane, Watch};
+use super::session::renewed;
+use super::stream::on_cpu;
 use super::tables::TableChange;
-use super::{CATALOG, Query, TABLE_SCHEMA, bound};
+use super::{CATALOG, Query, TABLE_SCHEMA, bound, coerce};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DatabaseName, TableName};
@@ -36,8 +39,8 @@ pub struct PlannedChange {
 
 #[derive(Debug)]
 enum Work {
-    /// Not even planned to the end: the parameter of this name has no value.
-    Missing(String),
+    /// Not planned to the end: parameters have no values.
+    Waiting(Box<Waiting>),
     Delete(PlannedDeletion),
     Insert(Box<PlannedInsert>),
     Table(DatabaseName, TableChange),
@@ -84,6 +87,19 @@ impl PlannedChange {
         &self.parameters
     }
 
+    /// Executions of a change that waits for values, with those of each, in order. What can be is one plan for all of them.
+    ///
+    /// # Errors
+    /// `Invalid` if a value can't be what the text wants, and what the kind of statement refuses; a defect if nothing is waited for.
+    pub async fn executions(&self, values: Vec<Vec<(String, Parameter)>>) -> Result<Vec<Self>> {
+        let Work::Waiting(waiting) = &self.work else {
+            return Err(Error::internal("values for a change that waits for none"));
+        };
+        let (waiting, engine) = (waiting.as_ref().clone(), Arc::clone(&self.engine));
+        let cpu = waiting.cpu.clone();
+        Ok(on_cpu(&cpu, async move { waiting.executions(values, &engine) }).await?)
+    }
+
     /// Does it. Returns how many rows were changed, if somebody counted.
     ///
     /// # Errors
@@ -93,11 +109,11 @@ impl PlannedChange {
         let Self { engine, work, watch, .. } = self;
         let lane = match &work {
             Work::Delete(_) | Work::Insert(_) => Lane::Rows,
-            Work::Missing(_) | Work::Table(..) => Lane::Server,
+            Work::Waiting(_) | Work::Table(..) => Lane::Server,
         };
         let work = async {
             match work {
-                Work::Missing(name) => Err(QueryError::MissingParameter(name).into()),
+                Work::Waiting(waiting) => Err(QueryError::MissingParameter(waiting.missing).into()),
                 Work::Delete(deletion) => deletion.run(&engine).await.map(|()| None),
                 Work::Insert(insert) => PlannedInsert::run_all(vec![*insert], &engine).await.map(Some),
                 Work::Table(database, change) => change.run(&engine, &database).await.map(Some),
@@ -154,37 +170,89 @@ fn added(count: Option<u64>, more: Option<u64>) -> Option<u64> {
     count.zip(more).map(|(count, more)| count.saturating_add(more))
 }
 
+/// A change that is planned but for the values of its parameters.
+#[derive(Debug, Clone)]
+struct Waiting {
+    /// The first parameter without a value.
+    missing: String,
+    session: SessionState,
+    unbound: Arc<Unbound>,
+    query: Query,
+    cpu: Handle,
+    watch: Arc<Watch>,
+}
+
+impl Waiting {
+    fn executions(
+        self,
+        values: Vec<Vec<(String, Parameter)>>,
+        engine: &Arc<Engine>,
+    ) -> Result<Vec<PlannedChange>, QueryError> {
+        let Self { session, unbound, query, cpu, watch, .. } = self;
+        if let Some(plan) = together(&unbound, &values)? {
+            let session = renewed(&session);
+            let plan = coerce(&session, plan)?;
+            let work = work(session, &plan, &unbound, &query, engine, &cpu)?;
+            return Ok(vec![PlannedChange {
+                engine: Arc::clone(engine),
+                parameters: unbound.parameters.clone(),
+                work,
+                watch: watch.again(&query.origin),
+            }]);
+        }
+        let execution = |parameters: Vec<(String, Parameter)>| {
+            let query = Query { parameters, ..query.clone() };
+            let watch = watch.again(&query.origin);
+            plan(renewed(&session), &unbound, query, Arc::clone(engine), &cpu, watch)
+        };
+        values.into_iter().map(execution).collect()
+    }
+}
+
 /// Plans a statement that changes rows.
 ///
 /// # Errors
 /// Whatever the planner says, and what the kind of statement refuses.
 pub(super) fn plan(
     session: SessionState,
-    unbound: &Unbound,
-    query: &Query,
+    unbound: &Arc<Unbound>,
+    query: Query,
     engine: Arc<Engine>,
     cpu: &Handle,
     watch: Arc<Watch>,
 ) -> Result<PlannedChange, QueryError> {
-    let work = match parameters::missing(&unbound.parameters, query) {
-        Some(name) => Work::Missing(name),
+    let parameters = unbound.parameters.clone();
+    let work = match parameters::missing(&unbound.parameters, &query) {
+        Some(missing) => {
+            let (unbound, cpu, watch) = (Arc::clone(unbound), cpu.clone(), Arc::clone(&watch));
+            Work::Waiting(Box::new(Waiting { missing, session, unbound, query, cpu, watch }))
+        }
         None => {
-            let plan = bound(&session, unbound, query, false)?;
-            let (table, op, input) = target(&plan)?;
-            check_access(&table, op, unbound, query)?;
-            match op {
-                WriteOp::Delete => {
-                    Work::Delete(PlannedDeletion::new(&session, input, &query.database, table, &engine)?)
-                }
-                WriteOp::Insert(InsertOp::Append) => {
-                    let insert = PlannedInsert::new(session, input, &query.database, table, cpu)?;
-                    Work::Insert(Box::new(insert))
-                }
-                other => return Err(QueryError::ReadOnly(other.to_string())),
-            }
+            let plan = bound(&session, unbound, &query, false)?;
+            work(session, &plan, unbound, &query, &engine, cpu)?
         }
     };
-    Ok(PlannedChange { engine, parameters: unbound.parameters.clone(), work, watch })
+    Ok(PlannedChange { engine, parameters, work, watch })
+}
+
+fn work(
+    session: SessionState,
+    plan: &LogicalPlan,
+    unbound: &Unbound,
+    query: &Query,
+    engine: &Engine,
+    cpu: &Handle,
+) -> Result<Work, QueryError> {
+    let (table, op, input) = target(plan)?;
+    check_access(&table, op, unbound, query)?;
+    match op {
+        WriteOp::Delete => Ok(Work::Delete(PlannedDeletion::new(&session, input, &query.database, table, engine)?)),
+        WriteOp::Insert(InsertOp::Append) => {
+            let insert = PlannedInsert::new(session, input, &query.database, table, cpu)?;
+            Ok(Work::Insert(Box::new(insert)))
+        }
+        other => Err(QueryError::ReadOnly(other.to_string())),
+    }
 }
 
 /// Whether who asks may change that table, and read what the statement reads besides.

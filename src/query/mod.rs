@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`limits`], [`statement`] | which texts are planned at all |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
-//! | [`change`], [`delete`], [`insert`], [`tables`] | statements that change something |
+//! | [`change`], [`executions`], [`delete`], [`insert`], [`tables`] | statements that change something |
 //! | [`influxql`] | the other language, with its own meaning and answers |
 //! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
@@ -31,6 +31,7 @@ mod change;
 mod deduplicate;
 mod delete;
 mod error;
+mod executions;
 mod functions;
 pub mod influxql;
 mod insert;
@@ -286,7 +287,7 @@ impl Queries {
             };
             match unbound.reads {
                 true => Ok(PlannedStatement::Query(Box::new(plan(session, &unbound, &query, &cpu, watch)?))),
-                false => Ok(PlannedStatement::Change(change::plan(session, &unbound, &query, engine, &cpu, watch)?)),
+                false => Ok(PlannedStatement::Change(change::plan(session, &unbound, query, engine, &cpu, watch)?)),
             }
         };
         Ok(on_cpu(&self.cpu, work).await?)

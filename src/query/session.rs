@@ -91,11 +91,16 @@ impl Sessions {
 
     /// A session for plans that name their tables themselves.
     pub(super) fn open_without_tables(&self) -> SessionState {
-        let mut session = self.template.clone();
-        session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
-        session.mark_start_execution(); // what now() says
-        session
+        renewed(&self.template)
     }
+}
+
+/// A session as good as new over the same tables, for another execution of a statement.
+pub(super) fn renewed(session: &SessionState) -> SessionState {
+    let mut session = session.clone();
+    session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
+    session.mark_start_execution(); // what now() says
+    session
 }
 
 fn config(settings: &QuerySettings) -> SessionConfig {

@@ -386,6 +386,13 @@ impl Watch {
         result.inspect_err(|error| self.failed(error))
     }
 
+    /// Another query of the same text, for one of several executions of what this one has planned. `origin` is that of this one.
+    pub(super) fn again(&self, origin: &Origin) -> Arc<Self> {
+        let watch = self.registry.begin(origin, self.entry.database.as_deref(), &self.entry.text);
+        watch.planned();
+        watch
+    }
+
     /// What the query means is known now.
     pub(super) fn planned(&self) {
         let now = self.registry.clock.elapsed();
