@@ -458,6 +458,16 @@ impl PlannedQuery {
         &self.schema
     }
 
+    /// The same, with text columns that the plan has as dictionaries left as dictionaries, with 32-bit keys: tags, above all. Answers of
+    /// InfluxQL have none.
+    #[must_use]
+    pub fn keeping_dictionaries(mut self) -> Self {
+        if let Some(Work::Sql(_, plan)) = self.work.get() {
+            self.schema = wire::wire_schema_with_dictionaries(plan.schema().as_arrow());
+        }
+        self
+    }
+
     /// Whether the text asks for an order.
     pub fn ordered(&self) -> bool {
         self.is_ordered

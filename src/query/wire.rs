@@ -2,7 +2,7 @@
 //!
 //! Flight SQL clients compare the schema that was announced with the schema of the stream and refuse
 //! the result if they differ; many read neither dictionaries nor views. So the announced schema is
-//! made from the plan by [`wire_schema`], and every batch is cast to exactly that by [`to_wire`].
+//! made from the plan by [`wire_schema`] (or, for who asked for them, with dictionaries for texts), and every batch is cast to exactly that by [`to_wire`].
 
 use std::sync::Arc;
 
@@ -18,6 +18,20 @@ use crate::model::without_foreign_kind;
 pub(super) fn wire_schema(schema: &Schema) -> SchemaRef {
     let field = |field: &FieldRef| Arc::new(without_foreign_kind(wire_field(field).with_nullable(true)));
     let fields: Fields = schema.fields().iter().map(field).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// As [`wire_schema`], but a column of texts that is a dictionary inside stays one, with 32-bit keys: for who asked for that.
+pub(super) fn wire_schema_with_dictionaries(schema: &Schema) -> SchemaRef {
+    let plain = wire_schema(schema);
+    let field = |(inside, plain): (&FieldRef, &FieldRef)| match (inside.data_type(), plain.data_type()) {
+        (DataType::Dictionary(_, _), DataType::Utf8) => {
+            let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            Arc::new(plain.as_ref().clone().with_data_type(dictionary))
+        }
+        _ => Arc::clone(plain),
+    };
+    let fields: Fields = schema.fields().iter().zip(plain.fields()).map(field).collect();
     Arc::new(Schema::new(fields))
 }
 
@@ -115,6 +129,18 @@ mod tests {
             let schema = wire_schema(&Schema::new(vec![of_kind(data_type.clone(), kind)]));
             assert_eq!(schema.field(0).metadata().contains_key("iox::column::type"), stays, "{data_type} {kind}");
         }
+    }
+
+    #[test]
+    fn for_who_asks_texts_stay_dictionaries_with_keys_of_one_width() {
+        let wide = DataType::Dictionary(Box::new(DataType::UInt8), Box::new(DataType::Utf8View));
+        let of_numbers = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Int64));
+        let list = DataType::List(Arc::new(Field::new("item", wide.clone(), true)));
+        let field = |name: &str, data_type: &DataType| Field::new(name, data_type.clone(), false);
+        let schema = Schema::new(vec![field("a", &wide), field("b", &of_numbers), field("c", &list)]);
+        let types: Vec<String> =
+            wire_schema_with_dictionaries(&schema).fields().iter().map(|field| field.data_type().to_string()).collect();
+        assert_eq!(types, ["Dictionary(Int32, Utf8)", "Int64", "List(Utf8)"]);
     }
 
     #[test]
