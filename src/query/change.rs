@@ -197,12 +197,12 @@ impl Waiting {
                 engine: Arc::clone(engine),
                 parameters: unbound.parameters.clone(),
                 work,
-                watch: watch.again(&query.origin),
+                watch: watch.asked().again(query.origin.deadline),
             }]);
         }
         let execution = |parameters: Vec<(String, Parameter)>| {
             let query = Query { parameters, ..query.clone() };
-            let watch = watch.again(&query.origin);
+            let watch = watch.asked().again(query.origin.deadline);
             plan(renewed(&session), &unbound, query, Arc::clone(engine), &cpu, watch)
         };
         values.into_iter().map(execution).collect()

@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | [`limits`], [`statement`] | which texts are planned at all |
+//! | [`parts`] | a query in parts that are fetched one by one |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
 //! | [`change`], [`executions`], [`delete`], [`insert`], [`tables`] | statements that change something |
 //! | [`influxql`] | the other language, with its own meaning and answers |
@@ -37,6 +38,7 @@ pub mod influxql;
 mod insert;
 mod limits;
 mod parameters;
+mod parts;
 mod plans;
 mod rules;
 mod running;
@@ -86,6 +88,7 @@ use system::SystemTables;
 
 pub use change::PlannedChange;
 pub use parameters::{Parameter, PlannedParameter};
+pub use parts::PartedQuery;
 pub use running::{Asker, Origin, QueryMetrics, RunningSettings, Way};
 pub use stream::QueryStream;
 

@@ -363,6 +363,26 @@ fn cut(text: &str) -> String {
     }
 }
 
+/// What somebody asked, for queries that are planned once and run several times: each run is a query of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    registry: Arc<Registry>,
+    asker: Asker,
+    way: Way,
+    database: Option<String>,
+    text: String,
+}
+
+impl Asked {
+    /// Begins to watch a query that is planned already. Its client waits until `deadline`.
+    pub(super) fn again(&self, deadline: Option<Instant>) -> Arc<Watch> {
+        let origin = Origin { asker: self.asker.clone(), way: self.way, deadline };
+        let watch = self.registry.begin(&origin, self.database.as_deref(), &self.text);
+        watch.planned();
+        watch
+    }
+}
+
 /// What goes with a query while anything works for it. The last one who drops it ends the query's row.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -386,11 +406,11 @@ impl Watch {
         result.inspect_err(|error| self.failed(error))
     }
 
-    /// Another query of the same text, for one of several executions of what this one has planned. `origin` is that of this one.
-    pub(super) fn again(&self, origin: &Origin) -> Arc<Self> {
-        let watch = self.registry.begin(origin, self.entry.database.as_deref(), &self.entry.text);
-        watch.planned();
-        watch
+    /// What was asked, so that it can be asked again.
+    pub(super) fn asked(&self) -> Asked {
+        let Entry { asker, way, database, text, .. } = self.entry.as_ref();
+        let (asker, way, database, text) = (asker.clone(), *way, database.clone(), text.clone());
+        Asked { registry: Arc::clone(&self.registry), asker, way, database, text }
     }
 
     /// What the query means is known now.

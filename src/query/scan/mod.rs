@@ -108,6 +108,26 @@ pub(super) fn plan(
     }
 }
 
+/// From when to when the parts of `snapshot` reach that may hold rows that pass `filters`, and how many rows each has.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn spans(
+    state: &dyn Session,
+    snapshot: &TableSnapshot,
+    filters: &[Expr],
+) -> DataFusionResult<Vec<(TimeRange, u64)>> {
+    let filters = Filters::new(state, &snapshot.schema, filters)?;
+    let span = |unit: &Unit| {
+        let rows = match unit {
+            Unit::RowGroup { file, number } => file.row_groups[*number].rows,
+            Unit::Rows { run, rows, .. } => rows.as_ref().map_or(run.row_count(), Vec::len) as u64,
+        };
+        (unit.time(), rows)
+    };
+    Ok(cut_into_units(snapshot, &filters)?.iter().map(span).collect())
+}
+
 /// What may hold rows that pass, oldest writes first.
 fn cut_into_units(snapshot: &TableSnapshot, filters: &Filters) -> DataFusionResult<Vec<Unit>> {
     let files = filters.keep_stretches(&snapshot.files)?.into_iter().flat_map(Stretch::files);
