@@ -2,7 +2,7 @@
 /// One piece of work that a server described and a client may fetch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ticket {
-    /// The layout of this message: 1. A server refuses versions that it does not know.
+    /// The layout of this message: 2. A server refuses versions that it does not know.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The database; empty if the work needs none.
@@ -18,7 +18,7 @@ pub struct Ticket {
     #[prost(bytes = "vec", tag = "7")]
     pub nonce: ::prost::alloc::vec::Vec<u8>,
     /// What to answer.
-    #[prost(oneof = "ticket::Work", tags = "3, 4, 8")]
+    #[prost(oneof = "ticket::Work", tags = "3, 4, 8, 9")]
     pub work: ::core::option::Option<ticket::Work>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -35,6 +35,9 @@ pub mod ticket {
         /// Nothing more: a statement that was done before the ticket was sealed.
         #[prost(message, tag = "8")]
         Done(super::Done),
+        /// A part of a result that the server which described it holds.
+        #[prost(message, tag = "9")]
+        Part(super::Part),
     }
 }
 /// A query.
@@ -49,6 +52,9 @@ pub struct Statement {
     /// Rows of values for its parameters, one for each execution: a stream of Arrow IPC. Empty if none are bound.
     #[prost(bytes = "vec", tag = "3")]
     pub values: ::prost::alloc::vec::Vec<u8>,
+    /// Whether tags are answered as dictionaries.
+    #[prost(bool, tag = "4")]
+    pub dictionaries: bool,
 }
 /// A statement that was done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -56,6 +62,16 @@ pub struct Done {
     /// How many rows it changed, if somebody counted.
     #[prost(uint64, optional, tag = "1")]
     pub count: ::core::option::Option<u64>,
+}
+/// A part of a result.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Part {
+    /// Which result: 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub held: ::prost::alloc::vec::Vec<u8>,
+    /// Which part of it, from 0.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
 }
 /// A Flight SQL metadata command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

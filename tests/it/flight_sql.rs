@@ -1,6 +1,6 @@
 //! Flight SQL and the InfluxDB JSON ticket, as clients send them; what each client library makes of it is in `clients/`.
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -10,9 +10,15 @@ use arrow_flight::{FlightInfo, IpcMessage, Ticket};
 use futures::TryStreamExt;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::database::text_rows;
 use crate::harness::server::TestServer;
+
+/// How long a server waits for open requests; longer than any test of it takes.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 async fn channel(server: &TestServer) -> Channel {
     Endpoint::from_shared(server.url("")).unwrap().connect().await.unwrap()
@@ -193,4 +199,97 @@ async fn no_message_is_too_large_for_a_client_with_the_usual_limit() {
     // tonic's own limit of 4 MiB applies here, as grpc-go's does in Grafana.
     let mut client = client(&server, "db").await;
     assert_eq!(rows(&mut client, "SELECT * FROM log").await.len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_tables_are_listed_in_messages_of_bounded_size() {
+    let server = TestServer::start().await;
+    for thousand in 0..10 {
+        let lines: String =
+            (0..1000).map(|table| format!("t{:05},host=a usage=1,count=2i 1\n", thousand * 1000 + table)).collect();
+        server.write("db", lines).await;
+    }
+    let tables = CommandGetTables {
+        catalog: None,
+        db_schema_filter_pattern: Some("iox".to_owned()),
+        table_name_filter_pattern: None,
+        table_types: Vec::new(),
+        include_schema: true,
+    };
+    let mut client = client(&server, "db").await;
+    let info = client.get_tables(tables).await.unwrap();
+    let mut messages = client.inner_mut().do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap().into_inner();
+    let mut sizes = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        sizes.push(message.data_header.len() + message.data_body.len());
+    }
+    assert!(sizes.len() > 3 && sizes.iter().all(|size| *size < 7 << 19), "{sizes:?}");
+    let info =
+        client.get_tables(CommandGetTables { include_schema: true, ..CommandGetTables::default() }).await.unwrap();
+    let (_, _, batches) = fetch(&mut client, info).await;
+    let names: Vec<_> = batches
+        .iter()
+        .flat_map(text_rows)
+        .filter(|row| row[1].as_deref() == Some("iox"))
+        .map(|row| row[2].clone().unwrap())
+        .collect();
+    assert_eq!(names.len(), 10_000);
+    assert!(names.is_sorted());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_256_connections_gets_the_answers_to_its_own_prepared_queries() {
+    let server = TestServer::start_with(|settings| settings.connections_max = 300).await;
+    let lines: String = (0..256).map(|host| format!("cpu,host=h{host} v={host}i {host}\n")).collect();
+    server.write("db", lines).await;
+    let ready = std::sync::Arc::new(tokio::sync::Barrier::new(256));
+    let mut asking = tokio::task::JoinSet::new();
+    for host in 0..256_i64 {
+        let mut client = client(&server, "db").await;
+        let ready = std::sync::Arc::clone(&ready);
+        asking.spawn(async move {
+            ready.wait().await; // all of them at once
+            let mut statement =
+                client.prepare("SELECT host, v + $2 AS v FROM cpu WHERE host = $1".to_owned(), None).await.unwrap();
+            for round in 0..2 {
+                let values = RecordBatch::try_from_iter([
+                    ("$1", std::sync::Arc::new(StringArray::from(vec![format!("h{host}")])) as ArrayRef),
+                    ("$2", std::sync::Arc::new(Int64Array::from(vec![round * 1000]))),
+                ]);
+                statement.set_parameters(values.unwrap()).unwrap();
+                let info = statement.execute().await.unwrap();
+                let (_, _, batches) = fetch(&mut client, info).await;
+                let expected = text(&[&format!("h{host}"), &(host + round * 1000).to_string()]);
+                assert_eq!(batches.iter().flat_map(text_rows).collect::<Vec<_>>(), [expected]);
+            }
+            statement.close().await.unwrap();
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_says_that_it_serves_until_it_is_told_to_stop() {
+    let server = TestServer::start_with(|settings| settings.shutdown_timeout = PATIENCE).await;
+    let mut health = HealthClient::new(channel(&server).await);
+    let about = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    for service in ["", "arrow.flight.protocol.FlightService"] {
+        let answer = health.check(about(service)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+    assert_eq!(health.check(about("weather")).await.unwrap_err().code(), Code::NotFound);
+    let mut unknown = health.watch(about("weather")).await.unwrap().into_inner();
+    assert_eq!(unknown.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    let mut watched = health.watch(about("")).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    let begun = tokio::time::Instant::now();
+    let told = async {
+        assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+        assert!(watched.message().await.unwrap().is_none() && unknown.message().await.unwrap().is_none());
+    };
+    tokio::join!(server.stop(), told);
+    assert!(begun.elapsed() < PATIENCE, "who only watches keeps no server from stopping");
 }

@@ -43,6 +43,8 @@ pub struct Identity {
     pub name: String,
     /// By what they were recognised.
     pub kind: PrincipalKind,
+    /// Whose word the name is, of a JWT; empty otherwise.
+    pub issuer: String,
     /// What they may do.
     pub rights: Rights,
 }
@@ -54,7 +56,12 @@ pub struct Principal(Arc<Identity>);
 impl Principal {
     /// Somebody of this name with these rights.
     pub fn new(name: String, kind: PrincipalKind, rights: Rights) -> Self {
-        Self(Arc::new(Identity { name, kind, rights }))
+        Self(Arc::new(Identity { name, kind, issuer: String::new(), rights }))
+    }
+
+    /// The subject of a JWT with these rights. Two issuers may mean two people by one name.
+    pub fn of_issuer(name: String, issuer: String, rights: Rights) -> Self {
+        Self(Arc::new(Identity { name, kind: PrincipalKind::Jwt, issuer, rights }))
     }
 
     /// Everybody, where authentication is off.
@@ -77,6 +84,14 @@ impl Principal {
     /// As who their queries are known.
     pub fn asker(&self) -> Asker {
         Asker { name: self.0.name.clone(), kind: self.0.kind.word() }
+    }
+
+    /// Bytes that stay the same when their token is renewed, and that nobody else has.
+    pub(in crate::server) fn lasting_identity(&self) -> Vec<u8> {
+        let Identity { name, kind, issuer, rights: _ } = self.identity();
+        // Each part after its length, so that no name runs into the next part.
+        let part = |part: &str| [&(part.len() as u64).to_le_bytes(), part.as_bytes()].concat();
+        [part(kind.word()), part(issuer), part(name)].concat()
     }
 
     /// All that they may do.
@@ -189,6 +204,19 @@ mod tests {
         assert!(telegraf.require_tables(Action::Write, &metrics).is_ok());
         assert!(telegraf.require_tables(Action::Read, &metrics).is_err());
         assert!(telegraf.require_everything("make tokens").is_err());
+    }
+
+    #[test]
+    fn an_identity_outlives_its_rights_and_is_nobody_elses() {
+        let jwt =
+            |name: &str, issuer: &str| Principal::of_issuer(name.to_owned(), issuer.to_owned(), Rights::default());
+        let renewed = Principal::of_issuer("ada".to_owned(), "i".to_owned(), Rights::everything());
+        assert_eq!(jwt("ada", "i").lasting_identity(), renewed.lasting_identity());
+        let token = Principal::new("ada".to_owned(), PrincipalKind::Token, Rights::default());
+        let others = [jwt("ada", "j"), jwt("da", "ia"), jwt("", "iada"), token, Principal::everybody()];
+        for other in others {
+            assert_ne!(jwt("ada", "i").lasting_identity(), other.lasting_identity(), "{other:?}");
+        }
     }
 
     #[test]

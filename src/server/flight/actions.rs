@@ -1,4 +1,6 @@
-//! `DoAction`: prepared statements, sessions, and what one can do to a result by its ticket.
+//! `DoAction`: prepared statements, and what one can do to a result by its ticket.
+//!
+//! Not here: sessions (`sessions`).
 
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionCreatePreparedStatementRequest, Any, Command,
@@ -13,7 +15,8 @@ use prost::Message;
 
 use super::call::Call;
 use super::error::FlightError;
-use super::{FlightService, command, sessions};
+use super::tickets::Work;
+use super::{FlightService, command};
 use crate::error::Result;
 
 /// The actions that are served.
@@ -29,7 +32,7 @@ pub(super) const ACTIONS: [(&str, &str); 8] = [
 ];
 
 impl FlightService {
-    /// The result of an action; `None` if it has none.
+    /// The result of an action that is not about sessions; `None` if it has none.
     ///
     /// # Errors
     /// `Unsupported` for an action that is not served, `Invalid` for a body that can't be read, and what the action says.
@@ -39,26 +42,23 @@ impl FlightService {
                 let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
                 self.create_prepared(request, call).await.map(Some)
             }
-            "ClosePreparedStatement" => self.close_prepared(&action.body).await.map(|()| None),
+            "ClosePreparedStatement" => self.close_prepared(&action.body, call).await.map(|()| None),
             "CancelFlightInfo" => {
                 let request = CancelFlightInfoRequest::decode(action.body).map_err(FlightError::Undecodable)?;
-                let status = self.cancel(&request.info.unwrap_or_default())?;
+                let status = self.cancel(&request.info.unwrap_or_default(), call)?;
                 Ok(Some(CancelFlightInfoResult { status: status.into() }.encode_to_vec().into()))
             }
             "CancelQuery" => {
                 let request: ActionCancelQueryRequest = unpack(&action.body)?;
                 let info = FlightInfo::decode(request.info).map_err(FlightError::Undecodable)?;
                 // The older message has an enum of its own, with the same numbers.
-                let result = self.cancel(&info)?;
+                let result = self.cancel(&info, call)?;
                 Ok(Some(ActionCancelQueryResult { result: result.into() }.as_any().encode_to_vec().into()))
             }
             "RenewFlightEndpoint" => {
                 let request = RenewFlightEndpointRequest::decode(action.body).map_err(FlightError::Undecodable)?;
-                Ok(Some(self.renew(&request.endpoint.unwrap_or_default())?.encode_to_vec().into()))
+                Ok(Some(self.renew(&request.endpoint.unwrap_or_default(), call)?.encode_to_vec().into()))
             }
-            "SetSessionOptions" => sessions::set_options(&action.body).map(Some),
-            "GetSessionOptions" => Ok(Some(sessions::options())),
-            "CloseSession" => Ok(Some(sessions::close())),
             "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
                 Err(FlightError::Unsupported("transactions are not supported").into())
             }
@@ -67,11 +67,11 @@ impl FlightService {
     }
 
     /// Ends the results that are being sent for a description, if there are some.
-    fn cancel(&self, info: &FlightInfo) -> Result<CancelStatus> {
+    fn cancel(&self, info: &FlightInfo, call: &Call) -> Result<CancelStatus> {
         let mut cancelled = false;
         for endpoint in &info.endpoint {
             let sealed = sealed(endpoint)?;
-            self.seal.open(&sealed, self.clock.as_ref())?;
+            self.seal.open(&sealed, &call.principal, self.clock.as_ref())?;
             cancelled |= self.running.cancel(&sealed);
         }
         match cancelled {
@@ -82,9 +82,12 @@ impl FlightService {
     }
 
     /// The endpoint with a ticket for the same work that is good for longer.
-    fn renew(&self, endpoint: &FlightEndpoint) -> Result<FlightEndpoint> {
-        let work = self.seal.open(&sealed(endpoint)?, self.clock.as_ref())?;
-        let renewed = self.endpoint(work);
+    fn renew(&self, endpoint: &FlightEndpoint, call: &Call) -> Result<FlightEndpoint> {
+        let work = self.seal.open(&sealed(endpoint)?, &call.principal, self.clock.as_ref())?;
+        if let Work::Part(part) = &work {
+            self.hold_longer(*part)?;
+        }
+        let renewed = self.endpoint(work, call);
         Ok(FlightEndpoint { app_metadata: endpoint.app_metadata.clone(), ..renewed })
     }
 }

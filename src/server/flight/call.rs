@@ -10,7 +10,9 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Response, Status};
 
 use super::error::FlightError;
+use super::sessions::Session;
 use super::stream::Delivery;
+use super::tickets::Statement;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::DatabaseName;
@@ -19,15 +21,27 @@ use crate::server::auth::{Authenticator, Credentials, Principal};
 use crate::server::status;
 
 /// The headers that name a database, in the words of every client there is.
-const DATABASE_HEADERS: [&str; 4] = ["database", "bucket", "bucket-name", "iox-namespace-name"];
+pub(super) const DATABASE_HEADERS: [&str; 4] = ["database", "bucket", "bucket-name", "iox-namespace-name"];
 
-const LANGUAGE_HEADER: &str = "x-influxdata-query-language";
+/// The header that names the language of statements.
+pub(super) const LANGUAGE_HEADER: &str = "x-influxdata-query-language";
 /// The header that asks for compressed buffers.
-const COMPRESSION_HEADER: &str = "x-flightline-ipc-compression";
+pub(super) const COMPRESSION_HEADER: &str = "x-flightline-ipc-compression";
+
+/// The header that asks for tags as dictionaries.
+pub(super) const DICTIONARIES_HEADER: &str = "x-flightline-dictionaries";
+
+/// The header that says in how many endpoints an answer may come.
+pub(super) const ENDPOINTS_HEADER: &str = "x-flightline-endpoints";
+
+/// Most endpoints of one answer.
+const ENDPOINTS_MAX: usize = 64;
 
 /// The header with the names of the columns that are tags in what is written.
 const TAGS_HEADER: &str = "x-flightline-tags";
-const TABLE_TYPE_HEADER: &str = "x-influxdata-base-table-type";
+
+/// The header with the word for tables in metadata.
+pub(super) const TABLE_TYPE_HEADER: &str = "x-influxdata-base-table-type";
 
 /// The word for tables in metadata unless the call wants the other one.
 pub(super) const BASE_TABLE: &str = "BASE TABLE";
@@ -49,10 +63,18 @@ pub(super) struct Call {
     pub(super) tags: Option<Vec<String>>,
     /// What a prepared change says that nobody counted. Nothing, but to Java: JDBC takes "unknown" for "here come rows" and fails.
     pub(super) uncounted: Option<u64>,
+    /// In how many endpoints it takes an answer.
+    pub(super) endpoints: usize,
+    /// What the client's calls have in common.
+    pub(super) session: Session,
+    /// Whether the client is an ADBC driver, which keeps cookies only if it is told to.
+    pub(super) is_adbc: bool,
     /// When the client stops waiting.
     deadline: Option<Instant>,
     /// How the client wants buffers compressed.
     compression: Option<CompressionType>,
+    /// Whether it wants tags as dictionaries.
+    pub(super) dictionaries: bool,
 }
 
 impl Call {
@@ -61,6 +83,9 @@ impl Call {
     /// # Errors
     /// `Invalid` if they contradict each other or a value is not understood.
     pub(super) fn new(headers: &MetadataMap, principal: Principal) -> Result<Self> {
+        let session = Session::of(headers)?;
+        let headers = session.below(headers)?;
+        let headers = headers.as_ref();
         Ok(Self {
             principal,
             database: database(headers)?,
@@ -68,8 +93,12 @@ impl Call {
             table_type: table_type(headers)?,
             tags: tags(headers)?,
             compression: compression(headers)?,
-            uncounted: is_java(headers).then_some(0),
+            dictionaries: dictionaries(headers)?,
+            endpoints: endpoints(headers)?,
+            uncounted: agent_begins(headers, b"grpc-java").then_some(0), // as all JDBC drivers are made
+            is_adbc: agent_begins(headers, b"ADBC "),
             deadline: timeout(headers).map(|timeout| Instant::now() + timeout),
+            session,
         })
     }
 
@@ -102,6 +131,11 @@ impl Call {
     /// From whom the call's statements come, and until when their answers are waited for.
     pub(super) fn origin(&self, way: Way) -> Origin {
         Origin { asker: self.principal.asker(), way, deadline: self.deadline }
+    }
+
+    /// A statement in the call's language, answered in the form that it asks for.
+    pub(super) fn statement(&self, database: DatabaseName, text: String) -> Statement {
+        Statement { dictionaries: self.dictionaries, ..Statement::new(database, self.language, text) }
     }
 
     /// How rows are to be sent.
@@ -198,15 +232,31 @@ fn compression(headers: &MetadataMap) -> Result<Option<CompressionType>> {
     }
 }
 
+fn dictionaries(headers: &MetadataMap) -> Result<bool> {
+    let Some(value) = headers.get(DICTIONARIES_HEADER) else { return Ok(false) };
+    match value.to_str().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(unknown_value(DICTIONARIES_HEADER, value.as_bytes(), "'true' or 'false'")),
+    }
+}
+
+fn endpoints(headers: &MetadataMap) -> Result<usize> {
+    let Some(value) = headers.get(ENDPOINTS_HEADER) else { return Ok(1) };
+    let count =
+        value.to_str().ok().and_then(|text| text.parse().ok()).filter(|count| (1..=ENDPOINTS_MAX).contains(count));
+    count.ok_or_else(|| unknown_value(ENDPOINTS_HEADER, value.as_bytes(), "a number from 1 to 64"))
+}
+
 fn tags(headers: &MetadataMap) -> Result<Option<Vec<String>>> {
     let Some(value) = headers.get(TAGS_HEADER) else { return Ok(None) };
     let unreadable = |_| Error::invalid(format!("header '{TAGS_HEADER}' is not readable as text"));
     Ok(Some(names(value.to_str().map_err(unreadable)?)))
 }
 
-/// Whether the client is made with gRPC for Java, as all JDBC drivers are.
-fn is_java(headers: &MetadataMap) -> bool {
-    headers.get("user-agent").is_some_and(|agent| agent.as_bytes().starts_with(b"grpc-java"))
+/// Whether the client says of itself that it is made with this.
+fn agent_begins(headers: &MetadataMap, with: &[u8]) -> bool {
+    headers.get("user-agent").is_some_and(|agent| agent.as_bytes().starts_with(with))
 }
 
 /// The names in a text, between commas; none if it is empty.

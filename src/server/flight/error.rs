@@ -49,16 +49,25 @@ pub(super) enum FlightError {
     Databases { first: String, second: String },
     #[error("header '{name}' has the value '{value}'; it can be {expected}")]
     HeaderValue { name: &'static str, value: String, expected: &'static str },
+    #[error("the session's cookie can't be read; connect anew")]
+    Session,
     #[error("invalid ticket: neither a Flight SQL command nor a JSON object with 'database' and 'sql_query'")]
     ForeignTicket,
     #[error("invalid ticket: the JSON can't be read")]
     JsonTicket(#[source] serde_json::Error),
-    #[error("invalid ticket or statement handle: it was not issued by this server")]
+    #[error("invalid ticket or statement handle: it was not issued by this server to who shows it")]
     ForgedTicket,
     #[error("invalid ticket or statement handle: its version {0} is unknown")]
     TicketVersion(u32),
     #[error("the ticket has expired; ask for the flight info again")]
     ExpiredTicket,
+    #[error(
+        "this part of a result is not held here, or no longer: ask for the flight info again, from the server that is then asked \
+         for the parts"
+    )]
+    NotHeld,
+    #[error("the prepared statement was closed; prepare it again")]
+    ClosedHandle,
     #[error("could not encode the result")]
     Encode(#[source] ArrowError),
     #[error("a batch of the result does not have the columns that were announced")]
@@ -71,7 +80,7 @@ impl From<FlightError> for Error {
             FlightError::UnknownCommand(_) | FlightError::Unsupported(_) | FlightError::UnknownAction(_) => {
                 ErrorKind::Unsupported
             }
-            FlightError::ExpiredTicket => ErrorKind::NotFound,
+            FlightError::ExpiredTicket | FlightError::ClosedHandle | FlightError::NotHeld => ErrorKind::NotFound,
             FlightError::ValuesTooLarge { .. } => ErrorKind::TooLarge,
             FlightError::Encode(_) | FlightError::ForeignBatch => ErrorKind::Internal,
             _ => ErrorKind::Invalid,

@@ -36,7 +36,7 @@ impl FlightService {
             .map(|(table, _)| {
                 let descriptor = FlightDescriptor::new_path(vec![database.to_string(), table.name.clone()]);
                 let work = Work::Statement(all_rows(database.clone(), &table.name));
-                self.info(descriptor, &table.columns, false, work)
+                self.info(descriptor, &table.columns, false, vec![work], call)
             })
             .collect()
     }

@@ -10,10 +10,11 @@
 //! | `ingest`, `incoming` | batches into tables; messages into batches, guarded |
 //! | `metadata`, `types`, `sql_info` | what there is |
 //! | `tickets` | work, sealed |
+//! | `parts` | results in several endpoints, held for a while |
 //! | `stream` | batches into messages |
 //! | `flights` | tables as flights |
 //! | `actions`, `running` | what can be done besides; results that can be cancelled |
-//! | `sessions` | as little as drivers insist on |
+//! | `sessions` | headers that a client need not send |
 //!
 //! Always true:
 //! - a statement that changes something runs once: in `GetFlightInfo` or `DoPut`, never when it is described or prepared; the ticket
@@ -32,6 +33,7 @@ mod flights;
 mod incoming;
 mod ingest;
 mod metadata;
+mod parts;
 mod prepared;
 mod running;
 mod sessions;
@@ -62,12 +64,14 @@ use futures::stream::BoxStream;
 use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use actions::ACTIONS;
 use call::Call;
 use error::FlightError;
 use ingest::Writer;
+use parts::Held;
 use prepared::Bound;
 use running::Running;
 use stream::{Messages, encode};
@@ -88,8 +92,8 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What the types of all Flight SQL messages begin with.
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
-/// Answers Flight and Flight SQL calls. Between them it keeps values that were bound to prepared statements, and which results are
-/// being sent.
+/// Answers Flight and Flight SQL calls. Between them it keeps values that were bound to prepared statements, results that were cut into
+/// parts, and which results are being sent.
 #[derive(Debug)]
 pub struct FlightService {
     engine: Arc<Engine>,
@@ -99,6 +103,7 @@ pub struct FlightService {
     bound: Bound,
     writer: Writer,
     running: Running,
+    held: Held,
     authenticator: Arc<Authenticator>,
 }
 
@@ -134,7 +139,17 @@ impl FlightService {
     ) -> Self {
         let writer = Writer { engine: Arc::clone(&engine), telemetry, slots: write_slots };
         let seal = Seal::new(&engine.ticket_key());
-        Self { engine, queries, clock, seal, bound: Bound::new(), writer, running: Running::default(), authenticator }
+        Self {
+            engine,
+            queries,
+            clock,
+            seal,
+            bound: Bound::new(),
+            writer,
+            running: Running::default(),
+            held: Held::default(),
+            authenticator,
+        }
     }
 
     /// The service as tonic serves it: requests of up to 64 MiB, compressed with gzip or zstd if the client likes.
@@ -186,20 +201,29 @@ impl FlightService {
             return Err(FlightError::Unbound(names).into());
         }
         let work = match described.work {
-            Described::Ticket(work) => work,
-            Described::Change(statement) => Work::Done { count: self.change(statement, call).await? },
+            Described::Ticket(Work::Statement(statement)) => self.parts(statement, call).await?,
+            Described::Ticket(work) => vec![work],
+            Described::Change(statement) => vec![Work::Done { count: self.change(statement, call).await? }],
         };
-        self.info(descriptor, &described.schema, described.ordered, work)
+        self.info(descriptor, &described.schema, described.ordered, work, call)
     }
 
-    fn info(&self, descriptor: FlightDescriptor, schema: &Schema, ordered: bool, work: Work) -> Result<FlightInfo> {
+    fn info(
+        &self,
+        descriptor: FlightDescriptor,
+        schema: &Schema,
+        ordered: bool,
+        work: Vec<Work>,
+        call: &Call,
+    ) -> Result<FlightInfo> {
         let info = FlightInfo::new().try_with_schema(schema).map_err(FlightError::Encode)?;
-        Ok(info.with_endpoint(self.endpoint(work)).with_descriptor(descriptor).with_ordered(ordered))
+        let info = work.into_iter().fold(info, |info, work| info.with_endpoint(self.endpoint(work, call)));
+        Ok(info.with_descriptor(descriptor).with_ordered(ordered))
     }
 
-    /// A ticket for the work, and until when it is good.
-    fn endpoint(&self, work: Work) -> FlightEndpoint {
-        let (sealed, expires) = self.seal.ticket(work, self.clock.as_ref());
+    /// A ticket for the work, good for who calls, and until when it is good.
+    fn endpoint(&self, work: Work, call: &Call) -> FlightEndpoint {
+        let (sealed, expires) = self.seal.ticket(work, &call.principal, self.clock.as_ref());
         let ticket = TicketStatementQuery { statement_handle: sealed }.as_any().encode_to_vec();
         // No location: the client stays on the connection that it has, whatever lies between it and this server.
         let mut endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
@@ -224,9 +248,13 @@ impl FlightService {
         match command(&ticket)? {
             Command::TicketStatementQuery(sealed) => {
                 let ticket = sealed.statement_handle;
-                match self.seal.open(&ticket, self.clock.as_ref())? {
+                match self.seal.open(&ticket, &call.principal, self.clock.as_ref())? {
                     Work::Statement(statement) => {
                         let rows = self.statement_rows(statement, call).await?;
+                        Ok(self.running.until_cancelled(&ticket, rows))
+                    }
+                    Work::Part(part) => {
+                        let rows = self.part_rows(part, call)?;
                         Ok(self.running.until_cancelled(&ticket, rows))
                     }
                     Work::Done { count } => statements::change_rows(count, call),
@@ -234,7 +262,7 @@ impl FlightService {
                 }
             }
             Command::CommandPreparedStatementQuery(command) => {
-                self.statement_rows(self.prepared(&command).await?, call).await
+                self.statement_rows(self.prepared(&command, call).await?, call).await
             }
             other => self.metadata_rows(other, &self.metadata_work(ticket, call), call),
         }
@@ -298,6 +326,16 @@ fn unexpected(method: &'static str, command: &Command) -> Error {
     }
 }
 
+fn is_sql_info(descriptor: &FlightDescriptor) -> bool {
+    matches!(command(&descriptor.cmd), Ok(Command::CommandGetSqlInfo(_)))
+}
+
+fn set_cookie<T>(response: &mut Response<T>, cookie: Option<String>) {
+    if let Some(value) = cookie.and_then(|cookie| MetadataValue::try_from(cookie).ok()) {
+        response.metadata_mut().insert("set-cookie", value);
+    }
+}
+
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 fn one<T: Send + 'static>(answer: T) -> Answers<T> {
@@ -325,7 +363,11 @@ impl Protocol for FlightService {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let call = self.call_of(&request)?;
-        call.answer(self.flight_info(request.into_inner(), &call)).await
+        // ADBC drivers ask this first, and show with the next call whether they keep cookies.
+        let greets = call.is_adbc && !call.session.is_kept() && is_sql_info(request.get_ref());
+        let mut response = call.answer(self.flight_info(request.into_inner(), &call)).await?;
+        set_cookie(&mut response, greets.then(|| call.session.cookie()));
+        Ok(response)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
@@ -352,6 +394,12 @@ impl Protocol for FlightService {
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let call = self.call_of(&request)?;
+        let about_session = sessions::answer(request.get_ref(), &call, &self.engine);
+        if let Some(sessions::Answer { body, cookie }) = about_session.map_err(|error| status::grpc(&error))? {
+            let mut response = Response::new(one(arrow_flight::Result::new(body)));
+            set_cookie(&mut response, cookie);
+            return Ok(response);
+        }
         let result = call.answer(self.act(request.into_inner(), &call)).await?;
         Ok(result.map(|body| futures::stream::iter(body.map(|body| Ok(arrow_flight::Result::new(body)))).boxed()))
     }

@@ -4,6 +4,9 @@
 //! Binding answers with a handle that has the values in it. Java and Go go on with that one, but Python's DB API with the one that it
 //! had: so values are also kept here, under the handle that they came with, for as long as it is used at all.
 //!
+//! A handle holds nothing on a server, so there is nothing of it to expire. The server that was told to close one remembers that for
+//! as long as a ticket is good, so that a use after the end is told as such; on another server it is as it was when it was made.
+//!
 //! JDBC and Python's DB API prepare every statement, even one that runs once: this is the common way in.
 
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use super::call::Call;
 use super::error::FlightError;
 use super::incoming::{Incoming, Received};
 use super::statements::{Execution, refuse_transaction, update_result};
-use super::tickets::Statement;
+use super::tickets::{SEAL_BYTES, Statement, TICKET_LIFETIME};
 use super::values::{self, Places};
 use super::{Description, FlightService};
 use crate::error::Result;
@@ -43,16 +46,24 @@ const BYTES_MAX: u64 = 64 << 20;
 const IS_UPDATE_FALSE: [u8; 2] = [0x20, 0x00];
 const IS_UPDATE_TRUE: [u8; 2] = [0x20, 0x01];
 
-/// Values by the handle that they were bound to.
+/// Handles that are remembered as closed; the older ones are forgotten first.
+const CLOSED_MAX: u64 = 1 << 16;
+
+/// Values by the handle that they were bound to, and which handles were closed.
 #[derive(Debug)]
 pub(super) struct Bound {
     values: Cache<Bytes, Bytes>,
+    /// By their seals.
+    closed: Cache<[u8; SEAL_BYTES], ()>,
 }
 
 impl Bound {
     pub(super) fn new() -> Self {
         let weight = |handle: &Bytes, values: &Bytes| u32::try_from(handle.len() + values.len()).unwrap_or(u32::MAX);
-        Self { values: Cache::builder().max_capacity(BYTES_MAX).weigher(weight).time_to_idle(IDLE).build() }
+        Self {
+            values: Cache::builder().max_capacity(BYTES_MAX).weigher(weight).time_to_idle(IDLE).build(),
+            closed: Cache::builder().max_capacity(CLOSED_MAX).time_to_live(TICKET_LIFETIME).build(),
+        }
     }
 }
 
@@ -68,8 +79,8 @@ impl FlightService {
     ) -> Result<Bytes> {
         refuse_transaction(request.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        let statement = Statement::new(database, call.language, request.query);
-        let handle = self.seal.handle(statement.clone(), self.clock.as_ref());
+        let statement = call.statement(database, request.query);
+        let handle = self.seal.handle(statement.clone(), &call.principal, self.clock.as_ref());
         let planned = self.plan(statement, Vec::new(), call).await?;
         // Older drivers take what has columns for a query.
         let (columns, is_update) = match &planned {
@@ -98,7 +109,7 @@ impl FlightService {
         rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
         call: &Call,
     ) -> Result<PutResult> {
-        let statement = self.seal.open_handle(&command.prepared_statement_handle, self.clock.as_ref())?;
+        let statement = self.opened(&command.prepared_statement_handle, call)?;
         let mut execution = Execution::new(self, statement.clone(), call).await?;
         let mut incoming = Incoming::new(first, rest);
         let mut has_columns = false;
@@ -123,16 +134,28 @@ impl FlightService {
         command: &CommandPreparedStatementQuery,
         call: &Call,
     ) -> Result<Description> {
-        self.describe_statement(self.prepared(command).await?, call).await
+        self.describe_statement(self.prepared(command, call).await?, call).await
     }
 
     /// The statement behind a handle, with the values that were last bound to it; the database is the one it was prepared for,
     /// whatever this call's headers say.
-    pub(super) async fn prepared(&self, command: &CommandPreparedStatementQuery) -> Result<Statement> {
+    pub(super) async fn prepared(&self, command: &CommandPreparedStatementQuery, call: &Call) -> Result<Statement> {
         let handle = &command.prepared_statement_handle;
-        let mut statement = self.seal.open_handle(handle, self.clock.as_ref())?;
+        let mut statement = self.opened(handle, call)?;
         statement.values = self.values(handle, statement.clone()).await;
         Ok(statement)
+    }
+
+    /// The statement that was sealed into a handle.
+    ///
+    /// # Errors
+    /// `Invalid` if it is none of the caller's; `NotFound` if it was closed here.
+    fn opened(&self, handle: &Bytes, call: &Call) -> Result<Statement> {
+        let statement = self.seal.open_handle(handle, &call.principal, self.clock.as_ref())?;
+        match handle.first_chunk().is_some_and(|seal| self.bound.closed.contains_key(seal)) {
+            true => Err(FlightError::ClosedHandle.into()),
+            false => Ok(statement),
+        }
     }
 
     async fn values(&self, handle: &Bytes, statement: Statement) -> Bytes {
@@ -151,7 +174,7 @@ impl FlightService {
         call: &Call,
     ) -> Result<PutResult> {
         let handle = command.prepared_statement_handle;
-        let statement = self.seal.open_handle(&handle, self.clock.as_ref())?;
+        let statement = self.opened(&handle, call)?;
         let mut incoming = Incoming::new(first, rest);
         let mut batches = Vec::new();
         while let Some(received) = incoming.next().await? {
@@ -170,20 +193,27 @@ impl FlightService {
                 // A first execution by way of trial: what doesn't fit is told to whoever sent it.
                 self.describe_statement(with_values.clone(), call).await?;
                 self.bound.values.insert(handle, values).await;
-                self.seal.handle(with_values, self.clock.as_ref())
+                self.seal.handle(with_values, &call.principal, self.clock.as_ref())
             }
         };
         let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(bound) };
         Ok(PutResult { app_metadata: result.encode_to_vec().into() })
     }
 
-    /// Forgets what was bound to a handle; possible as often as anyone likes.
-    pub(super) async fn close_prepared(&self, body: &[u8]) -> Result<()> {
+    /// Forgets what was bound to a handle, and remembers that it is closed; possible as often as its holder likes. What is no handle of
+    /// the caller's is nothing to close, and that is no error either: drivers close what they have when a connection goes.
+    pub(super) async fn close_prepared(&self, body: &[u8], call: &Call) -> Result<()> {
         let any = Any::decode(body).map_err(FlightError::Undecodable)?;
         let request: Option<ActionClosePreparedStatementRequest> =
             any.unpack().map_err(FlightError::UndecodableCommand)?;
         let request = request.ok_or_else(|| FlightError::UnknownCommand(any.type_url))?;
-        self.bound.values.invalidate(&request.prepared_statement_handle).await;
+        let handle = request.prepared_statement_handle;
+        if self.seal.open_handle(&handle, &call.principal, self.clock.as_ref()).is_ok()
+            && let Some(seal) = handle.first_chunk()
+        {
+            self.bound.closed.insert(*seal, ()).await;
+            self.bound.values.invalidate(&handle).await;
+        }
         Ok(())
     }
 }

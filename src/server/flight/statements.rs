@@ -29,7 +29,7 @@ use super::values::{self, Places, Row};
 use super::{Described, Description, FlightService};
 use crate::error::{Error, Result};
 use crate::model::{Access, DatabaseName};
-use crate::query::{Language, PlannedChange, PlannedParameter, PlannedStatement, Query, Way};
+use crate::query::{Language, PlannedChange, PlannedQuery, PlannedStatement, Query, Way};
 use crate::server::parameters;
 
 /// Executions of one update that are planned together; the rows of INSERTs among them are one write.
@@ -43,7 +43,7 @@ impl FlightService {
     pub(super) async fn describe_query(&self, command: CommandStatementQuery, call: &Call) -> Result<Description> {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        self.describe_statement(Statement::new(database, call.language, command.query), call).await
+        self.describe_statement(call.statement(database, command.query), call).await
     }
 
     /// What a statement will answer.
@@ -80,9 +80,22 @@ impl FlightService {
     }
 
     pub(super) async fn plan(&self, statement: Statement, parameters: Row, call: &Call) -> Result<PlannedStatement> {
-        let Statement { database, language, text, .. } = statement;
+        let Statement { database, language, text, dictionaries, .. } = statement;
         let (access, origin) = (access(&database, call)?, call.origin(Way::FlightSql));
-        self.queries.plan_statement(Query { database, language, text, parameters, access, origin }).await
+        let query = Query { database, language, text, parameters, access, origin };
+        let planned = self.queries.plan_statement(query).await?;
+        Ok(match planned {
+            PlannedStatement::Query(query) if dictionaries => {
+                PlannedStatement::Query(Box::new(query.keeping_dictionaries()))
+            }
+            planned => planned,
+        })
+    }
+
+    /// Plans a statement that reads, to be answered in the form that was announced.
+    async fn plan_query(&self, query: Query, dictionaries: bool) -> Result<PlannedQuery> {
+        let planned = self.queries.plan(query).await?;
+        Ok(if dictionaries { planned.keeping_dictionaries() } else { planned })
     }
 
     /// Runs `CommandStatementUpdate`.
@@ -92,7 +105,7 @@ impl FlightService {
     pub(super) async fn update(&self, command: CommandStatementUpdate, call: &Call) -> Result<PutResult> {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        let statement = Statement::new(database, call.language, command.query);
+        let statement = call.statement(database, command.query);
         self.change(statement, call).await.map(update_result)
     }
 
@@ -117,17 +130,22 @@ impl FlightService {
             origin: call.origin(Way::FlightSql),
         });
         let Some(first) = values.iter().find(|batch| batch.num_rows() > 0) else {
-            return self.query_rows(query(Vec::new()), call).await;
+            return self.query_rows(query(Vec::new()), statement.dictionaries, call).await;
         };
         let places = Places::new(self.plan(statement.clone(), Vec::new(), call).await?.parameters(), &first.schema())?;
         let mut executions = values.iter().flat_map(|batch| places.rows(batch)).map(query);
-        let first = self.queries.plan(executions.next().ok_or_else(|| Error::internal("no execution"))?).await?;
+        let first = executions.next().ok_or_else(|| Error::internal("no execution"))?;
+        let first = self.plan_query(first, statement.dictionaries).await?;
         let schema = SchemaRef::clone(first.schema());
         let first = first.run().try_flatten_stream();
         let (queries, rest) = (Arc::clone(&self.queries), executions.collect::<Vec<Query>>());
+        let dictionaries = statement.dictionaries;
         let rest = stream::iter(rest).then(move |query| {
             let queries = Arc::clone(&queries);
-            async move { queries.plan(query).await?.run().await }
+            async move {
+                let planned = queries.plan(query).await?;
+                if dictionaries { planned.keeping_dictionaries() } else { planned }.run().await
+            }
         });
         Ok(encode(schema, first.chain(rest.try_flatten()).boxed(), call.delivery()))
     }
@@ -144,11 +162,11 @@ impl FlightService {
         let language = Language::from(ticket.query_type);
         let origin = call.origin(if language == Language::Sql { Way::Sql } else { Way::InfluxQl });
         let query = Query { database, language, text: ticket.sql_query, parameters, access, origin };
-        self.query_rows(query, call).await
+        self.query_rows(query, call.dictionaries, call).await
     }
 
-    async fn query_rows(&self, query: Query, call: &Call) -> Result<Messages> {
-        let plan = self.queries.plan(query).await?;
+    async fn query_rows(&self, query: Query, dictionaries: bool, call: &Call) -> Result<Messages> {
+        let plan = self.plan_query(query, dictionaries).await?;
         let schema = SchemaRef::clone(plan.schema());
         // Started inside the stream, so that the schema leaves at once and keep-alives cover the start too.
         let batches = plan.run().try_flatten_stream().boxed();
@@ -161,7 +179,8 @@ pub(super) struct Execution<'a> {
     service: &'a FlightService,
     call: &'a Call,
     statement: Statement,
-    parameters: Vec<PlannedParameter>,
+    /// Without values.
+    change: PlannedChange,
     count: Option<u64>,
 }
 
@@ -173,25 +192,16 @@ impl<'a> Execution<'a> {
     pub(super) async fn new(service: &'a FlightService, statement: Statement, call: &'a Call) -> Result<Self> {
         match service.plan(statement.clone(), Vec::new(), call).await? {
             PlannedStatement::Query(_) => Err(FlightError::QueryAsUpdate.into()),
-            PlannedStatement::Change(change) => {
-                Ok(Self { service, call, statement, parameters: change.parameters().to_vec(), count: Some(0) })
-            }
+            PlannedStatement::Change(change) => Ok(Self { service, call, statement, change, count: Some(0) }),
         }
     }
 
     /// Runs it with the values of each row in turn.
     pub(super) async fn rows(&mut self, values: &RecordBatch) -> Result<()> {
-        let places = Places::new(&self.parameters, &values.schema())?;
+        let places = Places::new(self.change.parameters(), &values.schema())?;
         let mut rows = places.rows(values).peekable();
         while rows.peek().is_some() {
-            let mut changes = Vec::new();
-            for row in rows.by_ref().take(EXECUTIONS_AT_ONCE) {
-                if let PlannedStatement::Change(change) =
-                    self.service.plan(self.statement.clone(), row, self.call).await?
-                {
-                    changes.push(change);
-                }
-            }
+            let changes = self.change.executions(rows.by_ref().take(EXECUTIONS_AT_ONCE).collect()).await?;
             self.add(PlannedChange::run_all(changes).await?);
         }
         Ok(())
@@ -199,11 +209,11 @@ impl<'a> Execution<'a> {
 
     /// Runs it with bound values, or once if it has no parameters.
     pub(super) async fn bound(&mut self, values: &Bytes) -> Result<()> {
-        if self.parameters.is_empty() {
+        if self.change.parameters().is_empty() {
             return self.once(Vec::new()).await;
         }
         if values.is_empty() {
-            return Err(FlightError::Unbound(values::names(&self.parameters)).into());
+            return Err(FlightError::Unbound(values::names(self.change.parameters())).into());
         }
         for batch in values::decode(values)? {
             self.rows(&batch).await?;
@@ -232,7 +242,7 @@ impl<'a> Execution<'a> {
 ///
 /// # Errors
 /// `Forbidden` if the database is none of theirs.
-fn access(database: &DatabaseName, call: &Call) -> Result<Access> {
+pub(super) fn access(database: &DatabaseName, call: &Call) -> Result<Access> {
     call.principal.require_sight(database)?;
     Ok(call.principal.rights().access(database))
 }

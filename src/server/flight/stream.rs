@@ -5,16 +5,22 @@
 //! - no message is larger than [`MESSAGE_BYTES`] by much, unless one single row is;
 //! - a piece is encoded when the client has room for it, not before: a client that doesn't read holds one batch here;
 //! - a client that waits hears something every [`KEEP_ALIVE`];
+//! - a dictionary is sent before the rows that need it, whole and again only if it is another one: replacing is what all readers of
+//!   streams know, adding to one is not;
 //! - an error ends the stream with its status, never as a result that looks complete;
 //! - dropping the stream drops the batches behind it, which cancels the query.
 //!
 //! arrow-flight's own encoder is not used: it cuts by whole buffers instead of slices, into equal row counts
 //! whatever the rows weigh, encodes all pieces at once, and swallows empty batches.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
@@ -39,6 +45,10 @@ pub(super) type Messages = BoxStream<'static, Result<FlightData, Status>>;
 /// the least processor time per byte, on either side.
 const MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 
+/// Size of a dictionary that is sent as it is. Of a larger one, or one with more values than there are rows, only what the rows of the
+/// message use is sent.
+const DICTIONARY_BYTES: usize = 1024 * 1024;
+
 /// How long a client hears nothing: proxies and load balancers cut quieter connections, the shortest known after 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -60,9 +70,17 @@ pub(super) struct Delivery {
 /// The messages for `batches`, of which each must have the columns of `schema`; ends at the deadline, if there is one.
 pub(super) fn encode(schema: SchemaRef, batches: Batches, delivery: Delivery) -> Messages {
     let options = IpcWriteOptions::default().try_with_compression(delivery.compression);
+    let mut dictionaries = DictionaryTracker::new(false);
+    for field in schema.fields() {
+        if let DataType::Dictionary(_, _) = field.data_type() {
+            dictionaries.next_dict_id(); // as the schema message counts them; wire types have none inside of others
+        }
+    }
     let encoder = Encoder {
         first: true,
         schema,
+        dictionaries,
+        waiting: VecDeque::new(),
         batches,
         rest: None,
         deadline: delivery.deadline,
@@ -89,6 +107,10 @@ struct Encoder {
     batches: Batches,
     /// What is still to be sent of the last batch.
     rest: Option<RecordBatch>,
+    /// Which dictionaries the client has.
+    dictionaries: DictionaryTracker,
+    /// What is encoded and belongs together: dictionaries, then the rows that need them.
+    waiting: VecDeque<FlightData>,
     deadline: Option<Instant>,
     generator: IpcDataGenerator,
     options: IpcWriteOptions,
@@ -99,6 +121,9 @@ impl Encoder {
     async fn next(&mut self) -> Option<Result<FlightData, Status>> {
         if std::mem::take(&mut self.first) {
             return Some(Ok(SchemaAsIpc::new(&self.schema, &self.options).into()));
+        }
+        if let Some(message) = self.waiting.pop_front() {
+            return Some(Ok(message));
         }
         loop {
             if let Some(piece) = self.rest.take().map(|batch| self.cut(batch)) {
@@ -136,13 +161,14 @@ impl Encoder {
         if !same_types(&batch.schema(), &self.schema) {
             return Err(FlightError::ForeignBatch.into());
         }
-        // Wire types have no dictionaries, so there is nothing to keep from one batch to the next.
-        let mut dictionaries = DictionaryTracker::new(false);
-        let (_, encoded) = self
-            .generator
-            .encode(batch, &mut dictionaries, &self.options, &mut self.context)
+        let (dictionaries, rows) = compacted(batch)
+            .and_then(|batch| self.generator.encode(&batch, &mut self.dictionaries, &self.options, &mut self.context))
             .map_err(FlightError::Encode)?;
-        Ok(encoded.into())
+        let mut messages = dictionaries.into_iter().map(FlightData::from);
+        let Some(first) = messages.next() else { return Ok(rows.into()) };
+        self.waiting.extend(messages);
+        self.waiting.push_back(rows.into());
+        Ok(first)
     }
 }
 
@@ -152,6 +178,36 @@ fn same_types(batch: &SchemaRef, announced: &SchemaRef) -> bool {
     SchemaRef::ptr_eq(batch, announced)
         || batch.fields().len() == announced.fields().len()
             && fields().all(|(ours, theirs)| ours.data_type() == theirs.data_type())
+}
+
+/// The batch with no dictionary that is mostly for rows of other messages.
+fn compacted(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let column = |column: &ArrayRef| match column.data_type() {
+        DataType::Dictionary(_, texts) if needs_compaction(column.as_ref()) => {
+            cast(&cast(column, texts)?, column.data_type())
+        }
+        _ => Ok(Arc::clone(column)),
+    };
+    let columns = batch.columns().iter().map(column).collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &rows)
+}
+
+/// Whether a dictionary is not sent as it is.
+fn needs_compaction(column: &dyn Array) -> bool {
+    let Some(dictionary) = column.as_dictionary_opt::<Int32Type>() else { return false };
+    let values = dictionary.values();
+    let bytes = values.as_string_opt::<i32>().map_or(0, |texts| text_bytes(texts.value_offsets()));
+    values.len() > column.len() || bytes > DICTIONARY_BYTES
+}
+
+/// What the keys of a dictionary take, and the texts that are sent for these rows alone.
+fn dictionary_bytes(column: &dyn Array) -> usize {
+    let keys = buffer(column.len() * size_of::<i32>());
+    let texts = column.as_dictionary_opt::<Int32Type>().filter(|_| needs_compaction(column));
+    let texts = texts.and_then(|dictionary| dictionary.downcast_dict::<arrow::array::StringArray>());
+    // As if no text were there twice: more than it can be.
+    keys + texts.map_or(0, |texts| texts.into_iter().flatten().map(|text| text.len() + size_of::<i32>()).sum())
 }
 
 /// How many rows of the start of `batch` make one message of at most `bytes`; at least one, if there is one.
@@ -191,6 +247,7 @@ fn array_bytes(array: &dyn Array) -> usize {
     let values = match array.data_type() {
         DataType::Null => 0,
         DataType::Boolean => buffer(rows.div_ceil(8)),
+        DataType::Dictionary(_, _) => dictionary_bytes(array),
         DataType::Utf8 => text_bytes(array.as_string::<i32>().value_offsets()),
         DataType::Binary => text_bytes(array.as_binary::<i32>().value_offsets()),
         DataType::LargeUtf8 => text_bytes(array.as_string::<i64>().value_offsets()),

@@ -2,6 +2,8 @@
 
 mod cancelling;
 mod connection;
+mod dictionaries;
+mod endpoints;
 mod guard;
 mod hostile;
 mod ingest;
@@ -47,7 +49,7 @@ use crate::engine::store::{ConnectionSettings, StoreSettings, open};
 use crate::engine::wal::MemoryDisk;
 use crate::model::{Column, ColumnKind, ColumnName, DatabaseName, FieldType, TableName, TableSchema, Timestamp};
 use crate::query::{Language, QuerySettings};
-use crate::server::auth::AuthSettings;
+use crate::server::auth::{AuthSettings, PrincipalKind};
 
 /// What a client may receive: gRPC in Go refuses 4 MiB, and some room is left for what proxies add.
 const CLIENT_BYTES_MAX: usize = 7 * 1024 * 1024 / 2;

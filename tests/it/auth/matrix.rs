@@ -8,11 +8,15 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{
-    ActionCreatePreparedStatementRequest, Any, Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetPrimaryKeys,
-    CommandGetSqlInfo, CommandGetTables, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
-    ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs,
+    CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTables, CommandPreparedStatementQuery,
+    CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt, TableDefinitionOptions,
+    TableExistsOption, TableNotExistOption,
 };
-use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
+use arrow_flight::{
+    Action, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, HandshakeRequest,
+    RenewFlightEndpointRequest, Ticket,
+};
 use flightline::server::auth::{JwtSettings, KeySource};
 use futures::{StreamExt, TryStreamExt};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -21,6 +25,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::Guarded;
 
@@ -149,7 +155,7 @@ struct Who {
 }
 
 /// The issuer of the JWTs.
-fn jwt_settings() -> JwtSettings {
+pub(super) fn jwt_settings() -> JwtSettings {
     JwtSettings {
         sources: vec![KeySource::PublicKeyFile(format!("{ROOT}/tests/data/auth/ed25519.pub.pem").into())],
         issuers: vec!["issuer".to_owned()],
@@ -159,7 +165,7 @@ fn jwt_settings() -> JwtSettings {
     }
 }
 
-fn jwt(claims: &Value) -> String {
+pub(super) fn jwt(claims: &Value) -> String {
     let key = std::fs::read(format!("{ROOT}/tests/data/auth/ed25519.pem")).unwrap();
     let key = EncodingKey::from_ed_pem(&key).unwrap();
     jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key).unwrap()
@@ -269,7 +275,7 @@ fn every_route_is_in_the_matrix() {
 }
 
 /// A Flight call about the database `a`, by its name.
-const CALLS: [(&str, Needs); 21] = [
+const CALLS: [(&str, Needs); 26] = [
     ("Handshake", Needs::SomeToken),
     ("ListFlights", Needs::Sight),
     ("ListActions", Needs::SomeToken),
@@ -279,7 +285,13 @@ const CALLS: [(&str, Needs); 21] = [
     ("GetSchema of a query", Needs::Read),
     ("PollFlightInfo of a query", Needs::Read),
     ("DoGet of a JSON ticket", Needs::Read),
-    ("DoGet of somebody else's ticket", Needs::Read),
+    // Only who got it: here the operator.
+    ("DoGet of somebody else's ticket", Needs::Everything),
+    ("DoGet of a part of somebody else's result", Needs::Everything),
+    ("DoGet of somebody else's prepared statement", Needs::Everything),
+    ("DoAction RenewFlightEndpoint of somebody else's", Needs::Everything),
+    ("GetFlightInfo of a query in parts", Needs::Read),
+    ("Check of gRPC's health", Needs::Nothing),
     ("DoGet of CommandGetTables", Needs::Sight),
     ("DoGet of CommandGetPrimaryKeys", Needs::Sight),
     ("DoGet of CommandGetDbSchemas", Needs::Sight),
@@ -293,7 +305,7 @@ const CALLS: [(&str, Needs); 21] = [
     ("DoAction CreatePreparedStatement", Needs::Read),
 ];
 
-fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
+pub(super) fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("database", "a".parse().unwrap());
     if let Some(token) = token {
@@ -302,7 +314,7 @@ fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
     request
 }
 
-fn statement(text: &str) -> FlightDescriptor {
+pub(super) fn statement(text: &str) -> FlightDescriptor {
     let command = CommandStatementQuery { query: text.to_owned(), transaction_id: None };
     FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
 }
@@ -311,7 +323,11 @@ fn ticket_of(command: &impl ProstMessageExt) -> Ticket {
     Ticket::new(command.as_any().encode_to_vec())
 }
 
-async fn fetch(client: &mut FlightServiceClient<Channel>, ticket: Ticket, token: Option<&str>) -> Result<(), Status> {
+pub(super) async fn fetch(
+    client: &mut FlightServiceClient<Channel>,
+    ticket: Ticket,
+    token: Option<&str>,
+) -> Result<(), Status> {
     let messages = client.do_get(with_token(ticket, token)).await?.into_inner();
     messages.try_collect::<Vec<_>>().await.map(|_| ())
 }
@@ -341,7 +357,7 @@ async fn call(
     client: &mut FlightServiceClient<Channel>,
     name: &str,
     token: Option<&str>,
-    others: &Ticket,
+    others: &Others,
 ) -> Result<(), Status> {
     let query = "SELECT * FROM t";
     match name {
@@ -361,7 +377,25 @@ async fn call(
             let ticket = json!({ "database": "a", "sql_query": query, "query_type": "sql" }).to_string();
             fetch(client, Ticket::new(ticket), token).await
         }
-        "DoGet of somebody else's ticket" => fetch(client, others.clone(), token).await,
+        "DoGet of somebody else's ticket" => fetch(client, others.ticket.clone(), token).await,
+        "DoGet of a part of somebody else's result" => fetch(client, others.part.clone(), token).await,
+        "DoGet of somebody else's prepared statement" => fetch(client, others.prepared.clone(), token).await,
+        "DoAction RenewFlightEndpoint of somebody else's" => {
+            let endpoint = Some(FlightEndpoint::new().with_ticket(others.ticket.clone()));
+            let request = RenewFlightEndpointRequest { endpoint };
+            let action = Action::new("RenewFlightEndpoint", request.encode_to_vec());
+            let mut results = client.do_action(with_token(action, token)).await?.into_inner();
+            results.next().await.transpose().map(|_| ())
+        }
+        "GetFlightInfo of a query in parts" => {
+            let mut request = with_token(statement(query), token);
+            request.metadata_mut().insert("x-flightline-endpoints", "2".parse().unwrap());
+            client.get_flight_info(request).await.map(|_| ())
+        }
+        "Check of gRPC's health" => {
+            let mut health = HealthClient::new(others.channel.clone());
+            health.check(with_token(HealthCheckRequest::default(), token)).await.map(|_| ())
+        }
         "DoGet of CommandGetTables" => {
             fetch(client, ticket_of(&CommandGetTables { include_schema: true, ..Default::default() }), token).await
         }
@@ -402,17 +436,50 @@ async fn call(
     }
 }
 
+/// What the operator was given.
+struct Others {
+    channel: Channel,
+    ticket: Ticket,
+    part: Ticket,
+    prepared: Ticket,
+}
+
+impl Others {
+    async fn new(channel: Channel, operator: &str) -> Self {
+        let mut client = FlightServiceClient::new(channel.clone());
+        let mut ticket = async |sql: &str, endpoints: &str| {
+            let mut request = with_token(statement(sql), Some(operator));
+            request.metadata_mut().insert("x-flightline-endpoints", endpoints.parse().unwrap());
+            let mut info = client.get_flight_info(request).await.unwrap().into_inner();
+            assert_eq!(info.endpoint.len().to_string(), endpoints);
+            let ticket = info.endpoint.remove(0).ticket.unwrap();
+            let named = Any::decode(ticket.ticket.clone()).unwrap();
+            assert!(matches!(Command::try_from(named).unwrap(), Command::TicketStatementQuery(_)));
+            ticket
+        };
+        let (whole, part) = (ticket("SELECT * FROM t", "1").await, ticket("SELECT * FROM large", "2").await);
+        let request =
+            ActionCreatePreparedStatementRequest { query: "SELECT * FROM t".to_owned(), transaction_id: None };
+        let action = Action::new("CreatePreparedStatement", request.as_any().encode_to_vec());
+        let mut results = client.do_action(with_token(action, Some(operator))).await.unwrap().into_inner();
+        let result = Any::decode(results.next().await.unwrap().unwrap().body).unwrap();
+        let created: ActionCreatePreparedStatementResult = result.unpack().unwrap().unwrap();
+        let prepared_statement_handle = created.prepared_statement_handle;
+        let prepared = ticket_of(&CommandPreparedStatementQuery { prepared_statement_handle });
+        Self { channel, ticket: whole, part, prepared }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_flight_call_asks_for_the_right_that_it_needs() {
     let guarded = Guarded::start_with(|auth| auth.jwt = Some(jwt_settings())).await;
     let everybody = everybody(&guarded).await;
     assert_eq!(guarded.write(&guarded.operator, "a", "t,tag=x f=1 1").await, 204);
     let channel = Endpoint::from_shared(guarded.server.url("")).unwrap().connect().await.unwrap();
-    let mut client = FlightServiceClient::new(channel);
-    let info = client.get_flight_info(with_token(statement("SELECT * FROM t"), Some(&guarded.operator))).await;
-    let others = info.unwrap().into_inner().endpoint.remove(0).ticket.unwrap();
-    let named = Any::decode(others.ticket.clone()).unwrap();
-    assert!(matches!(Command::try_from(named).unwrap(), Command::TicketStatementQuery(_)));
+    let mut client = FlightServiceClient::new(channel.clone());
+    let large: String = (0..20_000).map(|time| format!("large f={time} {time}\n")).collect();
+    assert_eq!(guarded.write(&guarded.operator, "a", &large).await, 204);
+    let others = Others::new(channel, &guarded.operator).await;
     for (name, needs) in CALLS {
         for who in &everybody {
             let answer = call(&mut client, name, who.token.as_deref(), &others).await;
@@ -422,6 +489,8 @@ async fn every_flight_call_asks_for_the_right_that_it_needs() {
                 Err(status) if status.code() == Code::PermissionDenied => "forbidden",
                 // What can't be read is as if it weren't there.
                 Err(status) if status.message().contains("not found") => "forbidden",
+                // What others got is as if nobody had.
+                Err(status) if status.message().contains("it was not issued by this server") => "forbidden",
                 Err(status) => panic!("{} {name}: {status}", who.name),
             };
             assert_eq!(found, expected(who, needs), "{} {name}: {answer:?}", who.name);

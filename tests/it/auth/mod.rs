@@ -1,6 +1,7 @@
 //! Who is let in, and to what: every way in, with every kind of token.
 
 mod matrix;
+mod tickets;
 mod tls;
 mod tokens;
 

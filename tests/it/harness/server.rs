@@ -72,6 +72,11 @@ impl TestServer {
         format!("http://{}{path_and_query}", self.address())
     }
 
+    /// Stops it as it is stopped by a signal.
+    pub async fn stop(self) {
+        self.server.stop().await.unwrap();
+    }
+
     /// Writes lines that must all be good.
     pub async fn write(&self, database: &str, lines: impl Into<String>) {
         let url = self.url(&format!("/api/v3/write_lp?db={database}&precision=nanosecond"));

@@ -18,7 +18,7 @@ use jsonwebtoken::{Validation, decode, decode_header};
 use moka::future::Cache;
 use serde_json::{Map, Value};
 
-use super::principal::{Principal, PrincipalKind};
+use super::principal::Principal;
 use super::tokens;
 use crate::clock::Clock;
 use crate::engine::TokenHash;
@@ -162,12 +162,12 @@ impl JwtVerifier {
         let subject = subject.ok_or_else(|| Disbelief::Claim { claim: "sub", found: "no text".to_owned() })?;
         // The library takes a list of issuers too, of which one will do; RFC 7519 knows one issuer, which is a text.
         let issuer = claims.get("iss").and_then(Value::as_str);
-        if !issuer.is_some_and(|issuer| self.settings.issuers.iter().any(|known| known == issuer)) {
-            return Err(Disbelief::Claim { claim: "iss", found: "not one text of ours".to_owned() });
-        }
+        let issuer = issuer.filter(|issuer| self.settings.issuers.iter().any(|known| known == issuer));
+        let issuer =
+            issuer.ok_or_else(|| Disbelief::Claim { claim: "iss", found: "not one text of ours".to_owned() })?;
         let rights = claims::rights(claims, &self.settings.rights_claim)?;
         Ok(Believed {
-            principal: Principal::new(subject.to_owned(), PrincipalKind::Jwt, rights),
+            principal: Principal::of_issuer(subject.to_owned(), issuer.to_owned(), rights),
             expires_at: claims::instant(claims, "exp")?.ok_or_else(|| missing("exp"))?,
             valid_from: claims::instant(claims, "nbf")?,
         })

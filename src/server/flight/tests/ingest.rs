@@ -196,3 +196,24 @@ async fn each_batch_with_a_path_is_acknowledged_with_what_the_client_sent_or_a_c
     let answers = put_path(&service, &["nyc", "rooms"], &[batch], &[("x-flightline-tags", "nothing")]).await;
     assert!(answers.unwrap_err().message().contains("'nothing' is to be a tag"));
 }
+
+#[tokio::test]
+async fn of_a_large_ingest_that_breaks_off_the_parts_before_are_stored_and_can_be_sent_again() {
+    let service = service(&["nyc"]).await;
+    // 16 bytes a row: 32 MiB are 2 Mi rows, which the eighth batch makes full.
+    let batch = |number: i64| {
+        let rows = number * 262_144..(number + 1) * 262_144;
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.clone()));
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(rows));
+        RecordBatch::try_from_iter([("n", numbers), ("time", times)]).unwrap()
+    };
+    let batches: Vec<RecordBatch> = (0..10).map(batch).collect();
+    let whole = messages(batches[0].schema(), batches).await;
+    let mut broken = whole.clone();
+    let last = broken.pop().unwrap();
+    broken.push(FlightData { data_body: last.data_body.slice(..10), ..last });
+    assert_eq!(put(&service, &append("large"), broken).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(all(&service, "SELECT count(*), max(n) FROM large").await, ["2097152 2097151"]);
+    put(&service, &append("large"), whole).await.unwrap();
+    assert_eq!(all(&service, "SELECT count(*), max(n) FROM large").await, ["2621440 2621439"]);
+}

@@ -35,6 +35,12 @@ async fn a_prepared_statement_says_that_it_is_a_query_and_runs_as_often_as_one_l
     for _ in 0..2 {
         assert!(service.act("ClosePreparedStatement", close.as_any().encode_to_vec()).await.unwrap().is_empty());
     }
+    let closed = service.info(&command_for(&close.prepared_statement_handle), &[]).await.unwrap_err();
+    assert!(closed.code() == Code::NotFound && closed.message().contains("was closed"), "{closed}");
+    let foreign =
+        arrow_flight::sql::ActionClosePreparedStatementRequest { prepared_statement_handle: vec![0; 80].into() };
+    let nothing_to_close = service.act("ClosePreparedStatement", foreign.as_any().encode_to_vec()).await;
+    assert!(nothing_to_close.unwrap().is_empty());
 }
 
 /// A handle and the parameters that it wants.
@@ -162,6 +168,55 @@ async fn an_update_with_values_runs_once_for_each_row() {
     let (_, answer) = service.get(info.endpoint[0].ticket.clone().unwrap().ticket, &[]).await.unwrap();
     assert_eq!(texts(&answer[0], "count"), ["2"]);
     assert_eq!(texts(&service.rows(&query(text), &[]).await.unwrap(), "value"), ["1", "3", "4", ""]);
+}
+
+#[tokio::test]
+async fn many_executions_of_an_insert_are_what_they_are_one_by_one() {
+    let service = service(&["nyc"]).await;
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1200).map(|number| format!("s{}", number % 7))));
+    let numbers = integers((0..1200).map(|number| (number % 5 != 0).then_some(number)));
+    for (text, columns, expected) in [
+        // Two rows for each execution: each with a time of its own, the second with an expression and a default.
+        (
+            "INSERT INTO weather (time, station, temperature) VALUES (coalesce(CAST($2 AS BIGINT), 0) * 2, $1, 2), \
+             (coalesce(CAST($2 AS BIGINT), 0) * 2 + 1, 'x', CAST($2 AS BIGINT) / 2)",
+            vec![("1", Arc::clone(&texts)), ("2", Arc::clone(&numbers))],
+            2400,
+        ),
+        // Without a time, and with the time of the execution: no two are the same point.
+        (
+            "INSERT INTO weather (station, temperature) VALUES ($1, $2)",
+            vec![("1", Arc::clone(&texts)), ("2", Arc::clone(&numbers))],
+            1200,
+        ),
+        ("INSERT INTO weather (time, count) VALUES (now(), $1)", vec![("1", integers((0..40).map(Some)))], 40),
+        (
+            "INSERT INTO weather (time, count) SELECT CAST($1 AS BIGINT), 1",
+            vec![("1", integers((0..40).map(Some)))],
+            40,
+        ),
+    ] {
+        let (handle, _) = prepared(&service, text).await;
+        let update = arrow_flight::sql::CommandPreparedStatementUpdate { prepared_statement_handle: handle };
+        let rows = values(columns);
+        let answer = put(&service, &update, messages(rows.schema(), vec![rows]).await).await.unwrap();
+        assert_eq!(arrow_flight::sql::DoPutUpdateResult::decode(answer).unwrap().record_count, expected, "{text}");
+    }
+    let facts = "SELECT count(*) FILTER (WHERE station = 'x') AS x, count(DISTINCT CASE WHEN station = 's3' THEN time END) AS s3, \
+                 sum(temperature) FILTER (WHERE station = 'x') AS halves, count(*) FILTER (WHERE \"count\" >= 0 AND time > '2020-01-01') AS now FROM weather";
+    let facts = service.rows(&query(facts), &[]).await.unwrap();
+    // A point at 0 for each number that is null, which the last of them wins.
+    let halves: i64 = (0..1200).filter(|number| number % 5 != 0).map(|number| number / 2).sum();
+    let s3 = (0..1200).filter(|number| number % 7 == 3).count();
+    let s3_with_numbers = (0..1200).filter(|number| number % 7 == 3 && number % 5 != 0).count() + 1;
+    assert_eq!(
+        texts_of(&facts),
+        [961.to_string(), (s3 + s3_with_numbers).to_string(), format!("{halves}.0"), 40.to_string()]
+    );
+}
+
+fn texts_of(row: &RecordBatch) -> Vec<String> {
+    row.schema().fields().iter().map(|field| texts(row, field.name()).remove(0)).collect()
 }
 
 #[tokio::test]
