@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 SERVER_CHECKS = [
     "test_answers.py",
     "test_adbc.py",
+    "test_adbc_suite.py",
+    "test_sessions.py",
     "test_flight.py",
     "test_writing.py",
     "test_influxdb3_python.py",

@@ -53,10 +53,12 @@ class Server:
         """The client library of InfluxDB 3, with its own defaults."""
         return InfluxDBClient3(host=self.http, database=database or self.database, token=self.token, **options)
 
-    def adbc(self, database: str | None = None, **options) -> adbc_driver_flightsql.dbapi.Connection:
+    def adbc(
+        self, database: str | None = None, settings: dict[str, str] | None = None, **options
+    ) -> adbc_driver_flightsql.dbapi.Connection:
         """A DBAPI connection. The database is named in a header, because Flight SQL itself has no place for it."""
         header = DatabaseOptions.RPC_CALL_HEADER_PREFIX.value + "database"
-        settings = {header: database or self.database}
+        settings = {header: database or self.database, **(settings or {})}
         if self.token:
             settings[DatabaseOptions.AUTHORIZATION_HEADER.value] = f"Bearer {self.token}"
         # The server has no transactions; without autocommit the driver would ask for one and warn.
