@@ -5,66 +5,17 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
 
 mod points;
+mod process;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use points::Points;
+use process::{ServerProcess, percentile};
 
 const BATCH_ROWS: usize = 10_000;
-
-struct ServerProcess {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl ServerProcess {
-    fn start(data: &Path, arguments: &[&str]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_flightline"))
-            .args([
-                "serve",
-                "--without-auth",
-                "--log-filter",
-                "warn",
-                "--http-bind",
-                &address.to_string(),
-                "--data-dir",
-            ])
-            .arg(data)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, address };
-        server.wait_until_ready();
-        server
-    }
-
-    fn wait_until_ready(&self) {
-        for _ in 0..500 {
-            if TcpStream::connect(self.address).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the server did not answer");
-    }
-}
-
-impl Drop for ServerProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted[(sorted.len() - 1) * percent / 100]
-}
 
 /// Appends 4 KiB and syncs, as a log does for a single small write.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
