@@ -17,7 +17,7 @@ use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use flightline::engine::caches::CacheState;
 use flightline::engine::{Engine, EngineSettings};
 use flightline::model::{Access, CacheDefinition, CacheKind, CacheShape, DatabaseName, TableName};
-use flightline::query::{Language, Queries, Query, QuerySettings};
+use flightline::query::{Language, Origin, Queries, Query, QuerySettings};
 use futures::TryStreamExt;
 use load::DATABASE;
 use points::Points;
@@ -96,7 +96,14 @@ fn parquet_files(folder: &Path) -> Vec<PathBuf> {
 
 async fn run(queries: &Queries, language: Language, text: &str) -> usize {
     let database = DatabaseName::new(DATABASE).unwrap();
-    let query = Query { database, language, text: text.to_owned(), parameters: Vec::new(), access: Access::full() };
+    let query = Query {
+        database,
+        language,
+        text: text.to_owned(),
+        parameters: Vec::new(),
+        access: Access::full(),
+        origin: Origin::default(),
+    };
     let batches: Vec<_> = queries.plan(query).await.unwrap().run().await.unwrap().try_collect().await.unwrap();
     batches.iter().map(|batch| black_box(batch).num_rows()).sum()
 }

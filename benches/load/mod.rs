@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flightline::clock::{Clock, SystemClock};
-use flightline::engine::store::{ConnectionSettings, StoreSettings};
+use flightline::engine::store::{ConnectionSettings, Store, StoreSettings};
 use flightline::engine::wal::RealDisk;
 use flightline::engine::{DatabaseSchemas, Durability, Engine, EngineSettings, store};
 use flightline::model::{DatabaseName, Precision, TableSchema, Timestamp};
@@ -42,9 +42,14 @@ pub(crate) fn options() -> Options {
 
 /// Opens what is in a directory.
 pub(crate) async fn open(root: &Path, settings: EngineSettings) -> Arc<Engine> {
+    let store = store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default()).unwrap();
+    open_on(store, root, settings).await
+}
+
+/// Opens what is in a store, with its log in a directory.
+pub(crate) async fn open_on(store: Store, root: &Path, settings: EngineSettings) -> Arc<Engine> {
     std::fs::create_dir_all(root.join("wal")).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = store::open(&StoreSettings::File { root: root.join("data") }, &ConnectionSettings::default()).unwrap();
     let disk = Arc::new(take_disk(&root.join("wal")).await);
     Engine::open(settings, store, disk, clock).await.unwrap()
 }

@@ -13,7 +13,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         section: LIMITS,
         name: "query-timeout",
         kind: Kind::Duration(0, CENTURY_MS),
-        preset: Preset::Text("1h"),
+        preset: Preset::Text("24h"),
         env: &["FLIGHTLINE_QUERY_TIMEOUT"],
         aliases: &[],
         sentence: "How long a query may take from its first look to its last row, waiting and slow readers included; 0 for no limit.",

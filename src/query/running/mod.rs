@@ -86,6 +86,8 @@ pub struct Asker {
     pub name: String,
     /// By what they were recognised, so that a token and a subject of one name are two.
     pub kind: &'static str,
+    /// Whose word the name of a JWT's subject is, because two issuers may mean two people by one name.
+    pub issuer: String,
 }
 
 /// Which way a query came.

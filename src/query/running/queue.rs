@@ -242,7 +242,7 @@ mod tests {
         QueueLimits { slots: 1, waiting_max: 10, patience: Duration::from_secs(60), per_asker: usize::MAX };
 
     fn asker(name: &str) -> Asker {
-        Asker { name: name.to_owned(), kind: "token" }
+        Asker { name: name.to_owned(), kind: "token", ..Asker::default() }
     }
 
     fn enter(queue: &Arc<Queue>, name: &str) -> BoxFuture<'static, Result<Permit>> {

@@ -83,7 +83,8 @@ impl Principal {
 
     /// As who their queries are known.
     pub fn asker(&self) -> Asker {
-        Asker { name: self.0.name.clone(), kind: self.0.kind.word() }
+        let Identity { name, kind, issuer, rights: _ } = self.identity();
+        Asker { name: name.clone(), kind: kind.word(), issuer: issuer.clone() }
     }
 
     /// Bytes that stay the same when their token is renewed, and that nobody else has.
