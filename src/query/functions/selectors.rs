@@ -357,8 +357,11 @@ impl GroupsAccumulator for Selection {
     ) -> DataFusionResult<Vec<ArrayRef>> {
         let mut columns = values.to_vec();
         if let (Some(filter), Some(value)) = (opt_filter, columns.first_mut()) {
-            let counts = prep_null_mask_filter(filter);
-            *value = nullif(value.as_ref(), &not(&counts)?)?;
+            let left_out = match filter.null_count() {
+                0 => not(filter)?,
+                _ => not(&prep_null_mask_filter(filter))?,
+            };
+            *value = nullif(value.as_ref(), &left_out)?;
         }
         Ok(columns)
     }
