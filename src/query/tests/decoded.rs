@@ -59,6 +59,40 @@ async fn a_repeated_query_decodes_nothing() {
 }
 
 #[tokio::test]
+async fn combinations_of_tags_take_one_row_of_each_series() {
+    let (fixture, plain) = (fixture(64 << 20).await, fixture(0).await);
+    fill(&fixture).await;
+    fill(&plain).await;
+    let rows_read = async |text: &str| {
+        let plan = fixture.ask(&format!("EXPLAIN ANALYZE {text}")).await.unwrap();
+        let plan = plan[0].column_by_name("plan").unwrap().as_string::<i32>().value(0).to_owned();
+        let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap().to_owned();
+        let rows = scan.split("output_rows=").nth(1).unwrap().split(',').next().unwrap().trim();
+        rows.parse::<usize>().unwrap_or_else(|_| panic!("{rows}: {plan}"))
+    };
+    let hour = "time >= '2000-01-01T00:00:00Z'";
+    for (text, is_by_series) in [
+        ("SELECT DISTINCT host FROM cpu ORDER BY host".to_owned(), true),
+        ("SELECT DISTINCT region, host FROM cpu WHERE host <> 'b' ORDER BY host".to_owned(), true),
+        (format!("SELECT DISTINCT upper(host) AS h FROM cpu WHERE {hour} ORDER BY h"), true),
+        ("SELECT host FROM cpu GROUP BY host, region ORDER BY host".to_owned(), true),
+        // Other columns, other numbers of rows.
+        ("SELECT DISTINCT host, busy FROM cpu ORDER BY host, busy".to_owned(), false),
+        ("SELECT DISTINCT host FROM cpu WHERE user > 40 ORDER BY host".to_owned(), false),
+        ("SELECT count(DISTINCT host) AS n, count(*) AS m FROM cpu".to_owned(), false),
+        ("SELECT DISTINCT count(*) OVER (PARTITION BY host) AS n FROM cpu".to_owned(), false),
+        ("SELECT host, count(*) FROM cpu GROUP BY host ORDER BY host".to_owned(), false),
+    ] {
+        for _ in 0..3 {
+            assert_eq!(fixture.answer(&text).await, plain.answer(&text).await, "{text}");
+        }
+        let rows = rows_read(&text).await;
+        // Three series in each hour, and 180 rows.
+        assert_eq!(rows <= 9, is_by_series, "{text}: {rows} rows");
+    }
+}
+
+#[tokio::test]
 async fn what_is_old_comes_in_when_it_is_asked_for_again() {
     let change = |settings: &mut EngineSettings| settings.recent.recency = Duration::ZERO;
     let fixture = Fixture::with_engine(QuerySettings { threads: 2, ..QuerySettings::default() }, change).await;
