@@ -26,6 +26,8 @@ pub(super) struct JsonWriter {
     is_open: bool,
     /// Whether the statement has shown a series.
     has_series: bool,
+    /// Whether the open series has shown a row.
+    has_rows: bool,
     /// The open series; with rows that wait where it is cut, since it is not known what follows them.
     waiting: Option<Waiting>,
 }
@@ -50,6 +52,7 @@ impl JsonWriter {
             warning: None,
             is_open: false,
             has_series: false,
+            has_rows: false,
             waiting: None,
         }
     }
@@ -141,7 +144,7 @@ impl JsonWriter {
                     self.open_series(&piece);
                     self.waiting = Some(piece);
                 }
-                self.out.row(&cells);
+                self.show_row(&cells);
             }
             Chunks::Of(rows_max) => {
                 if self.waiting.as_ref().is_some_and(|waiting| waiting.rows.len() >= rows_max) {
@@ -183,8 +186,23 @@ impl JsonWriter {
             self.out.string(column);
         }
         self.out.close(']');
-        self.out.key("values");
-        self.out.open('[');
+        self.has_rows = false;
+    }
+
+    /// A row of the series that was opened. One without rows has no values, as in InfluxDB.
+    fn show_row(&mut self, cells: &[Vec<u8>]) {
+        if !self.has_rows {
+            self.out.key("values");
+            self.out.open('[');
+            self.has_rows = true;
+        }
+        self.out.row(cells);
+    }
+
+    fn close_rows(&mut self) {
+        if self.has_rows {
+            self.out.close(']');
+        }
     }
 
     /// The open series has no more rows, or goes on in another piece.
@@ -193,7 +211,7 @@ impl JsonWriter {
         match self.chunks {
             Chunks::One => {
                 // It was opened with its first row.
-                self.out.close(']');
+                self.close_rows();
                 self.out.close('}');
             }
             Chunks::Of(_) => self.piece(&series, goes_on, true),
@@ -209,9 +227,9 @@ impl JsonWriter {
         self.has_series = false;
         self.open_series(series);
         for row in &series.rows {
-            self.out.row(row);
+            self.show_row(row);
         }
-        self.out.close(']');
+        self.close_rows();
         if goes_on {
             self.out.key("partial");
             self.out.value(b"true");

@@ -209,7 +209,8 @@ impl OpenSeries {
     }
 
     fn bytes(self, goes_on: bool) -> Vec<u8> {
-        let entries = 2 + usize::from(self.name.is_some()) + usize::from(!self.tags.is_empty()) + usize::from(goes_on);
+        let is_there = [self.name.is_some(), !self.tags.is_empty(), self.rows.count > 0, goes_on];
+        let entries = 1 + is_there.into_iter().map(usize::from).sum::<usize>();
         let mut out = Vec::with_capacity(self.rows.bytes.len() + 256);
         map(&mut out, entries);
         if let Some(name) = &self.name {
@@ -227,8 +228,10 @@ impl OpenSeries {
         text(&mut out, "columns");
         array(&mut out, self.columns.len());
         self.columns.iter().for_each(|column| text(&mut out, column));
-        text(&mut out, "values");
-        self.rows.write(&mut out);
+        if self.rows.count > 0 {
+            text(&mut out, "values");
+            self.rows.write(&mut out);
+        }
         if goes_on {
             text(&mut out, "partial");
             boolean(&mut out, true);
