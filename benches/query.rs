@@ -63,8 +63,12 @@ const GAP_FILL: [(&str, &str); 2] = [
 ];
 
 /// The same questions in InfluxQL, under the names that they have in SQL.
-const INFLUXQL: [(&str, &str); 4] = [
+const INFLUXQL: [(&str, &str); 5] = [
     ("count all", "SELECT count(usage_user) FROM cpu"),
+    (
+        "busy rows of an hour",
+        "SELECT * FROM cpu WHERE usage_user > 90 AND time >= '2024-01-01T10:00:00Z' AND time < '2024-01-01T11:00:00Z'",
+    ),
     (
         "one host, one hour",
         "SELECT max(usage_user) FROM cpu WHERE hostname = 'host_7' AND time >= '2024-01-01T10:00:00Z' \
@@ -78,6 +82,23 @@ const INFLUXQL: [(&str, &str); 4] = [
     (
         "hourly average by host",
         "SELECT mean(usage_user) FROM cpu WHERE time >= 0 GROUP BY time(1h), hostname fill(none)",
+    ),
+];
+
+/// What there is, in InfluxQL and in SQL: as many rows.
+const SHOWN: [(&str, &str, &str); 3] = [
+    ("values of a tag", "SHOW TAG VALUES FROM cpu WITH KEY = hostname", "SELECT DISTINCT hostname FROM cpu"),
+    (
+        "number of series",
+        "SHOW SERIES EXACT CARDINALITY FROM cpu",
+        "SELECT count(*) FROM (SELECT DISTINCT hostname, region, datacenter, rack, os, arch, team, service, service_version, \
+      service_environment FROM cpu)",
+    ),
+    (
+        "series of a machine",
+        "SHOW SERIES FROM cpu WHERE hostname = 'host_7'",
+        "SELECT DISTINCT hostname, region, datacenter, rack, os, arch, team, service, service_version, service_environment \
+      FROM cpu WHERE hostname = 'host_7'",
     ),
 ];
 
@@ -203,6 +224,15 @@ fn queries(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("InfluxQL, {name}"));
         group.sample_size(10);
         group.bench_function("InfluxQL", |bencher| bencher.iter(|| ask(Language::InfluxQl, text)));
+        group.bench_function("SQL", |bencher| bencher.iter(|| ask(Language::Sql, sql)));
+        group.finish();
+    }
+    for (name, influxql, sql) in SHOWN {
+        let ask = |language, text| runtime.block_on(run(&ours, language, text));
+        assert_eq!(ask(Language::InfluxQl, influxql), ask(Language::Sql, sql), "{name}");
+        let mut group = criterion.benchmark_group(format!("InfluxQL, {name}"));
+        group.sample_size(10);
+        group.bench_function("InfluxQL", |bencher| bencher.iter(|| ask(Language::InfluxQl, influxql)));
         group.bench_function("SQL", |bencher| bencher.iter(|| ask(Language::Sql, sql)));
         group.finish();
     }

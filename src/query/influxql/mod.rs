@@ -6,7 +6,8 @@
 //! | [`time`], [`window`] | conditions on time, buckets in zones |
 //! | [`resolve`] | names, wildcards, types against what there is ([`names`]) |
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
-//! | [`plan`] | rows found, filtered and sorted by DataFusion |
+//! | [`plan`], [`filters`], [`condition`] | rows found, filtered and sorted by DataFusion |
+//! | [`reduction`], [`buckets`], [`extremes`] | buckets reduced to a row by DataFusion |
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
 //! | [`show`] | what there is |
@@ -24,9 +25,13 @@
 
 mod answerer;
 mod arguments;
+mod buckets;
 mod compile;
+mod condition;
 mod date_part;
 mod estimate;
+mod extremes;
+mod filters;
 mod flat;
 mod fold;
 mod holt_winters;
@@ -35,6 +40,7 @@ mod level;
 mod names;
 mod plan;
 mod reduce;
+mod reduction;
 mod removal;
 mod resolve;
 mod rows;

@@ -1,18 +1,17 @@
 //! Levels as DataFusion plans: rows of tables are found, filtered and sorted by DataFusion, series are walked by [`SeriesExec`].
 //!
-//! What DataFusion filters is weaker than the condition, so that files and rows are left out early; the condition itself is
-//! decided by the walk, by InfluxQL's rules.
+//! Where a level asks only for what an aggregation knows ([`Reduction`]), DataFusion reduces the rows of each bucket to one, and
+//! these are sorted and walked.
 
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Schema};
-use datafusion::common::{Column as ColumnName, ScalarValue};
+use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
-use datafusion::functions::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, lit, not, try_cast};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit, try_cast};
 use datafusion::physical_expr::expressions::{Column, Literal, TryCastExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
@@ -24,14 +23,13 @@ use futures::future::BoxFuture;
 
 use super::super::error::QueryError;
 use super::super::table;
-use super::level::{From, Input, Level, Node, Slot, SlotSource};
+use super::filters::{self, column, slot_type, table_column};
+use super::level::{From, Input, Level, SlotSource};
+use super::reduction::Reduction;
 use super::resolve::Table;
-use super::rows::arrow_type;
 use super::series_exec::SeriesExec;
-use super::value::{Type, Value};
 use crate::engine::Engine;
 use crate::model::{DatabaseName, TIME_COLUMN};
-use crate::syntax::influxql::{Cast, Operator};
 
 /// The plan of a level over the tables as they are when the statement first looks at them.
 pub(super) fn plan<'a>(
@@ -45,6 +43,12 @@ pub(super) fn plan<'a>(
             [Input { from: From::Table(table), .. }] => &table.measured.tags,
             _ => &[],
         };
+        if let Some(reduction) = Reduction::of(level) {
+            let rows = reduced(level, &reduction, engine, session).await?;
+            let (rows, ordering) = sorted(level, rows, 0, None)?;
+            let exec = SeriesExec::new(Arc::new(level.clone()), Some(Arc::new(reduction)), rows, ordering);
+            return Ok(Arc::new(exec) as Arc<dyn ExecutionPlan>);
+        }
         let mut parts = Vec::with_capacity(level.inputs.len());
         for input in &level.inputs {
             parts.push(match &input.from {
@@ -56,22 +60,33 @@ pub(super) fn plan<'a>(
             });
         }
         let rows = if parts.len() == 1 { parts.remove(0) } else { UnionExec::try_new(parts)? };
-        let ordering = ordering(level, hidden.len(), &rows.schema())?;
-        let fetch = rows_needed(level);
-        let sorted = SortExec::new(ordering.clone(), rows).with_preserve_partitioning(true).with_fetch(fetch);
-        let merged = SortPreservingMergeExec::new(ordering.clone(), Arc::new(sorted)).with_fetch(fetch);
-        Ok(Arc::new(SeriesExec::new(Arc::new(level.clone()), Arc::new(merged), ordering)) as Arc<dyn ExecutionPlan>)
+        let (rows, ordering) = sorted(level, rows, hidden.len(), rows_needed(level))?;
+        Ok(Arc::new(SeriesExec::new(Arc::new(level.clone()), None, rows, ordering)) as Arc<dyn ExecutionPlan>)
     })
+}
+
+/// The rows as one stream in the order of the walk; if asked for, only the first of them.
+fn sorted(
+    level: &Level,
+    rows: Arc<dyn ExecutionPlan>,
+    hidden: usize,
+    fetch: Option<usize>,
+) -> DataFusionResult<(Arc<dyn ExecutionPlan>, LexOrdering)> {
+    let ordering = ordering(level, hidden, &rows.schema())?;
+    let sorted = SortExec::new(ordering.clone(), rows).with_preserve_partitioning(true).with_fetch(fetch);
+    let merged = SortPreservingMergeExec::new(ordering.clone(), Arc::new(sorted)).with_fetch(fetch);
+    Ok((Arc::new(merged), ordering))
 }
 
 /// How many of the first rows are enough, where each of them is one of the answer.
 fn rows_needed(level: &Level) -> Option<usize> {
-    let is_each_a_row = level.calls.is_empty() && level.groups.is_empty() && level.condition.is_none();
+    let is_each_a_row =
+        level.calls.is_empty() && level.groups.is_empty() && (level.condition.is_none() || !level.reads_levels());
     let rows = level.limit.checked_add(level.offset).filter(|_| is_each_a_row && level.limit > 0)?;
     usize::try_from(rows).ok()
 }
 
-fn slot_name(n: usize) -> String {
+pub(super) fn slot_name(n: usize) -> String {
     format!("s{n}")
 }
 
@@ -83,7 +98,7 @@ fn ordering(level: &Level, hidden: usize, schema: &Schema) -> DataFusionResult<L
     let expressions = names
         .map(|name| Ok(PhysicalSortExpr::new(Arc::new(Column::new_with_schema(&name, schema)?), options)))
         .collect::<DataFusionResult<Vec<_>>>()?;
-    LexOrdering::new(expressions).ok_or_else(|| datafusion::common::internal_datafusion_err!("an order of nothing"))
+    LexOrdering::new(expressions).ok_or_else(|| internal_datafusion_err!("an order of nothing"))
 }
 
 async fn of_table(
@@ -94,15 +109,7 @@ async fn of_table(
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-    let gone = || QueryError::TableNotFound(table.name.clone());
-    let database = DatabaseName::new(&table.database).map_err(|_| gone())?;
-    let schema = engine.table_schema(&database, &table.name).ok_or_else(gone)?;
-    let provider = table::Table::new(Arc::clone(engine), database, &table.name, schema);
-    let source = provider_as_source(Arc::new(provider));
-    let mut builder = LogicalPlanBuilder::scan(table_reference(&table.name), source, None)?;
-    for filter in filters(level, input) {
-        builder = builder.filter(filter)?;
-    }
+    let builder = scan(level, input, table, engine)?.filter(filters::has_field(level, input))?;
     let slots = level.slots.iter().zip(&input.slots).enumerate();
     let mut columns: Vec<Expr> =
         slots.map(|(n, (slot, source))| table_column(slot, source, table).alias(slot_name(n))).collect();
@@ -113,137 +120,41 @@ async fn of_table(
     Ok(session.create_physical_plan(&logical).await?)
 }
 
+/// A row for each series and bucket.
+async fn reduced(
+    level: &Level,
+    reduction: &Reduction,
+    engine: &Arc<Engine>,
+    session: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    let [input @ Input { from: From::Table(table), .. }] = level.inputs.as_slice() else {
+        return Err(internal_datafusion_err!("an aggregation of several tables").into());
+    };
+    let mut builder = scan(level, input, table, engine)?;
+    // Of one bucket alone it is no matter whether there are rows without the fields, and without the filter statistics may do.
+    if level.window.is_some() || !level.groups.is_empty() {
+        builder = builder.filter(filters::has_field(level, input))?;
+    }
+    let logical = reduction.aggregate(builder, level, input, table, session)?.build()?;
+    Ok(session.create_physical_plan(&logical).await?)
+}
+
+/// The rows of a table that the level reads.
+fn scan(level: &Level, input: &Input, table: &Table, engine: &Arc<Engine>) -> Result<LogicalPlanBuilder, QueryError> {
+    let gone = || QueryError::TableNotFound(table.name.clone());
+    let database = DatabaseName::new(&table.database).map_err(|_| gone())?;
+    let schema = engine.table_schema(&database, &table.name).ok_or_else(gone)?;
+    let provider = table::Table::new(Arc::clone(engine), database, &table.name, schema);
+    let source = provider_as_source(Arc::new(provider));
+    let mut builder = LogicalPlanBuilder::scan(table_reference(&table.name), source, None)?;
+    for filter in filters::filters(level, input, table) {
+        builder = builder.filter(filter)?;
+    }
+    Ok(builder)
+}
+
 fn table_reference(name: &str) -> datafusion::common::TableReference {
     datafusion::common::TableReference::bare(name.to_owned())
-}
-
-/// A column by its exact name.
-fn column(name: &str) -> Expr {
-    Expr::Column(ColumnName::new_unqualified(name))
-}
-
-fn table_column(slot: &Slot, source: &SlotSource, table: &Table) -> Expr {
-    let kind = slot_type(slot);
-    let nothing = || lit(ScalarValue::try_from(&kind).unwrap_or(ScalarValue::Null));
-    match source {
-        SlotSource::Tag(tag) if slot.blank => coalesce(vec![try_cast(column(tag), DataType::Utf8), lit("")]),
-        SlotSource::Tag(tag) => try_cast(column(tag), DataType::Utf8),
-        SlotSource::Field(field) => {
-            let native = table.measured.type_of(field);
-            match arrow_type(native) {
-                same if same == kind => column(field),
-                _ if native.is_number() && slot.kind.is_number() => try_cast(column(field), kind),
-                _ => nothing(),
-            }
-        }
-        SlotSource::Time => cast(column(TIME_COLUMN), DataType::Int64),
-        _ if slot.blank && kind == DataType::Utf8 => lit(""),
-        _ => nothing(),
-    }
-}
-
-/// How a slot is in Arrow. A name in a condition that nothing has is an absent tag.
-fn slot_type(slot: &Slot) -> DataType {
-    match slot.kind {
-        Type::Unknown if slot.blank => DataType::Utf8,
-        kind => arrow_type(kind),
-    }
-}
-
-/// What every row that counts fulfils.
-fn filters(level: &Level, input: &Input) -> Vec<Expr> {
-    let mut bounds = level.bounds;
-    for call in &level.calls {
-        bounds = (bounds.0.min(call.bounds.0), bounds.1.max(call.bounds.1));
-    }
-    let time = |nanos: i64| lit(ScalarValue::TimestampNanosecond(Some(nanos), None));
-    let mut filters = Vec::new();
-    if bounds.0 > super::time::TIME_MIN {
-        filters.push(column(TIME_COLUMN).gt_eq(time(bounds.0)));
-    }
-    if bounds.1 < super::time::TIME_MAX {
-        filters.push(column(TIME_COLUMN).lt_eq(time(bounds.1)));
-    }
-    let fields: Vec<&String> = match level.calls.is_empty() {
-        true => input
-            .slots
-            .iter()
-            .zip(&level.slots)
-            .filter(|(_, slot)| !slot.blank)
-            .filter_map(|(source, _)| field(source))
-            .collect(),
-        false => level.calls.iter().filter_map(|call| field(&input.slots[call.slot])).collect(),
-    };
-    // A row without any of the fields is none; where no field is known there are no rows.
-    let has_field = fields.into_iter().map(|field| column(field).is_not_null()).reduce(Expr::or);
-    filters.push(has_field.unwrap_or_else(|| lit(false)));
-    if let Some(condition) = &level.condition {
-        filters.extend(implied(condition, level, input));
-    }
-    filters
-}
-
-fn field(source: &SlotSource) -> Option<&String> {
-    match source {
-        SlotSource::Field(field) => Some(field),
-        _ => None,
-    }
-}
-
-/// What follows from a condition and can be decided by statistics: tags that are something, fields on one side of a number.
-fn implied(condition: &Node, level: &Level, input: &Input) -> Option<Expr> {
-    match condition {
-        Node::Binary { operator: Operator::And, left, right } => {
-            match (implied(left, level, input), implied(right, level, input)) {
-                (Some(left), Some(right)) => Some(left.and(right)),
-                (left, right) => left.or(right),
-            }
-        }
-        Node::Binary { operator: Operator::Or, left, right } => {
-            Some(implied(left, level, input)?.or(implied(right, level, input)?))
-        }
-        Node::Binary { operator, left, right } => match (&**left, &**right) {
-            // `usage::integer <= 1` holds for 1.9: what a cast makes of a value is for the walk.
-            (Node::Slot(slot), Node::Literal(value))
-                if matches!(level.slots[*slot].cast, None | Some(Cast::Field | Cast::Tag)) =>
-            {
-                comparison(*operator, &input.slots[*slot], value)
-            }
-            _ => None,
-        },
-        Node::Matches { value, regex, wanted: true } => {
-            let (Node::Slot(slot), Some(texts)) = (&**value, regex.alternatives()) else { return None };
-            match (&input.slots[*slot], texts.iter().any(String::is_empty)) {
-                (SlotSource::Tag(tag), false) => {
-                    Some(column(tag).in_list(texts.iter().map(|text| lit(text.as_str())).collect(), false))
-                }
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn comparison(operator: Operator, source: &SlotSource, value: &Value) -> Option<Expr> {
-    match (source, value) {
-        (SlotSource::Tag(tag), Value::String(text)) => match operator {
-            Operator::Equal if !text.is_empty() => Some(column(tag).eq(lit(&**text))),
-            Operator::NotEqual if text.is_empty() => Some(not(column(tag).is_null())),
-            _ => None,
-        },
-        (SlotSource::Field(field), Value::Float(_) | Value::Integer(_)) => {
-            // As floats, with room for what rounding does: the walk decides exactly.
-            let number = value.as_f64()?;
-            let room = number.abs() * 1e-9;
-            let field = try_cast(col(ColumnName::new_unqualified(field)), DataType::Float64);
-            match operator {
-                Operator::Greater | Operator::GreaterOrEqual => Some(field.gt_eq(lit(number - room))),
-                Operator::Less | Operator::LessOrEqual => Some(field.lt_eq(lit(number + room))),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }
 
 /// The columns of a level below as the slots of the level above.

@@ -36,8 +36,9 @@ pub(super) struct BatchRows {
     row: usize,
 }
 
+/// The values of a column, one by one.
 #[derive(Debug)]
-enum ColumnValues {
+pub(super) enum ColumnValues {
     Float(Float64Array),
     Integer(Int64Array),
     Unsigned(UInt64Array),
@@ -70,7 +71,9 @@ impl BatchRows {
 }
 
 impl ColumnValues {
-    fn of(column: &ArrayRef) -> DataFusionResult<Self> {
+    /// # Errors
+    /// If it has another type than those of [`arrow_type`]; a defect.
+    pub(super) fn of(column: &ArrayRef) -> DataFusionResult<Self> {
         Ok(match column.data_type() {
             DataType::Float64 => Self::Float(column.as_primitive::<Float64Type>().clone()),
             DataType::Int64 => Self::Integer(column.as_primitive::<Int64Type>().clone()),
@@ -81,7 +84,7 @@ impl ColumnValues {
         })
     }
 
-    fn value(&mut self, row: usize) -> Value {
+    pub(super) fn value(&mut self, row: usize) -> Value {
         match self {
             Self::Float(values) if values.is_valid(row) => Value::Float(values.value(row)),
             Self::Integer(values) if values.is_valid(row) => Value::Integer(values.value(row)),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::level::{Call, Level};
 use super::reduce::{Bucket, Point, Reducer, State};
+use super::reduction::Reduction;
 use super::time::{TIME_MAX, TIME_MIN};
 use super::transform::Machine;
 use super::value::{Type, Value};
@@ -33,6 +34,8 @@ const STEPS_AT_ONCE: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct SeriesPass {
     level: Arc<Level>,
+    /// What stands in a row, if each is a bucket.
+    reduction: Option<Arc<Reduction>>,
     series: Option<Series>,
     /// Whether the last search for a row was broken off.
     is_paused: bool,
@@ -56,8 +59,9 @@ struct Series {
 }
 
 impl SeriesPass {
-    pub(super) fn new(level: Arc<Level>) -> Self {
-        Self { level, series: None, is_paused: false, series_count: 0 }
+    /// Rows are those of the sources, or those of a reduction.
+    pub(super) fn new(level: Arc<Level>, reduction: Option<Arc<Reduction>>) -> Self {
+        Self { level, reduction, series: None, is_paused: false, series_count: 0 }
     }
 
     /// Whether a row can be taken: no series is open, or its own. If not, [`SeriesPass::end_series`] comes first.
@@ -111,10 +115,17 @@ impl SeriesPass {
         pipelines.map(|pipeline| pipeline.empty_buckets).max().unwrap_or_default()
     }
 
-    /// Takes a row that holds the condition.
+    /// Takes a row that holds the condition, or one of the reduction and when its bucket begins.
     pub(super) fn push(&mut self, time: i64, slots: Vec<Value>) {
         let level = &self.level;
         let series = self.series.get_or_insert_with(|| Series::new(level, &slots));
+        if let Some(reduction) = &self.reduction {
+            for (call, pipeline) in series.pipelines.iter_mut().enumerate() {
+                pipeline.seen = time;
+                pipeline.closed.extend(reduction.point(call, level, time, &slots));
+            }
+            return;
+        }
         let slots: Arc<[Value]> = slots.into();
         if level.calls.is_empty() {
             series.plain.push_back((time, slots));
@@ -517,7 +528,7 @@ fn carries_on(level: &Level, call: &Call) -> bool {
 }
 
 /// When the bucket of an instant begins; without buckets, when the range does, or 1970.
-fn bucket_start(level: &Level, call: &Call, time: i64) -> i64 {
+pub(super) fn bucket_start(level: &Level, call: &Call, time: i64) -> i64 {
     match level.window {
         _ if call.reducer.is_none() => time,
         Some(window) => window.start(time),

@@ -1,12 +1,13 @@
 //! The pass over series (`series`) as an operator: sorted rows in, rows of the answer out.
 //!
-//! It holds one batch of its input, the state of one series and the batch it makes; the state is charged to the query's memory.
-//! Dropping its stream drops the input.
+//! Where a query asks for rows as they are, batches pass through. Else it holds one batch of its input, the state of one series
+//! and the batch it makes; the state is charged to the query's memory. Dropping its stream drops the input.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::Float64Type;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -23,10 +24,13 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
-use super::level::Level;
-use super::rows::{BatchRows, Builder, answer_schema};
+use super::filters::slot_type;
+use super::level::{Level, Node};
+use super::reduction::Reduction;
+use super::rows::{BatchRows, Builder, answer_schema, arrow_type};
 use super::series::SeriesPass;
 use crate::error::Error;
+use crate::syntax::influxql::Fill;
 
 /// Rows in a batch of the answer.
 const BATCH_ROWS: usize = 8192;
@@ -41,6 +45,8 @@ const EMPTY_BUCKETS_MAX: u64 = 10_000_000;
 #[derive(Debug)]
 pub(super) struct SeriesExec {
     level: Arc<Level>,
+    /// What stands in a row, if each is a bucket.
+    reduction: Option<Arc<Reduction>>,
     input: Arc<dyn ExecutionPlan>,
     ordering: LexOrdering,
     properties: Arc<PlanProperties>,
@@ -48,8 +54,14 @@ pub(super) struct SeriesExec {
 }
 
 impl SeriesExec {
-    /// The columns of `input` are the slots of the level and the time, then perhaps more; it is sorted by `ordering`.
-    pub(super) fn new(level: Arc<Level>, input: Arc<dyn ExecutionPlan>, ordering: LexOrdering) -> Self {
+    /// The columns of `input` are the slots of the level and the time, then perhaps more; or the groups, the columns of the
+    /// reduction and the time. It is sorted by `ordering`.
+    pub(super) fn new(
+        level: Arc<Level>,
+        reduction: Option<Arc<Reduction>>,
+        input: Arc<dyn ExecutionPlan>,
+        ordering: LexOrdering,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(answer_schema(&level)),
             Partitioning::UnknownPartitioning(1),
@@ -57,7 +69,7 @@ impl SeriesExec {
             Boundedness::Bounded,
         );
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { level, input, ordering, properties: Arc::new(properties), metrics }
+        Self { level, reduction, input, ordering, properties: Arc::new(properties), metrics }
     }
 }
 
@@ -101,7 +113,10 @@ impl ExecutionPlan for SeriesExec {
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(Arc::clone(&self.level), input, self.ordering.clone()))),
+            (Some(input), true) => {
+                let (level, reduction) = (Arc::clone(&self.level), self.reduction.clone());
+                Ok(Arc::new(Self::new(level, reduction, input, self.ordering.clone())))
+            }
             _ => internal_err!("SeriesExec has one input"),
         }
     }
@@ -121,11 +136,26 @@ impl ExecutionPlan for SeriesExec {
         if partition != 0 {
             return internal_err!("SeriesExec has no partition {partition}");
         }
+        if let Some(columns) = passed_through(&self.level).filter(|_| self.reduction.is_none()) {
+            let (schema, metrics) = (answer_schema(&self.level), BaselineMetrics::new(&self.metrics, partition));
+            let answer = Arc::clone(&schema);
+            let batches = self.input.execute(0, context)?.map(move |batch| {
+                let batch = batch?;
+                let columns = columns.iter().map(|column| without_nan(batch.column(*column))).collect();
+                Ok(RecordBatch::try_new(Arc::clone(&answer), columns)?.record_output(&metrics))
+            });
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)));
+        }
+        let columns = match &self.reduction {
+            Some(reduction) => self.level.groups.len() + reduction.column_count(),
+            None => self.level.slots.len(),
+        };
         let walk = Walk {
             input: self.input.execute(0, Arc::clone(&context))?,
             rows: None,
             waiting: None,
-            pass: SeriesPass::new(Arc::clone(&self.level)),
+            columns,
+            pass: SeriesPass::new(Arc::clone(&self.level), self.reduction.clone()),
             builder: Builder::new(&self.level),
             level: Arc::clone(&self.level),
             has_ended: false,
@@ -141,10 +171,40 @@ impl ExecutionPlan for SeriesExec {
     }
 }
 
+/// Where the columns of the answer are in the rows, if each row is one of the answer as it is.
+fn passed_through(level: &Level) -> Option<Vec<usize>> {
+    let has_limits = level.limit > 0 || level.offset > 0 || level.series_limit > 0 || level.series_offset > 0;
+    let is_chosen = level.condition.is_some() && level.reads_levels();
+    if !level.calls.is_empty() || level.fill != Fill::Null || has_limits || is_chosen {
+        return None;
+    }
+    let mut columns: Vec<usize> = (0..level.groups.len()).chain([level.slots.len()]).collect();
+    for column in &level.columns {
+        match column.node {
+            Node::Slot(slot) if slot_type(&level.slots[slot]) == arrow_type(column.kind) => columns.push(slot),
+            _ => return None,
+        }
+    }
+    Some(columns)
+}
+
+/// A number that is none is nothing, as in InfluxDB.
+fn without_nan(column: &ArrayRef) -> ArrayRef {
+    match column.as_primitive_opt::<Float64Type>() {
+        Some(numbers) if numbers.values().iter().any(|number| number.is_nan()) => {
+            let numbers = numbers.iter().map(|number| number.filter(|number| !number.is_nan()));
+            Arc::new(numbers.collect::<Float64Array>())
+        }
+        _ => Arc::clone(column),
+    }
+}
+
 /// The state of one execution.
 struct Walk {
     input: SendableRecordBatchStream,
     rows: Option<BatchRows>,
+    /// How many columns stand before the time.
+    columns: usize,
     /// A row that waits until the series before it is told.
     waiting: Option<(i64, Vec<super::value::Value>)>,
     level: Arc<Level>,
@@ -217,21 +277,22 @@ impl Walk {
         self.memory.try_resize(self.pass.bytes())
     }
 
-    /// The next row that holds the condition.
+    /// The next row that holds the condition. Of tables no others come.
     async fn next_input(&mut self) -> DataFusionResult<Option<(i64, Vec<super::value::Value>)>> {
         if let Some(row) = self.waiting.take() {
             return Ok(Some(row));
         }
+        let condition = self.level.condition.as_ref().filter(|_| self.level.reads_levels());
         loop {
             if let Some(rows) = &mut self.rows {
                 for (time, slots) in std::iter::from_fn(|| rows.next()) {
-                    if self.level.condition.as_ref().is_none_or(|condition| condition.holds(&slots)) {
+                    if condition.is_none_or(|condition| condition.holds(&slots)) {
                         return Ok(Some((time, slots)));
                     }
                 }
             }
             match self.input.next().await {
-                Some(batch) => self.rows = Some(BatchRows::new(&batch?, self.level.slots.len())?),
+                Some(batch) => self.rows = Some(BatchRows::new(&batch?, self.columns)?),
                 None => {
                     self.rows = None;
                     return Ok(None);

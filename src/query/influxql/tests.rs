@@ -103,7 +103,7 @@ fn run(level: &Level) -> Vec<(Vec<Value>, i64, Vec<Value>)> {
     if !level.ascending {
         rows.reverse();
     }
-    let mut pass = SeriesPass::new(Arc::new(level.clone()));
+    let mut pass = SeriesPass::new(Arc::new(level.clone()), None);
     let mut out = Vec::new();
     let mut drain = |pass: &mut SeriesPass| {
         loop {
@@ -336,7 +336,7 @@ fn a_forecast_comes_after_the_last_bucket() {
 #[test]
 fn what_is_kept_and_what_is_made_is_known() {
     let (_, levels) = plan("SELECT median(v) FROM cpu WHERE time >= 0 AND time < 1h GROUP BY time(1s)").unwrap();
-    let mut pass = SeriesPass::new(Arc::new(levels[0].1.clone()));
+    let mut pass = SeriesPass::new(Arc::new(levels[0].1.clone()), None);
     assert_eq!(pass.bytes(), 0);
     let slots = vec![Value::Float(1.0); levels[0].1.slots.len()];
     (0..1000).for_each(|_| pass.push(3000 * SECOND, slots.clone()));

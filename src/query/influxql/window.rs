@@ -1,12 +1,17 @@
 //! Buckets of time, in wall-clock time where a zone is given.
 
+use std::ops::Range;
+
 use chrono::{Offset, TimeZone};
 use chrono_tz::Tz;
 
 use super::time::{TIME_MAX, TIME_MIN};
 
+/// Clocks are put forward and back at full quarters of an hour; where not, as long ago, nothing is remembered.
+const BLOCK: i64 = 900 * 1_000_000_000;
+
 /// How time is cut: `GROUP BY time(interval, offset)`, `tz()`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     /// In nanoseconds, above 0.
     pub(super) interval: i64,
@@ -39,6 +44,35 @@ impl Window {
     /// Where the bucket of an instant begins.
     pub(super) fn start(&self, time: i64) -> i64 {
         self.around(time).0
+    }
+
+    /// [`Window::start`] of many instants, which are best sorted.
+    pub(super) fn starts(&self) -> impl FnMut(i64) -> i64 + '_ {
+        let (mut known, mut start) = (0..0, 0);
+        move |time| {
+            if !known.contains(&time) {
+                (known, start) = (self.alike(time), self.start(time));
+            }
+            start
+        }
+    }
+
+    /// Instants around this one that are in its bucket for sure.
+    fn alike(&self, time: i64) -> Range<i64> {
+        let shifted = time.saturating_sub(self.offset);
+        let behind = shifted.saturating_add(self.shift(shifted)).rem_euclid(self.interval);
+        let bucket = time.saturating_sub(behind)..time.saturating_add(self.interval - behind);
+        if self.zone.is_none() {
+            return bucket;
+        }
+        let begin = shifted.div_euclid(BLOCK).saturating_mul(BLOCK);
+        let end = begin.saturating_add(BLOCK);
+        if self.shift(begin) != self.shift(end - 1) {
+            return time..time.saturating_add(1);
+        }
+        // As long as the clock is as far ahead.
+        let (first, last) = (begin.saturating_add(self.offset), end.saturating_add(self.offset));
+        bucket.start.max(first)..bucket.end.min(last)
     }
 
     /// The bucket after or, going back, before the one that begins at `start`.
@@ -96,6 +130,29 @@ mod tests {
             let start = days.start(at);
             assert_eq!(days.next(days.next(start, true), false), start);
             at = days.next(start, true);
+        }
+    }
+
+    #[test]
+    fn many_instants_are_put_where_each_of_them_is_put() {
+        let zones = [None, Some(Tz::America__New_York), Some(Tz::Asia__Kathmandu), Some(Tz::Australia__Lord_Howe)];
+        for zone in zones {
+            for interval in [60 * SECOND, 5 * HOUR / 3, HOUR, 5 * HOUR, 24 * HOUR, 7 * 24 * HOUR] {
+                for offset in [0, 7 * SECOND, HOUR / 2, -HOUR] {
+                    let window = Window { interval, offset: offset % interval, zone };
+                    let mut starts = window.starts();
+                    // Around both changes of 2024, every 5 minutes and 1 second.
+                    for first in [1_709_900_000, 1_712_300_000, 1_728_000_000, 1_730_500_000] {
+                        for step in 0..1500 {
+                            let time = (first + step * 301) * SECOND;
+                            assert_eq!(starts(time), window.start(time), "{window:?} {time}");
+                        }
+                    }
+                    for time in [i64::MIN, TIME_MIN, -1, 0, 1, TIME_MAX, i64::MAX] {
+                        assert_eq!(starts(time), window.start(time), "{window:?} {time}");
+                    }
+                }
+            }
         }
     }
 

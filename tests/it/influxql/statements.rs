@@ -175,6 +175,143 @@ async fn a_plan_is_shown_and_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_are_reduced_before_series_are_walked() {
+    let server = with_points().await;
+    let plan = async |q: &str| values(&server, &format!("EXPLAIN {q}")).await.to_string();
+    for q in [
+        "SELECT mean(usage), spread(load), count(note), sum(load) FROM cpu WHERE time >= 0 AND time < 60 GROUP BY time(10ns), host",
+        "SELECT last(usage), host, note FROM cpu WHERE usage > 1 AND host != 'c'",
+        "SELECT max(usage) - min(usage), first(note) FROM cpu GROUP BY * tz('Europe/Berlin')",
+        "SELECT derivative(mean(usage), 1s) FROM cpu WHERE time >= 0 AND time < 60 GROUP BY time(10ns)",
+        "SELECT median(m) FROM (SELECT mean(usage) AS m FROM cpu GROUP BY host)",
+    ] {
+        let plan = plan(q).await;
+        assert!(plan.contains("AggregateExec"), "{q}: {plan}");
+    }
+    for q in [
+        "SELECT median(usage), mean(usage) FROM cpu",
+        "SELECT distinct(usage) FROM cpu",
+        "SELECT integral(usage) FROM cpu",
+        "SELECT top(usage, 2) FROM cpu",
+        "SELECT mean(usage) FROM (SELECT usage FROM cpu)",
+    ] {
+        let plan = plan(q).await;
+        assert!(!plan.contains("AggregateExec"), "{q}: {plan}");
+    }
+    // What files and buffers say of themselves needs no row.
+    let counts = plan("SELECT count(*) FROM cpu").await;
+    assert!(counts.contains("PlaceholderRowExec") && !counts.contains("DataSourceExec"), "{counts}");
+    assert_eq!(values(&server, "SELECT count(*) FROM cpu").await, json!([[0, 3, 1, 4]]));
+}
+
+/// A series of each type, with what is rare: numbers at the ends, nothing, times that several series share.
+async fn with_odd_points(server: &TestServer) {
+    let floats = ["1.5", "-0.0", "0.0", "1e300", "-1e300", "2.25", "-7"];
+    let integers = ["9223372036854775807i", "-9223372036854775808i", "0i", "3i", "-4i"];
+    let mut lines = String::new();
+    let mut chance = 7_u64;
+    let mut below = |limit: usize| {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (chance >> 33) as usize % limit
+    };
+    for step in 0..120 {
+        for series in ["odd,host=a,zone=x", "odd,host=b", "odd,host=c,zone=x", "odd"] {
+            let mut fields = vec![format!("n={}i", below(20))];
+            if below(3) > 0 {
+                fields.push(format!("f={}", floats[below(floats.len())]));
+            }
+            if below(3) > 0 {
+                fields.push(format!("i={}", integers[below(integers.len())]));
+            }
+            if below(3) > 0 {
+                fields.push(format!("u={}u", [0, u64::MAX, 7][below(3)]));
+            }
+            if below(3) > 0 {
+                fields.push(format!("s=\"{}\"", ["", "x", "é\u{1F600}", "y"][below(4)]));
+            }
+            if below(3) > 0 {
+                fields.push(format!("b={}", below(2) == 0));
+            }
+            if below(5) > 0 {
+                lines.push_str(&format!("{series} {} {}\n", fields.join(","), step * 10 - 300));
+            }
+        }
+        if step == 60 {
+            server.write("db", std::mem::take(&mut lines)).await;
+            server.server().services().engine.persist_all().await.unwrap();
+        }
+    }
+    server.write("db", lines).await;
+}
+
+/// `median` needs all rows: beside it every function sees them one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_says_the_same_of_a_reduced_bucket_and_of_its_rows() {
+    let server = TestServer::start().await;
+    with_odd_points(&server).await;
+    let functions = [
+        "count(f), count(s), count(b), count(u)",
+        "sum(i), sum(u)",
+        "mean(i), mean(u)",
+        "spread(i), spread(u), spread(n), spread(f)",
+        "min(f), max(f), min(i), max(i), min(u), max(u), min(b), max(b)",
+        "first(f), last(f), first(s), last(s), first(b), last(b), first(u), last(i)",
+        "mean(n), sum(n), difference(max(n))",
+        "max(n::float) - min(n), count(f::integer)",
+    ];
+    let conditions = [
+        "time >= -250 AND time < 640",
+        "time >= -250 AND time < 640 AND zone = ''",
+        "time >= -250 AND time < 640 AND (host = 'a' OR host = '') AND f > -1",
+        "time >= -250 AND time < 640 AND s != 'x' AND i < 4",
+        "time >= -250 AND time < 640 AND f * 2 > 1 AND host !~ /c/",
+        "time >= -250 AND time < 640 AND b = true AND (s =~ /x|y/ OR u > 6)",
+    ];
+    let tails = [
+        "GROUP BY time(70ns)",
+        "GROUP BY time(70ns), host",
+        "GROUP BY time(70ns, 11ns), zone fill(none)",
+        "GROUP BY time(70ns), host fill(previous)",
+        "GROUP BY time(70ns), * fill(linear) ORDER BY time DESC LIMIT 9",
+        "GROUP BY time(1000ns), host, nosuch fill(7) LIMIT 2 OFFSET 1",
+        "GROUP BY host",
+        "GROUP BY * SLIMIT 2 SOFFSET 1",
+        "",
+    ];
+    let mut compared = 0;
+    for functions in functions {
+        for condition in conditions {
+            for tail in tails {
+                if functions.contains("difference") && !tail.contains("time(") {
+                    continue;
+                }
+                let rest = format!("FROM odd WHERE {condition} {tail}");
+                let reduced = values(&server, &format!("SELECT {functions}, count(n) {rest}")).await;
+                let mut one_by_one = values(&server, &format!("SELECT {functions}, count(n), median(n) {rest}")).await;
+                for row in one_by_one.as_array_mut().into_iter().flatten() {
+                    row.as_array_mut().unwrap().pop();
+                }
+                assert!(
+                    super::comparison::is_near(&reduced, &one_by_one),
+                    "{functions} {rest}:\n{reduced}\n{one_by_one}"
+                );
+                compared += usize::from(!reduced.is_null());
+            }
+        }
+    }
+    assert!(compared > 250, "{compared}");
+
+    // Which row a selector chose is seen by its columns.
+    for (selector, sorted) in [("first(n)", false), ("last(n)", true)] {
+        let chosen = values(&server, &format!("SELECT {selector}, n, f, s, host FROM odd WHERE zone = 'x'")).await;
+        let order = if sorted { "DESC" } else { "ASC" };
+        let nearest = format!("SELECT n, n, f, s, host FROM odd WHERE zone = 'x' ORDER BY time {order} LIMIT 4");
+        let rows = values(&server, &nearest).await;
+        assert!(rows.as_array().unwrap().iter().any(|row| row == &chosen[0]), "{chosen} {rows}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_says_what_to_do_instead() {
     let server = with_points().await;
     for (q, hint) in [
@@ -190,7 +327,7 @@ async fn what_is_not_there_says_what_to_do_instead() {
         let error = error(&server, q).await;
         assert!(error.contains(hint) && !error.contains("PASSWORD 'b'"), "{q}: {error}");
     }
-    assert_eq!(result(&server, "SHOW USERS").await["series"], json!([{ "columns": ["user", "admin"], "values": [] }]));
+    assert_eq!(result(&server, "SHOW USERS").await["series"], json!([{ "columns": ["user", "admin"] }]));
     assert_eq!(result(&server, "SHOW CONTINUOUS QUERIES").await["series"][0]["name"], "db");
     assert!(values(&server, "SHOW DIAGNOSTICS").await.is_array());
     assert_eq!(result(&server, "SHOW STATS").await["series"][1]["values"], json!([["db", 2]]));
@@ -208,6 +345,24 @@ async fn what_a_function_keeps_is_charged_to_the_memory_of_queries() {
     let distinct = error(&server, "SELECT distinct(v) FROM big").await;
     assert!(distinct.contains("SeriesExec"), "{distinct}");
     assert_eq!(values(&server, "SELECT count(v), max(v) FROM big").await, json!([[0, 400_000, 399_999]]));
+}
+
+/// So many buckets that DataFusion no longer tries to bring rows together before it deals them out; and a transformation that reads
+/// one bucket more than what stands beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_may_be_as_many_as_rows() {
+    let server = TestServer::start().await;
+    for part in 0..6 {
+        let lines = (part * 50_000..(part + 1) * 50_000).map(|n| format!("big v={}i {n}\n", n * 3));
+        server.write("db", lines.collect::<String>()).await;
+    }
+    server.server().services().engine.persist_all().await.unwrap();
+    let q = "SELECT last(v), difference(last(v)), first(v) FROM big WHERE time >= 10 AND time < 300000 GROUP BY time(1ns) fill(none)";
+    let rows = values(&server, &format!("{q} LIMIT 2")).await;
+    assert_eq!(rows, json!([[10, 30, 3, 30], [11, 33, 3, 33]]));
+    let count = values(&server, &format!("SELECT count(last), sum(difference) FROM ({q})")).await;
+    assert_eq!(count[0][1], 299_990, "{count}");
+    assert_eq!(count[0][2], 3 * 299_990, "{count}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,305 @@
+//! The part of a level that DataFusion's aggregation does: one row for each series and bucket, with what calls make of its rows.
+//!
+//! That are the functions for which the order of rows does not matter: `count`, `sum`, `mean`, `spread`, and the selectors
+//! `first`, `last`, `min`, `max` with the columns of the row that they choose. Empty buckets, transformations, arithmetic and
+//! limits are then left to the pass over series, which sees a row for a bucket instead of all of its rows.
+//!
+//! Always true: what comes out is what the pass makes of all rows, but for the order in which floats are added.
+
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, cast, lit};
+
+use super::buckets;
+use super::filters::{self, column, table_column};
+use super::level::{Call, From, Input, Level, Node, SlotSource};
+use super::reduce::{Point, Reducer};
+use super::resolve::Table;
+use super::series::bucket_start;
+use super::value::{self, Value};
+use super::{extremes, plan::slot_name};
+use crate::model::TIME_COLUMN;
+use crate::syntax::influxql::Operator;
+use arrow::datatypes::DataType;
+
+/// What is computed of the rows of a bucket, and where calls find it.
+#[derive(Debug, Clone)]
+pub(super) struct Reduction {
+    columns: Vec<Column>,
+    calls: Vec<Reduced>,
+}
+
+/// A column of an aggregation: an aggregate, or a part of one that answers with a row.
+#[derive(Debug, Clone, PartialEq)]
+struct Column {
+    /// The call whose rows count and whose slot is read.
+    slot: usize,
+    bounds: (i64, i64),
+    aggregate: Aggregate,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Aggregate {
+    Count,
+    Sum,
+    Least,
+    Greatest,
+    /// A part of the row that a selector chooses, which has these slots too.
+    Chosen {
+        selector: &'static str,
+        slots: Vec<usize>,
+        part: Part,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Part {
+    Value,
+    Time,
+    Slot(usize),
+}
+
+/// Where what a call made of a bucket is, as numbers of columns.
+#[derive(Debug, Clone)]
+enum Reduced {
+    Count(usize),
+    Value(usize),
+    Mean {
+        sum: usize,
+        count: usize,
+    },
+    Spread {
+        least: usize,
+        greatest: usize,
+    },
+    /// With the slots of the chosen row.
+    Chosen {
+        value: usize,
+        time: usize,
+        slots: Vec<(usize, usize)>,
+    },
+}
+
+impl Reduction {
+    /// `None` if rows have to be seen one by one.
+    pub(super) fn of(level: &Level) -> Option<Self> {
+        let [Input { from: From::Table(_), slots }] = level.inputs.as_slice() else { return None };
+        let mut shown = Vec::new();
+        level.columns.iter().for_each(|column| slots_of(&column.node, &mut shown));
+        shown.retain(|slot| *slot >= level.groups.len());
+        if level.calls.is_empty() || !shown.is_empty() && !level.is_selector {
+            return None;
+        }
+        let mut reduction = Self { columns: Vec::new(), calls: Vec::new() };
+        for call in &level.calls {
+            if !matches!(slots[call.slot], SlotSource::Field(_)) {
+                return None;
+            }
+            let reduced = reduction.call(level, call, &shown)?;
+            reduction.calls.push(reduced);
+        }
+        Some(reduction)
+    }
+
+    fn call(&mut self, level: &Level, call: &Call, shown: &[usize]) -> Option<Reduced> {
+        let mut place = |aggregate: Aggregate| {
+            let column = Column { slot: call.slot, bounds: call.bounds, aggregate };
+            self.columns.iter().position(|known| *known == column).unwrap_or_else(|| {
+                self.columns.push(column);
+                self.columns.len() - 1
+            })
+        };
+        // Which row it was is asked for by its time or by its columns.
+        let is_row_seen = level.is_selector && (level.window.is_none() || !shown.is_empty());
+        let selector = match call.reducer.as_ref()? {
+            Reducer::Count => return Some(Reduced::Count(place(Aggregate::Count))),
+            Reducer::Sum => return Some(Reduced::Value(place(Aggregate::Sum))),
+            Reducer::Mean => {
+                return Some(Reduced::Mean { sum: place(Aggregate::Sum), count: place(Aggregate::Count) });
+            }
+            Reducer::Spread => {
+                return Some(Reduced::Spread { least: place(Aggregate::Least), greatest: place(Aggregate::Greatest) });
+            }
+            Reducer::Min if !is_row_seen => return Some(Reduced::Value(place(Aggregate::Least))),
+            Reducer::Max if !is_row_seen => return Some(Reduced::Value(place(Aggregate::Greatest))),
+            Reducer::Min => "selector_min",
+            Reducer::Max => "selector_max",
+            Reducer::First => "selector_first",
+            Reducer::Last => "selector_last",
+            _ => return None,
+        };
+        let slots = if is_row_seen { shown.to_vec() } else { Vec::new() };
+        let mut part = |part: Part| place(Aggregate::Chosen { selector, slots: slots.clone(), part });
+        let value = part(Part::Value);
+        if !is_row_seen {
+            return Some(Reduced::Value(value));
+        }
+        let time = part(Part::Time);
+        Some(Reduced::Chosen {
+            value,
+            time,
+            slots: shown.iter().map(|slot| (*slot, part(Part::Slot(*slot)))).collect(),
+        })
+    }
+
+    /// How many columns stand between the groups and the time.
+    pub(super) fn column_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// What the call of this number made of the bucket that begins at `start`; `None` if it saw no value there. `row` is the groups
+    /// and the columns.
+    pub(super) fn point(&self, call: usize, level: &Level, start: i64, row: &[Value]) -> Option<Point> {
+        let groups = level.groups.len();
+        let at = |place: usize| &row[groups + place];
+        let value = match &self.calls[call] {
+            Reduced::Count(count) => match at(*count) {
+                Value::Integer(0) => Value::Null,
+                count => count.clone(),
+            },
+            Reduced::Value(value) | Reduced::Chosen { value, .. } => at(*value).clone(),
+            Reduced::Mean { sum, count } => match (at(*sum).as_f64(), at(*count).as_f64()) {
+                (Some(sum), Some(count)) if count > 0.0 => Value::Float(sum / count),
+                _ => Value::Null,
+            },
+            Reduced::Spread { least, greatest } => value::binary(Operator::Subtract, at(*greatest), at(*least)),
+        };
+        if value.is_null() {
+            return None;
+        }
+        let Reduced::Chosen { time, slots, .. } = &self.calls[call] else {
+            return Some(Point { time: start, value, row: None });
+        };
+        let time = match at(*time) {
+            Value::Integer(nanos) if level.window.is_none() => *nanos,
+            _ => start,
+        };
+        let mut chosen = vec![Value::Null; level.slots.len()];
+        chosen[..groups].clone_from_slice(&row[..groups]);
+        for (slot, place) in slots {
+            chosen[*slot] = at(*place).clone();
+        }
+        Some(Point { time, value, row: Some(Arc::from(chosen)) })
+    }
+
+    /// The aggregation over the rows of `builder`: the groups, the columns, the time at which the bucket begins.
+    pub(super) fn aggregate(
+        &self,
+        builder: LogicalPlanBuilder,
+        level: &Level,
+        input: &Input,
+        table: &Table,
+        session: &SessionState,
+    ) -> DataFusionResult<LogicalPlanBuilder> {
+        let mut keys = Vec::new();
+        let mut shown = Vec::new();
+        for (n, source) in input.slots[..level.groups.len()].iter().enumerate() {
+            shown.push(match source {
+                SlotSource::Tag(tag) => {
+                    keys.push(column(tag).alias(slot_name(n)));
+                    filters::text_or_blank(column(&slot_name(n))).alias(slot_name(n))
+                }
+                _ => lit("").alias(slot_name(n)),
+            });
+        }
+        let (mut aggregates, mut names) = (Vec::new(), Vec::<(Expr, String)>::new());
+        for (n, wanted) in self.columns.iter().enumerate() {
+            let aggregate = self.expression(wanted, level, input, table, session)?;
+            // Parts of one chosen row are parts of one aggregate.
+            let name = match names.iter().find(|(known, _)| *known == aggregate) {
+                Some((_, name)) => name.clone(),
+                None => {
+                    let name = format!("b{n}");
+                    aggregates.push(aggregate.clone().alias(&name));
+                    names.push((aggregate, name.clone()));
+                    name
+                }
+            };
+            shown.push(wanted.part(column(&name), level, input).alias(format!("a{n}")));
+        }
+        let start = match level.window {
+            Some(window) => {
+                keys.push(buckets::of(window).call(vec![column(TIME_COLUMN)]).alias(TIME_COLUMN));
+                column(TIME_COLUMN)
+            }
+            None => {
+                let start = level.calls.first().map_or(0, |call| bucket_start(level, call, 0));
+                lit(ScalarValue::TimestampNanosecond(Some(start), None)).alias(TIME_COLUMN)
+            }
+        };
+        shown.push(start);
+        builder.aggregate(keys, aggregates)?.project(shown)
+    }
+
+    fn expression(
+        &self,
+        wanted: &Column,
+        level: &Level,
+        input: &Input,
+        table: &Table,
+        session: &SessionState,
+    ) -> DataFusionResult<Expr> {
+        let slot = |slot: usize| match &input.slots[slot] {
+            // Brought as it is kept, and made a text when it is known which rows are chosen.
+            SlotSource::Tag(tag) => column(tag),
+            source => table_column(&level.slots[slot], source, table),
+        };
+        let value = slot(wanted.slot);
+        let aggregate = match &wanted.aggregate {
+            Aggregate::Count => count(value),
+            Aggregate::Sum => sum(value),
+            Aggregate::Least => extremes::least().call(vec![value]),
+            Aggregate::Greatest => extremes::greatest().call(vec![value]),
+            Aggregate::Chosen { selector, slots, .. } => {
+                let others = slots.iter().map(|other| slot(*other));
+                session.udaf(selector)?.call([value, column(TIME_COLUMN)].into_iter().chain(others).collect())
+            }
+        };
+        let read = filters::read_bounds(level);
+        match wanted.bounds == read {
+            true => Ok(aggregate),
+            // Another call reads more.
+            false => match filters::within(wanted.bounds).into_iter().reduce(Expr::and) {
+                Some(bounds) => aggregate.filter(bounds).build(),
+                None => Ok(aggregate),
+            },
+        }
+    }
+}
+
+impl Column {
+    /// This column of what the aggregate of the name answers.
+    fn part(&self, aggregate: Expr, level: &Level, input: &Input) -> Expr {
+        let Aggregate::Chosen { slots, part, .. } = &self.aggregate else { return aggregate };
+        match part {
+            Part::Value => get_field(aggregate, "value"),
+            Part::Time => cast(get_field(aggregate, "time"), DataType::Int64),
+            Part::Slot(slot) => {
+                let place = slots.iter().position(|known| known == slot).unwrap_or_default();
+                let value = get_field(aggregate, format!("other_{}", place + 1));
+                match &input.slots[*slot] {
+                    SlotSource::Tag(_) if level.slots[*slot].blank => filters::text_or_blank(value),
+                    SlotSource::Tag(_) => cast(value, DataType::Utf8),
+                    _ => value,
+                }
+            }
+        }
+    }
+}
+
+/// The slots that a value is computed of, each once.
+pub(super) fn slots_of(node: &Node, slots: &mut Vec<usize>) {
+    match node {
+        Node::Slot(slot) if !slots.contains(slot) => slots.push(*slot),
+        Node::Slot(_) | Node::Call(_) | Node::Literal(_) => {}
+        Node::Binary { left, right, .. } => [left, right].into_iter().for_each(|side| slots_of(side, slots)),
+        Node::Matches { value, .. } => slots_of(value, slots),
+        Node::Math { arguments, .. } => arguments.iter().for_each(|argument| slots_of(argument, slots)),
+        Node::DatePart { time, .. } => slots_of(time, slots),
+    }
+}
