@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
@@ -20,9 +22,6 @@ use crate::model::DatabaseName;
 use crate::syntax::influxql::{
     Expression, KeyFilter, Measurement, MeasurementName, Operator, Show, Shown, ShownAs, Source,
 };
-
-/// The most names that one answer may hold.
-const NAMES_MAX: usize = 10_000_000;
 
 /// What a `SHOW` reads.
 pub(super) struct Shower<'a> {
@@ -48,12 +47,12 @@ impl Shower<'_> {
         let needs_rows = condition.is_some() || bounds != Bounds::default();
         match (show.what, show.how) {
             (Shown::Measurements, ShownAs::List) => {
-                let names = self.that_have_rows(names, condition.as_ref(), bounds, needs_rows).await?;
+                let names = self.that_hold(names, condition.as_ref(), bounds, needs_rows).await?;
                 let rows = names.into_iter().map(|found| vec![Cell::Text(found.name)]);
                 Ok(listing(Some("measurements"), &["name"], page(rows, show)))
             }
             (Shown::Measurements, how) => {
-                let names = self.that_have_rows(names, condition.as_ref(), bounds, needs_rows).await?;
+                let names = self.that_hold(names, condition.as_ref(), bounds, needs_rows).await?;
                 Ok(count(None, how, names.len(), ShownAs::Cardinality))
             }
             (Shown::FieldKeys, how) => {
@@ -111,7 +110,8 @@ impl Shower<'_> {
             (Shown::Series, how) => {
                 let (mut listings, mut sum) = (Vec::new(), 0);
                 for found in names {
-                    let series = self.series(&found, condition.as_ref(), bounds).await?.len();
+                    let tags = &found.measured.tags;
+                    let series = self.each_combination(&found, tags, condition.as_ref(), bounds, |_| Ok(())).await?;
                     sum += series;
                     listings.extend(count(Some(&found.name), how, series, ShownAs::List));
                 }
@@ -173,7 +173,8 @@ impl Shower<'_> {
         found.collect()
     }
 
-    async fn that_have_rows(
+    /// The measurements that have rows in the range and hold the condition.
+    async fn that_hold(
         &self,
         names: Vec<Found>,
         condition: Option<&Expression>,
@@ -185,11 +186,35 @@ impl Shower<'_> {
         }
         let mut kept = Vec::new();
         for found in names {
-            if !self.series(&found, condition, bounds).await?.is_empty() {
+            let holds = match condition {
+                Some(condition) => self.measurement_holds(&found, condition, bounds).await?,
+                None => !self.combinations(&found, &[], None, bounds).await?.is_empty(),
+            };
+            if holds {
                 kept.push(found);
             }
         }
         Ok(kept)
+    }
+
+    /// Whether a condition on tags holds for a measurement as a whole: `host = 'a'` if some series has that value, `host != 'a'` if
+    /// none has. Of a tag that it has not, nothing holds.
+    async fn measurement_holds(
+        &self,
+        found: &Found,
+        condition: &Expression,
+        bounds: Bounds,
+    ) -> Result<bool, QueryError> {
+        let mut names = BTreeSet::new();
+        columns(condition, &mut names);
+        let mut values = BTreeMap::new();
+        for tag in found.measured.tags.iter().filter(|tag| names.contains(tag.as_str())) {
+            let known = self.combinations(found, std::slice::from_ref(tag), None, bounds).await?;
+            let known: Vec<String> = known.into_iter().flatten().map(|(_, value)| value).collect();
+            values.insert(tag.as_str(), known);
+        }
+        let has_rows = !self.combinations(found, &[], None, bounds).await?.is_empty();
+        Ok(has_rows && holds_together(condition, &values))
     }
 
     async fn tag_keys(
@@ -203,8 +228,14 @@ impl Shower<'_> {
         let mut keys: Vec<_> =
             found.measured.tags.iter().filter(|key| is_wanted(show.keys.as_ref(), key)).cloned().collect();
         if needs_rows {
-            let series = self.series(found, condition, bounds).await?;
-            keys.retain(|key| series.iter().any(|series| series.iter().any(|(known, _)| known == key)));
+            let tags = &found.measured.tags;
+            let mut is_there = vec![false; tags.len()];
+            let see = |values: &[Option<&str>]| {
+                is_there.iter_mut().zip(values).for_each(|(is_there, value)| *is_there |= value.is_some());
+                Ok(())
+            };
+            self.each_combination(found, tags, condition, bounds, see).await?;
+            keys.retain(|key| tags.iter().zip(&is_there).any(|(tag, is_there)| tag == key && *is_there));
         }
         Ok(keys)
     }
@@ -227,10 +258,23 @@ impl Shower<'_> {
         // Only what is asked for and what is compared: fewer combinations than there are series.
         let tags: Vec<String> =
             found.measured.tags.iter().filter(|tag| wanted(tag) || names.contains(tag.as_str())).cloned().collect();
-        let mut values = BTreeSet::new();
-        for series in self.combinations(found, &tags, condition, bounds).await? {
-            values.extend(series.into_iter().filter(|(key, _)| wanted(key)));
-        }
+        let memory = MemoryConsumer::new("SHOW").register(self.session.task_ctx().memory_pool());
+        let mut values: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut last: Vec<Option<String>> = vec![None; tags.len()];
+        let add = |row: &[Option<&str>]| {
+            for ((tag, value), last) in tags.iter().zip(row).zip(&mut last) {
+                // Sorted rows bring the same again and again.
+                let Some(value) = value.filter(|value| wanted(tag) && last.as_deref() != Some(*value)) else {
+                    continue;
+                };
+                *last = Some(value.to_owned());
+                if values.insert((tag.clone(), value.to_owned())) {
+                    memory.try_grow(size_of::<(String, String)>() + tag.len() + value.len())?;
+                }
+            }
+            Ok(())
+        };
+        self.each_combination(found, &tags, condition, bounds, add).await?;
         Ok(values)
     }
 
@@ -251,32 +295,55 @@ impl Shower<'_> {
         condition: Option<&Expression>,
         bounds: Bounds,
     ) -> Result<Vec<Series>, QueryError> {
+        let memory = MemoryConsumer::new("SHOW").register(self.session.task_ctx().memory_pool());
+        let mut series: Vec<Series> = Vec::new();
+        let add = |values: &[Option<&str>]| {
+            let pair = |(tag, value): (&String, &Option<&str>)| Some((tag.clone(), (*value)?.to_owned()));
+            let pairs: Series = tags.iter().zip(values).filter_map(pair).collect();
+            let bytes = pairs.iter().map(|(tag, value)| size_of::<(String, String)>() + tag.len() + value.len());
+            memory.try_grow(size_of::<Series>() + bytes.sum::<usize>())?;
+            series.push(pairs);
+            Ok(())
+        };
+        self.each_combination(found, tags, condition, bounds, add).await?;
+        Ok(series)
+    }
+
+    /// Calls `each` with the values of these tags in each combination that rows in the range have and that holds the condition,
+    /// sorted. Returns how many there are.
+    async fn each_combination(
+        &self,
+        found: &Found,
+        tags: &[String],
+        condition: Option<&Expression>,
+        bounds: Bounds,
+        mut each: impl FnMut(&[Option<&str>]) -> DataFusionResult<()> + Send,
+    ) -> Result<usize, QueryError> {
         let node = condition.map(|condition| tag_condition(condition, tags));
         let Found { database, name, .. } = found;
         let bounds = (bounds.min, bounds.max);
         let plan = tag_rows(&self.catalog.engine, self.session, database, name, tags, bounds).await?;
         let mut batches = execute_stream(plan, self.session.task_ctx())?;
-        let mut series = Vec::new();
+        let mut count = 0;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
+            let columns: Vec<_> = batch.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
             for row in 0..batch.num_rows() {
-                let value = |n: usize| -> Option<&str> {
-                    let column = batch.column(n).as_string_opt::<i32>()?;
-                    column.is_valid(row).then(|| column.value(row))
-                };
-                let slots: Vec<Value> =
-                    (0..tags.len()).map(|n| Value::String(value(n).unwrap_or_default().into())).collect();
-                if node.as_ref().is_none_or(|node| node.holds(&slots)) {
-                    let present =
-                        tags.iter().enumerate().filter_map(|(n, tag)| Some((tag.clone(), value(n)?.to_owned())));
-                    series.push(present.collect());
-                }
-                if series.len() > NAMES_MAX {
-                    return Err(QueryError::TooComplex { what: "names in its answer", count_max: NAMES_MAX });
+                let tagged = columns.iter().take(tags.len());
+                let values: Vec<Option<&str>> =
+                    tagged.map(|column| column.is_valid(row).then(|| column.value(row))).collect();
+                let holds = node.as_ref().is_none_or(|node| {
+                    let slots: Vec<Value> =
+                        values.iter().map(|value| Value::String(value.unwrap_or_default().into())).collect();
+                    node.holds(&slots)
+                });
+                if holds {
+                    count += 1;
+                    each(&values)?;
                 }
             }
         }
-        Ok(series)
+        Ok(count)
     }
 }
 
@@ -312,6 +379,31 @@ fn check(condition: &Expression) -> Result<(), String> {
             _ => Err("invalid tag comparison operator".to_owned()),
         },
         _ => Err("invalid tag comparison operator".to_owned()),
+    }
+}
+
+/// A condition over all values that tags have in a measurement.
+fn holds_together(condition: &Expression, values: &BTreeMap<&str, Vec<String>>) -> bool {
+    let has = |tag: &Expression, is: &dyn Fn(&str) -> bool, wanted: bool| {
+        let Expression::Column { name, .. } = tag else { return false };
+        values.get(name.as_str()).is_some_and(|values| values.iter().any(|value| is(value)) == wanted)
+    };
+    match condition {
+        Expression::Parenthesis(inner) => holds_together(inner, values),
+        Expression::Boolean(truth) => *truth,
+        Expression::Binary { operator, left, right } => match (operator, &**left, &**right) {
+            (Operator::And, ..) => holds_together(left, values) && holds_together(right, values),
+            (Operator::Or, ..) => holds_together(left, values) || holds_together(right, values),
+            (Operator::Equal | Operator::NotEqual, Expression::String(text), tag)
+            | (Operator::Equal | Operator::NotEqual, tag, Expression::String(text)) => {
+                has(tag, &|value| value == text, *operator == Operator::Equal)
+            }
+            (Operator::Matches | Operator::MatchesNot, tag, Expression::Regex(regex)) => {
+                has(tag, &|value| regex.is_match(value), *operator == Operator::Matches)
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -310,8 +310,8 @@ impl Math {
     pub(super) fn result(self, argument: Type) -> Type {
         match self {
             Self::Float(_) => Type::Float,
-            _ if argument.is_number() => argument,
-            _ => Type::Float,
+            // What is no number stays what it is, and is nothing.
+            _ => argument,
         }
     }
 
