@@ -13,6 +13,7 @@ mod oracle;
 mod otherwise;
 mod parts;
 mod points;
+mod requests;
 mod statements;
 
 use comparison::{is_near, only_times, sort_equal_times, sort_series};

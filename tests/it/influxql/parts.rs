@@ -43,6 +43,14 @@ impl Statement {
         }
     }
 
+    /// The statement without the clauses that begin with one of these words, in subqueries too.
+    pub fn without_clauses(&self, words: &[&str]) -> Self {
+        match self {
+            Self::Select(select) => Self::Select(select.without_clauses(words)),
+            Self::Show(clauses) => Self::Show(other_clauses(clauses, words)),
+        }
+    }
+
     /// Statements with one part less.
     pub fn smaller(&self) -> Vec<Self> {
         match self {
@@ -58,7 +66,20 @@ fn without<T: Clone>(all: &[T], place: usize) -> Vec<T> {
     all.iter().enumerate().filter(|(n, _)| *n != place).map(|(_, one)| one.clone()).collect()
 }
 
+fn other_clauses(clauses: &[String], words: &[&str]) -> Vec<String> {
+    let begins = |clause: &String| words.iter().any(|word| clause.split(' ').next() == Some(word));
+    clauses.iter().filter(|clause| !begins(clause)).cloned().collect()
+}
+
 impl Select {
+    fn without_clauses(&self, words: &[&str]) -> Self {
+        let sources = self.sources.iter().map(|source| match source {
+            Source::Name(name) => Source::Name(name.clone()),
+            Source::Query(query) => Source::Query(Box::new(query.without_clauses(words))),
+        });
+        Self { sources: sources.collect(), clauses: other_clauses(&self.clauses, words), ..self.clone() }
+    }
+
     fn text(&self) -> String {
         let fields: Vec<_> = self.fields.iter().map(|field| field.text.as_str()).collect();
         let sources = self.sources.iter().map(|source| match source {
