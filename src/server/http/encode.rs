@@ -21,6 +21,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::super::pretty::PrettyTable;
+use super::json_values;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QueryStream;
 
@@ -170,8 +171,8 @@ impl Encoder {
     fn new(format: Format, schema: &SchemaRef) -> Result<Self> {
         let sink = Sink::default();
         let writer = match format {
-            Format::Json => Writer::Json(json::ArrayWriter::new(sink.clone())),
-            Format::JsonLines => Writer::JsonLines(json::LineDelimitedWriter::new(sink.clone())),
+            Format::Json => Writer::Json(json_values::writer(sink.clone())),
+            Format::JsonLines => Writer::JsonLines(json_values::writer(sink.clone())),
             Format::Csv => {
                 let writer = Box::new(csv::WriterBuilder::new().with_header(true).build(sink.clone()));
                 Writer::Csv { writer, is_empty: true }

@@ -13,6 +13,7 @@ mod encode;
 mod health;
 mod influxql;
 mod json;
+mod json_values;
 mod parameters;
 mod queries;
 mod query;
