@@ -128,6 +128,7 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
                 patience: config.query_queue_timeout,
                 per_asker: config.max_concurrent_queries_per_token,
             },
+            takes_shortcuts: !config.disable_query_shortcuts,
             ..QuerySettings::default()
         },
         request_bytes_max: config.max_http_request_size,

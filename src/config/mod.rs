@@ -77,6 +77,8 @@ pub struct Config {
     pub num_datafusion_threads: usize,
     pub num_io_threads: usize,
     pub query_text_bytes: usize,
+    /// Answer every question from whole tables.
+    pub disable_query_shortcuts: bool,
     pub persist_rows: usize,
     pub persist_bytes: usize,
     pub persist_age: Duration,
@@ -182,6 +184,7 @@ impl Config {
             num_datafusion_threads: sources.number_or_nothing("num-datafusion-threads")?.unwrap_or(machine.processors),
             num_io_threads: sources.number_or_nothing("num-io-threads")?.unwrap_or(machine.processors),
             query_text_bytes: sources.number("query-text-bytes")?,
+            disable_query_shortcuts: sources.switch("disable-query-shortcuts")?,
             persist_rows: sources.number("persist-rows")?,
             persist_bytes: persist_bytes(&sources, buffer_bytes)?,
             persist_age: sources.duration("persist-age")?,

@@ -46,6 +46,7 @@ fn a_server_starts_without_any_setting() {
     assert_eq!(config.persist_bytes, 256 << 20);
     assert_eq!(config.persist_age, Duration::from_secs(600));
     assert_eq!(config.query_text_bytes, 256 << 10);
+    assert!(!config.disable_query_shortcuts);
     assert_eq!(config.log_filter, "info");
     assert_eq!(config.log_format, LogFormat::Full);
     assert!(!config.demo);

@@ -12,6 +12,7 @@
 //! | [`influxql`] | the other language, with its own meaning and answers |
 //! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
+//! | [`shortcuts`] | which questions need few rows |
 //! | [`rules`] | what we change in DataFusion's plans |
 //! | [`running`] | what runs: seen, bounded, stopped |
 //! | [`stream`], [`wire`] | how results leave |
@@ -44,6 +45,7 @@ mod rules;
 mod running;
 mod scan;
 mod session;
+mod shortcuts;
 mod statement;
 mod stream;
 mod system;
@@ -116,6 +118,8 @@ pub struct QuerySettings {
     pub value_bytes_max: usize,
     /// How many queries there may be, and for how long.
     pub running: RunningSettings,
+    /// Whether last points and distinct tags are looked for at the ends of series and in caches, instead of in all rows.
+    pub takes_shortcuts: bool,
 }
 
 impl Default for QuerySettings {
@@ -127,6 +131,7 @@ impl Default for QuerySettings {
             scratch: None,
             value_bytes_max: 64 << 20,
             running: RunningSettings::default(),
+            takes_shortcuts: true,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Our rules after DataFusion's own, in order.
+//! Our rules for physical plans, after DataFusion's own, in order. (The one for logical plans is `shortcuts`.)
 //!
 //! 1. [`OneRowASeries`]: combinations of tags are found without looking at all rows.
 //! 2. [`YieldAfterMultiplying`]: last, because it wraps what the others look at by type.

@@ -20,6 +20,7 @@ use object_store::ObjectStore;
 use super::catalog::DatabaseTables;
 use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
+use super::shortcuts::TakeShortcuts;
 use super::table::QuerySnapshots;
 use super::{CATALOG, Query, QuerySettings, TABLE_SCHEMA};
 use super::{caches, functions, rules};
@@ -60,6 +61,10 @@ impl Sessions {
             .with_config(config(settings).with_extension(access))
             .with_runtime_env(Arc::new(runtime));
         let template = functions::with_gap_filling(template);
+        let template = match settings.takes_shortcuts {
+            true => template.with_optimizer_rule(Arc::new(TakeShortcuts)),
+            false => template,
+        };
         let mut template =
             rules::physical().into_iter().fold(template, SessionStateBuilder::with_physical_optimizer_rule).build();
         functions::register(&mut template, settings.value_bytes_max)?;

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::scan::{self, FileAccess};
 use crate::engine::{Engine, TableSnapshot};
-use crate::model::{DatabaseName, TableSchema};
+use crate::model::{CacheDefinition, CacheKind, DatabaseName, TableSchema};
 
 /// The tables of one query at the instant in which it first looked. Lives in the session's config.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl QuerySnapshots {
 }
 
 /// A table of a database.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Table {
     engine: Arc<Engine>,
     database: DatabaseName,
@@ -52,6 +52,21 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new(engine: Arc<Engine>, database: DatabaseName, name: &str, schema: Arc<TableSchema>) -> Self {
         Self { engine, database, name: name.to_owned(), schema }
+    }
+
+    /// The columns that were planned with.
+    pub(super) fn columns(&self) -> &TableSchema {
+        &self.schema
+    }
+
+    /// Its caches of this kind.
+    pub(super) fn caches(&self, kind: CacheKind) -> Vec<Arc<CacheDefinition>> {
+        self.engine.caches_of(&self.database, &self.name, kind)
+    }
+
+    /// Notes that a cache could not answer.
+    pub(super) fn missed(&self, snapshot: &TableSnapshot, cache: &CacheDefinition) {
+        self.engine.cache_missed(snapshot.id, cache);
     }
 
     /// The rows that this query sees, with all the columns that were planned with.

@@ -126,6 +126,15 @@ pub(super) static WORK: &[Setting] = &[
         sentence: "Longest text of a query.",
     },
     Setting {
+        section: MEMORY,
+        name: "disable-query-shortcuts",
+        kind: Kind::Switch,
+        preset: Preset::Text("false"),
+        env: &["FLIGHTLINE_DISABLE_QUERY_SHORTCUTS"],
+        aliases: &[],
+        sentence: "Read whole tables for last points and distinct tags, instead of caches and the ends of series.",
+    },
+    Setting {
         section: WRITES,
         name: "persist-rows",
         kind: Kind::Count(1, 1 << 32),

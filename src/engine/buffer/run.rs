@@ -8,6 +8,7 @@ use arrow::compute::{max, min};
 use arrow::datatypes::TimestampNanosecondType;
 
 use super::budget::{Charge, MemoryBudget};
+use crate::engine::store::decoded::SeriesRows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::last_write_wins::sort_run;
 use crate::model::{SequenceRange, TIME_COLUMN, TableSchema, TimeRange, batch_bytes};
@@ -24,6 +25,7 @@ pub struct BufferedRun {
     batch: RecordBatch,
     is_sorted: bool,
     sorted: OnceLock<(RecordBatch, Option<Charge>)>,
+    series: OnceLock<(Arc<SeriesRows>, Charge)>,
     budget: Arc<MemoryBudget>,
     charge_bytes: usize,
     _charge: Charge,
@@ -61,6 +63,7 @@ impl BufferedRun {
             batch,
             is_sorted: origin.is_sorted,
             sorted: OnceLock::new(),
+            series: OnceLock::new(),
             budget: Arc::clone(budget),
             charge_bytes,
             _charge: budget.charge(charge_bytes),
@@ -112,6 +115,23 @@ impl BufferedRun {
         let is_copy = !Arc::ptr_eq(sorted.column(0), self.batch.column(0));
         let charge = is_copy.then(|| self.budget.charge(batch_bytes(&sorted)));
         Ok(&self.sorted.get_or_init(|| (sorted, charge)).0)
+    }
+
+    /// Which rows of [`sorted`](Self::sorted) are of which series. The first call looks for them in all rows.
+    ///
+    /// # Errors
+    /// As `sorted`.
+    pub fn series(&self) -> Result<&Arc<SeriesRows>> {
+        if let Some((series, _)) = self.series.get() {
+            return Ok(series);
+        }
+        let sorted = self.sorted()?;
+        let places = self.schema.tags().iter().map(|tag| sorted.schema().index_of(tag.as_str()));
+        let failed = |error| Error::with_source(ErrorKind::Internal, "could not find the tags of buffered rows", error);
+        let places = places.collect::<std::result::Result<Vec<usize>, _>>().map_err(failed)?;
+        let series = Arc::new(SeriesRows::of(&sorted.project(&places).map_err(failed)?)?);
+        let charge = self.budget.charge(series.memory_size());
+        Ok(&self.series.get_or_init(|| (series, charge)).0)
     }
 
     pub(super) fn since(&self) -> Duration {

@@ -32,7 +32,7 @@ use crate::query::scan;
 
 /// Where the rows come from.
 #[derive(Debug, Clone)]
-pub(super) enum Source {
+pub(in crate::query) enum Source {
     /// The answer that is kept, with all columns.
     Kept(RecordBatch),
     /// The rows of the table that may count.
@@ -41,7 +41,7 @@ pub(super) enum Source {
 
 /// What a query wants of all rows of the cache.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(in crate::query) struct Wanted {
     /// All columns of the cache.
     all: SchemaRef,
     schema: SchemaRef,
@@ -56,7 +56,7 @@ impl Wanted {
     ///
     /// # Errors
     /// If the projection names no column of the schema; a defect.
-    pub(super) fn new(
+    pub(in crate::query) fn new(
         all: SchemaRef,
         predicate: Option<Arc<dyn PhysicalExpr>>,
         projection: Option<Vec<usize>>,
@@ -103,7 +103,7 @@ fn distinct(rows: &RecordBatch) -> DataFusionResult<RecordBatch> {
 
 /// Reads a cache.
 #[derive(Debug)]
-pub(super) struct CacheExec {
+pub(in crate::query) struct CacheExec {
     table: String,
     definition: Arc<CacheDefinition>,
     columns: Arc<TableSchema>,
@@ -116,7 +116,7 @@ pub(super) struct CacheExec {
 
 impl CacheExec {
     /// A cache of the table with these columns, without rows.
-    pub(super) fn new(
+    pub(in crate::query) fn new(
         table: &str,
         definition: Arc<CacheDefinition>,
         columns: Arc<TableSchema>,
@@ -142,7 +142,7 @@ impl CacheExec {
     }
 
     /// The same with rows from there.
-    pub(super) fn with_source(self, source: Source) -> Self {
+    pub(in crate::query) fn with_source(self, source: Source) -> Self {
         Self { source, ..self }
     }
 }

@@ -23,6 +23,7 @@ mod function;
 mod lookups;
 mod table;
 
+pub(super) use exec::{CacheExec, Source, Wanted};
 pub(super) use facts::{distinct_caches, last_caches};
 pub(super) use filling::fill_caches;
 pub(super) use function::register;

@@ -1,24 +1,38 @@
 //! Buffered runs as a source: rows that are in memory already.
+//!
+//! A run is sorted by series and time, so filters on tags are decided once a series and bounds of time searched by halves, as in row groups
+//! that are decoded. What is left is filtered above.
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::{Schema, SchemaRef, TimestampNanosecondType};
 use datafusion::common::internal_datafusion_err;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::choose::Conditions;
+use super::decoded::rows_of;
 use super::{Scan, from_engine, key_ordering, spread};
 use crate::engine::buffer::BufferedRun;
-use crate::model::TIME_COLUMN;
 use crate::model::last_write_wins::conform;
+use crate::model::{TIME_COLUMN, TimeRange};
 
-/// A run and the places of the rows that are wanted of it; `None` for all.
-pub(super) type Selection = (Arc<BufferedRun>, Option<Vec<u32>>);
+/// A smaller run is filtered row by row sooner than its series are found.
+const SEARCHED_ROWS_MIN: usize = 64;
+
+/// Rows of a run.
+pub(super) struct Selection {
+    pub(super) run: Arc<BufferedRun>,
+    /// Their places; `None` for all.
+    pub(super) rows: Option<Vec<u32>>,
+    /// From the first to the last of them; others of the run are not in between.
+    pub(super) time: TimeRange,
+}
 
 /// The times of the sorted run, in nanoseconds.
 pub(super) fn times(run: &BufferedRun) -> DataFusionResult<ScalarBuffer<i64>> {
@@ -31,17 +45,18 @@ pub(super) fn times(run: &BufferedRun) -> DataFusionResult<ScalarBuffer<i64>> {
 }
 
 /// A source of these rows with the columns of `schema`, in at most `partitions` partitions. Where a
-/// partition holds rows of one run only, its order by key is declared.
+/// partition holds rows of one run only, its order by key is declared. Rows that the conditions rule out may be left out.
 pub(super) fn scan(
     scan: &Scan<'_>,
     schema: &SchemaRef,
     selections: Vec<Selection>,
+    conditions: &Conditions,
     partitions: usize,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let batch_rows = scan.state.config().batch_size();
     let mut runs = Vec::with_capacity(selections.len());
     for selection in selections {
-        runs.push(slices(&rows(schema, selection)?, batch_rows));
+        runs.push(slices(&rows(schema, selection, conditions)?, batch_rows));
     }
     let spread = spread(runs, partitions);
     let is_sorted = spread.iter().all(|runs| runs.len() == 1);
@@ -54,7 +69,11 @@ pub(super) fn scan(
 }
 
 /// The selected rows with the columns of `schema`; a column that the run lacks is null.
-fn rows(schema: &SchemaRef, (run, selected): Selection) -> DataFusionResult<RecordBatch> {
+fn rows(schema: &SchemaRef, selection: Selection, conditions: &Conditions) -> DataFusionResult<RecordBatch> {
+    if let Some(found) = search(schema, &selection, conditions)? {
+        return Ok(found);
+    }
+    let Selection { run, rows: selected, .. } = selection;
     let sorted = run.sorted().map_err(from_engine)?;
     let batch = conform(sorted, schema)?;
     match selected {
@@ -63,6 +82,31 @@ fn rows(schema: &SchemaRef, (run, selected): Selection) -> DataFusionResult<Reco
         Some(rows) if schema.fields().is_empty() => Ok(batch.slice(0, rows.len())),
         Some(rows) => Ok(take_record_batch(&batch, &UInt32Array::from(rows))?),
     }
+}
+
+/// The rows that may pass, if few of the run do.
+fn search(schema: &SchemaRef, selection: &Selection, conditions: &Conditions) -> DataFusionResult<Option<RecordBatch>> {
+    let Selection { run, time, .. } = selection;
+    if !conditions.can_search() || run.row_count() < SEARCHED_ROWS_MIN {
+        return Ok(None);
+    }
+    let (series, times) = (run.series().map_err(from_engine)?, times(run)?);
+    let chosen = conditions.choose_between(series, &times, (time.min.as_nanos(), time.max.as_nanos()))?;
+    let count: usize = chosen.iter().map(|stretch| stretch.rows.len()).sum();
+    if count * 2 > times.len() {
+        return Ok(None); // no copy is made of a whole run
+    }
+    let sorted = run.sorted().map_err(from_engine)?;
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for field in schema.fields() {
+        if let Some(column) = sorted.column_by_name(field.name()) {
+            fields.push(Arc::clone(field));
+            columns.push(rows_of(column, &chosen)?);
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    let found = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+    Ok(Some(conform(&found, schema)?))
 }
 
 /// Batches of the size that the operators above are made for. Copies no row.

@@ -75,8 +75,22 @@ impl Conditions {
     /// # Errors
     /// If a filter can't be computed.
     pub(super) fn choose(&self, series: &SeriesRows, times: &[i64]) -> DataFusionResult<Vec<Stretch>> {
+        self.choose_between(series, times, (i64::MIN, i64::MAX))
+    }
+
+    /// The same of rows between two instants, both included.
+    ///
+    /// # Errors
+    /// If a filter can't be computed.
+    pub(super) fn choose_between(
+        &self,
+        series: &SeriesRows,
+        times: &[i64],
+        between: (i64, i64),
+    ) -> DataFusionResult<Vec<Stretch>> {
         let passing = self.series_that_pass(series)?;
         let (first, last) = self.time_now()?;
+        let (first, last) = (first.max(between.0), last.min(between.1));
         let mut chosen = Vec::new();
         for number in 0..series.len() {
             if passing.as_ref().is_some_and(|passing| !(passing.is_valid(number) && passing.value(number))) {
@@ -93,7 +107,21 @@ impl Conditions {
         Ok(chosen)
     }
 
-    fn series_that_pass(&self, series: &SeriesRows) -> DataFusionResult<Option<BooleanArray>> {
+    /// Whether rows can be ruled out by their series or their time.
+    pub(super) fn can_search(&self) -> bool {
+        self.on_tags.is_some() || self.time != (i64::MIN, i64::MAX)
+    }
+
+    /// The first and the last instant that may pass, as far as they don't change while the query runs.
+    pub(super) fn time(&self) -> (i64, i64) {
+        self.time
+    }
+
+    /// For each series whether it passes the filters on tags; `None` if there are none.
+    ///
+    /// # Errors
+    /// If a filter can't be computed.
+    pub(super) fn series_that_pass(&self, series: &SeriesRows) -> DataFusionResult<Option<BooleanArray>> {
         let Some(filter) = &self.on_tags else { return Ok(None) };
         let tags = self.tags.fields().iter().map(|field| tag(series, field.name(), field.data_type()));
         let options = RecordBatchOptions::new().with_row_count(Some(series.len()));

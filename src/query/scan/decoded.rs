@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array,
     new_null_array,
 };
-use arrow::compute::{concat, filter_record_batch};
+use arrow::compute::{concat, filter_record_batch, take};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::internal_datafusion_err;
@@ -38,6 +38,9 @@ use super::choose::{Conditions, Stretch, tag};
 use super::{FileAccess, from_engine};
 use crate::engine::store::decoded::DecodedRowGroup;
 use crate::model::{ColumnName, DataFile, TIME_COLUMN, TableSchema};
+
+/// Rows that lie together are copied as a slice if there are so many of them on average, else one by one.
+const ROWS_WORTH_A_SLICE: usize = 16;
 
 /// A source of Parquet files, some of whose row groups are decoded.
 #[derive(Clone)]
@@ -427,11 +430,16 @@ impl Rows {
 }
 
 /// These rows of a column: shared where they lie together.
-fn rows_of(column: &ArrayRef, stretches: &[Stretch]) -> DataFusionResult<ArrayRef> {
+pub(super) fn rows_of(column: &ArrayRef, stretches: &[Stretch]) -> DataFusionResult<ArrayRef> {
     let (Some(first), Some(last)) = (stretches.first(), stretches.last()) else { return Ok(column.slice(0, 0)) };
     let is_whole = stretches.windows(2).all(|pair| pair[0].rows.end == pair[1].rows.start);
     if is_whole {
         return Ok(column.slice(first.rows.start, last.rows.end - first.rows.start));
+    }
+    let count: usize = stretches.iter().map(|stretch| stretch.rows.len()).sum();
+    if count < stretches.len() * ROWS_WORTH_A_SLICE {
+        let places = stretches.iter().flat_map(|stretch| stretch.rows.clone()).map(|row| row as u32);
+        return Ok(take(column, &UInt32Array::from_iter_values(places), None)?);
     }
     let slices: Vec<ArrayRef> =
         stretches.iter().map(|stretch| column.slice(stretch.rows.start, stretch.rows.len())).collect();
@@ -440,7 +448,7 @@ fn rows_of(column: &ArrayRef, stretches: &[Stretch]) -> DataFusionResult<ArrayRe
 }
 
 /// The tag of each row, out of the tag of each series.
-fn repeated(tags: &ArrayRef, stretches: &[Stretch], count: usize) -> DataFusionResult<ArrayRef> {
+pub(super) fn repeated(tags: &ArrayRef, stretches: &[Stretch], count: usize) -> DataFusionResult<ArrayRef> {
     let tags = tags.as_dictionary_opt::<Int32Type>();
     let tags = tags.ok_or_else(|| internal_datafusion_err!("a tag that is no dictionary"))?;
     let mut keys: Vec<i32> = Vec::with_capacity(count);

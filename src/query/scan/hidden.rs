@@ -39,7 +39,8 @@ impl<'a> Hidden<'a> {
         self.visible_from.is_some_and(|from| unit.time().min < from) || self.deletions_of(unit).next().is_some()
     }
 
-    fn deletions_of(&self, unit: &Unit) -> impl Iterator<Item = &'a Deletion> {
+    /// The deletions that may hide rows of the unit.
+    pub(super) fn deletions_of(&self, unit: &Unit) -> impl Iterator<Item = &'a Deletion> {
         let file = match unit {
             Unit::RowGroup { file, .. } => Some(Arc::clone(file)),
             // What is buffered was written after every deletion.

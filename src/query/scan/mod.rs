@@ -17,12 +17,17 @@
 //! 4. Units whose rows have all expired are left out; one of which some are hidden takes the third way, with a filter
 //!    ([`hidden`]).
 //!
+//! Who looks at nothing but the newest points of series, or at their tags, reads only the [`ends`] of series instead.
+//!
 //! Always true: each point of the snapshot that is not hidden comes out once, with the values of its last writes.
 
 mod buffered;
 mod choose;
 mod decoded;
+mod ends;
+mod ends_exec;
 mod hidden;
+mod newest;
 mod parquet;
 mod prune;
 mod units;
@@ -45,6 +50,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
+pub(super) use ends::{Ends, ends};
 pub(super) use parquet::{FileAccess, STORE_URL};
 pub(super) use prune::{physical, speaks_of_rows};
 
@@ -52,6 +58,8 @@ use super::deduplicate::DeduplicateExec;
 use crate::engine::TableSnapshot;
 use crate::engine::buffer::BufferedRun;
 use crate::model::{Covers, DataFile, Stretch, TableSchema, TimeRange, components};
+use buffered::Selection;
+use choose::Conditions;
 use decoded::DecodedSource;
 use hidden::Hidden;
 use prune::Filters;
@@ -86,8 +94,12 @@ pub(super) fn plan(
     output: &SchemaRef,
     filters: &[Expr],
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let scan = Scan { state, access, table: &snapshot.schema, output, hidden: Hidden::new(snapshot) };
     let filters = Filters::new(state, &snapshot.schema, filters)?;
+    let conditions = match snapshot.runs.is_empty() {
+        true => Conditions::new(None, &[], output)?,
+        false => conditions(state, &snapshot.schema, &filters)?,
+    };
+    let scan = Scan { state, access, table: &snapshot.schema, output, hidden: Hidden::new(snapshot), conditions };
     let mut units = cut_into_units(snapshot, &filters)?;
     units.retain(|unit| !scan.hidden.hides_all(unit));
 
@@ -170,6 +182,14 @@ fn cut_into_units(snapshot: &TableSnapshot, filters: &Filters) -> DataFusionResu
     Ok(units)
 }
 
+/// The filters on the key as they are searched for in sorted rows.
+fn conditions(state: &dyn Session, table: &TableSchema, filters: &Filters) -> DataFusionResult<Conditions> {
+    let keys = table.arrow().fields().iter().filter(|field| table.sort_key().any(|key| key == field.name()));
+    let keys = Schema::new(keys.cloned().collect::<Vec<_>>());
+    let tags: Vec<String> = table.tags().iter().map(ToString::to_string).collect();
+    Conditions::new(filters.on_key(state, &keys)?.as_ref(), &tags, &keys)
+}
+
 /// What every part of one scan needs.
 struct Scan<'a> {
     state: &'a dyn Session,
@@ -177,6 +197,7 @@ struct Scan<'a> {
     table: &'a TableSchema,
     output: &'a SchemaRef,
     hidden: Hidden<'a>,
+    conditions: Conditions,
 }
 
 impl Scan<'_> {
@@ -190,7 +211,7 @@ impl Scan<'_> {
         for unit in units {
             match unit {
                 Unit::RowGroup { file, number } => row_groups.push((file, number)),
-                Unit::Rows { run, rows: selected, .. } => rows.push((run, selected)),
+                Unit::Rows { run, rows: selected, time } => rows.push(Selection { run, rows: selected, time }),
             }
         }
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
@@ -198,7 +219,7 @@ impl Scan<'_> {
             parts.push(parquet::scan(self, self.output, row_groups, self.partitions())?);
         }
         if !rows.is_empty() {
-            parts.push(buffered::scan(self, self.output, rows, self.partitions())?);
+            parts.push(buffered::scan(self, self.output, rows, &self.conditions, self.partitions())?);
         }
         Ok(parts)
     }
@@ -235,7 +256,10 @@ impl Scan<'_> {
         let seen = self.hidden.filter(self.state, &unit, columns)?;
         let (mut plan, predicate) = match unit {
             Unit::RowGroup { file, number } => (parquet::scan(self, columns, vec![(file, number)], 1)?, None),
-            Unit::Rows { run, rows, .. } => (buffered::scan(self, columns, vec![(run, rows)], 1)?, predicate.cloned()),
+            Unit::Rows { run, rows, time } => {
+                let selection = Selection { run, rows, time };
+                (buffered::scan(self, columns, vec![selection], &self.conditions, 1)?, predicate.cloned())
+            }
         };
         if let Some(seen) = seen {
             plan = Arc::new(FilterExec::try_new(seen, plan)?);

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use bytes::Bytes;
 use datafusion::common::config::TableParquetOptions;
@@ -32,7 +33,7 @@ use tokio::runtime::Handle;
 use super::decoded::DecodedSource;
 use super::{Scan, key_ordering};
 use crate::engine::store::checked::{CheckedFiles, CheckedReader};
-use crate::engine::store::decoded::DecodedRowGroup;
+use crate::engine::store::decoded::{DecodedRowGroup, SeriesRows};
 use crate::model::{ColumnName, DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
 
 /// The one place that plans read from. It is no address: only this room knows what stands behind it.
@@ -62,6 +63,41 @@ impl FileAccess {
         fields: &[ColumnName],
     ) -> crate::error::Result<Option<DecodedRowGroup>> {
         self.files.decoded(file, number, tags, fields, &self.io).await
+    }
+}
+
+/// For reading the ends of series. The file has all of the tags and fields that are named, and no other tags.
+impl FileAccess {
+    /// The series of a row group.
+    pub(super) async fn series(
+        &self,
+        file: &Arc<DataFile>,
+        number: usize,
+        tags: &[ColumnName],
+    ) -> crate::error::Result<Arc<SeriesRows>> {
+        self.files.series(file, number, tags, &self.io).await
+    }
+
+    /// A row group with these fields, if it is in memory.
+    pub(super) async fn held(&self, file: &DataFile, number: usize, fields: &[ColumnName]) -> Option<DecodedRowGroup> {
+        self.files.held(file, number, fields).await
+    }
+
+    /// The times of a row group.
+    pub(super) async fn times(&self, file: &Arc<DataFile>, number: usize) -> crate::error::Result<RecordBatch> {
+        self.files.reader(Arc::clone(file), self.io.clone()).columns(number, &[TIME_COLUMN]).await
+    }
+
+    /// These rows of a row group, rising and apart, with these fields.
+    pub(super) async fn rows(
+        &self,
+        file: &Arc<DataFile>,
+        number: usize,
+        fields: &[ColumnName],
+        rows: impl Iterator<Item = Range<usize>>,
+    ) -> crate::error::Result<RecordBatch> {
+        let names: Vec<&str> = fields.iter().map(ColumnName::as_str).collect();
+        self.files.reader(Arc::clone(file), self.io.clone()).rows(number, &names, rows).await
     }
 }
 

@@ -20,21 +20,34 @@ async fn fixture(decoded_bytes_max: usize) -> Fixture {
 
 /// Hours of two machines in two regions, with gaps; one of them has no region.
 async fn fill(fixture: &Fixture) {
-    let second = 1_000_000_000_i64;
-    for hour in 0..3_i64 {
-        let mut lines = String::new();
-        for step in 0..60_i64 {
-            for (host, tags) in ["host=a,region=eu", "host=b,region=us", "host=c"].iter().enumerate() {
-                let value = (step * 7 + host as i64 * 31 + hour * 13) % 100;
-                let more = if value % 3 == 0 { format!(",note=n{value},count={value}i") } else { String::new() };
-                let time = NOW - (4 - hour) * 3600 * second + step * 60 * second;
-                let busy = if value > 50 { "t" } else { "f" };
-                lines.push_str(&format!("cpu,{tags} user={value}.5,busy={busy}{more} {time}\n"));
-            }
-        }
-        fixture.write(&lines).await;
+    for hour in 0..3 {
+        fixture.write(&points(hour, true, true)).await;
         fixture.persist().await;
     }
+}
+
+/// The points of an hour with some of their fields.
+fn points(hour: i64, with_user: bool, with_others: bool) -> String {
+    let second = 1_000_000_000_i64;
+    let mut lines = String::new();
+    for step in 0..60_i64 {
+        for (host, tags) in ["host=a,region=eu", "host=b,region=us", "host=c"].iter().enumerate() {
+            let value = (step * 7 + host as i64 * 31 + hour * 13) % 100;
+            let time = NOW - (4 - hour) * 3600 * second + step * 60 * second;
+            let mut fields = Vec::new();
+            if with_user {
+                fields.push(format!("user={value}.5"));
+            }
+            if with_others {
+                fields.push(format!("busy={}", if value > 50 { "t" } else { "f" }));
+                if value % 3 == 0 {
+                    fields.push(format!("note=n{value},count={value}i"));
+                }
+            }
+            lines.push_str(&format!("cpu,{tags} {} {time}\n", fields.join(",")));
+        }
+    }
+    lines
 }
 
 #[tokio::test]
@@ -137,11 +150,23 @@ const OUTPUTS: [&str; 10] = [
     "SELECT a.host, count(*) FROM cpu a JOIN cpu b ON a.time = b.time AND a.host < b.host WHERE a.{} GROUP BY 1 ORDER BY 1",
 ];
 
+/// The points with other fixtures: all buffered, and some fields of all in one buffered run over files that have the others.
+async fn buffered() -> [Fixture; 2] {
+    let (buffered, late) = (fixture(0).await, fixture(0).await);
+    for hour in 0..3 {
+        buffered.write(&points(hour, true, true)).await;
+        late.write(&points(hour, true, false)).await;
+        late.persist().await;
+    }
+    late.write(&(0..3).map(|hour| points(hour, false, true)).collect::<String>()).await;
+    [buffered, late]
+}
+
 #[test]
 fn an_answer_is_the_same_whether_decoded_or_not() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let (decoding, plain) = runtime.block_on(async {
-        let fixtures = (fixture(64 << 20).await, fixture(0).await);
+    let (decoding, plain, buffered) = runtime.block_on(async {
+        let fixtures = (fixture(64 << 20).await, fixture(0).await, buffered().await);
         for fixture in [&fixtures.0, &fixtures.1] {
             fill(fixture).await;
         }
@@ -155,7 +180,10 @@ fn an_answer_is_the_same_whether_decoded_or_not() {
         let condition = if OUTPUTS[output].contains("a.{}") { "host <> 'b'".to_owned() } else { condition.join(" AND ") };
         let text = OUTPUTS[output].replace("{}", &condition);
         let (mine, theirs) = runtime.block_on(async { (decoding.answer(&text).await, plain.answer(&text).await) });
-        prop_assert_eq!(mine, theirs, "{}", text);
+        prop_assert_eq!(&mine, &theirs, "{}", text);
+        for fixture in &buffered {
+            prop_assert_eq!(&runtime.block_on(fixture.answer(&text)), &theirs, "buffered: {}", text);
+        }
     });
     let metrics = decoding.engine.metrics().decoded;
     assert!(metrics.hits > 50 && plain.engine.metrics().decoded.loads == 0, "{metrics:?}");

@@ -12,6 +12,7 @@ mod retention;
 mod scale;
 mod schemas;
 mod selectors;
+mod shortcuts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

@@ -10,10 +10,10 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 
 /// Half an hour, so that times share row groups and gaps remain.
-const TICK: i64 = 1_800_000_000_000;
+pub(super) const TICK: i64 = 1_800_000_000_000;
 
 #[derive(Debug, Clone)]
-struct Point {
+pub(super) struct Point {
     host: Option<u8>,
     region: Option<u8>,
     tick: i64,
@@ -22,7 +22,7 @@ struct Point {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Write(Vec<Point>),
     Persist,
     Compact,
@@ -31,7 +31,7 @@ enum Step {
 
 /// Rows that one of these selects.
 #[derive(Debug, Clone)]
-struct Deleted(Vec<Selected>);
+pub(super) struct Deleted(Vec<Selected>);
 
 /// Rows between two ticks, both included, and perhaps of some hosts only, or of none, or of one region.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Selected {
 }
 
 impl Deleted {
-    fn sql(&self) -> String {
+    pub(super) fn sql(&self) -> String {
         let parts: Vec<String> = self.0.iter().map(|selected| format!("({})", selected.sql())).collect();
         format!("DELETE FROM m WHERE {}", parts.join(" OR "))
     }
@@ -94,7 +94,7 @@ fn point() -> impl Strategy<Value = Point> {
     )
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop::collection::vec(point(), 1..12).prop_map(Step::Write),
         2 => Just(Step::Persist),
@@ -110,7 +110,7 @@ fn deleted() -> impl Strategy<Value = Deleted> {
     prop::collection::vec(selected, 1..3).prop_map(Deleted)
 }
 
-fn line(point: &Point) -> String {
+pub(super) fn line(point: &Point) -> String {
     let mut line = "m".to_owned();
     line.extend(point.host.map(|host| format!(",host=h{host}")));
     line.extend(point.region.map(|region| format!(",region=r{region}")));

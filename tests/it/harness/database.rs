@@ -30,6 +30,7 @@ pub struct TestDatabase {
     settings: EngineSettings,
     /// The log is in the store.
     is_diskless: bool,
+    takes_shortcuts: bool,
     clock: Arc<dyn Clock>,
     queries_runtime: Option<Runtime>,
     open: Option<Open>,
@@ -59,6 +60,14 @@ impl TestDatabase {
     /// A database on what a store holds, with an empty log, these settings and this clock.
     pub async fn with(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Self {
         Self::try_with(store, settings, clock).await.unwrap()
+    }
+
+    /// The same, where every question to a table reads the table.
+    pub async fn without_shortcuts(store: Store, settings: EngineSettings, clock: Arc<dyn Clock>) -> Self {
+        let mut database = Self::unopened(Some(store));
+        (database.settings, database.clock, database.takes_shortcuts) = (settings, clock, false);
+        database.start().await.unwrap();
+        database
     }
 
     /// The same if it can be opened.
@@ -119,6 +128,7 @@ impl TestDatabase {
             store,
             settings: Self::settings(),
             is_diskless: false,
+            takes_shortcuts: true,
             clock: Arc::new(SystemClock::new()),
             queries_runtime: Some(queries_runtime),
             open: None,
@@ -149,7 +159,8 @@ impl TestDatabase {
             Engine::open(settings, store, disk, clock).await?
         };
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
-        let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), cpu, Handle::current()).unwrap();
+        let asked = QuerySettings { takes_shortcuts: self.takes_shortcuts, ..QuerySettings::default() };
+        let queries = Queries::new(Arc::clone(&engine), asked, cpu, Handle::current()).unwrap();
         self.open = Some(Open { engine, queries });
         Ok(())
     }

@@ -34,14 +34,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::Store;
-use super::decoded::{DecodedMetrics, DecodedRowGroup, DecodedRowGroups};
+use super::decoded::{DecodedMetrics, DecodedRowGroup, DecodedRowGroups, SeriesRows};
 use super::disk_cache::DiskCache;
 use super::recent::{RecentCache, RecentMetrics, RecentSettings};
 use crate::clock::Clock;
@@ -147,6 +147,28 @@ impl CheckedFiles {
         self.decoded.load(reader, number, tags, fields).await.map(Some)
     }
 
+    /// A row group with these fields, if all of them are in memory, decoded.
+    pub async fn held(&self, file: &DataFile, number: usize, fields: &[ColumnName]) -> Option<DecodedRowGroup> {
+        self.decoded.held(file.id, number, fields).await
+    }
+
+    /// The series of a row group, read if they are not in memory. The file has all of these tags, and no others.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub async fn series(
+        &self,
+        file: &Arc<DataFile>,
+        number: usize,
+        tags: &[ColumnName],
+        io: &Handle,
+    ) -> Result<Arc<SeriesRows>, Error> {
+        match self.decoded.held_series(file.id, number).await {
+            Some(held) => Ok(held),
+            None => self.decoded.series_of(self.reader(Arc::clone(file), io.clone()), number, tags).await,
+        }
+    }
+
     /// Whether anything is kept decoded.
     pub fn keeps_decoded(&self) -> bool {
         self.decoded.metrics().bytes_max > 0
@@ -243,7 +265,7 @@ impl CheckedReader {
     /// # Errors
     /// As `metadata`; `Corrupt` too if the bytes are those that were written and can't be decoded.
     pub async fn row_group(self, number: usize) -> Result<RecordBatch, Error> {
-        self.decoded(number, None).await
+        self.decoded(number, None, None).await
     }
 
     /// The rows of one row group as one batch with these of its columns, in the order of the file.
@@ -251,10 +273,32 @@ impl CheckedReader {
     /// # Errors
     /// As `row_group`.
     pub async fn columns(self, number: usize, names: &[&str]) -> Result<RecordBatch, Error> {
-        self.decoded(number, Some(names)).await
+        self.decoded(number, Some(names), None).await
     }
 
-    async fn decoded(self, number: usize, names: Option<&[&str]>) -> Result<RecordBatch, Error> {
+    /// These rows of one row group, rising and apart, as one batch with these of its columns, in the order of the file. Only pages
+    /// with such rows are read.
+    ///
+    /// # Errors
+    /// As `row_group`.
+    pub async fn rows(
+        self,
+        number: usize,
+        names: &[&str],
+        rows: impl Iterator<Item = Range<usize>>,
+    ) -> Result<RecordBatch, Error> {
+        let all = self.object.file.row_groups.get(number).map_or(0, |group| group.rows);
+        let all = usize::try_from(all).unwrap_or(usize::MAX);
+        let selection = RowSelection::from_consecutive_ranges(rows, all);
+        self.decoded(number, Some(names), Some(selection)).await
+    }
+
+    async fn decoded(
+        self,
+        number: usize,
+        names: Option<&[&str]>,
+        selection: Option<RowSelection>,
+    ) -> Result<RecordBatch, Error> {
         let path = self.object.path.clone();
         let rows = self.object.file.row_groups.get(number).map_or(0, |group| group.rows);
         let read = async {
@@ -262,6 +306,9 @@ impl CheckedReader {
             if let Some(names) = names {
                 let wanted = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
                 builder = builder.with_projection(wanted);
+            }
+            if let Some(selection) = selection {
+                builder = builder.with_row_selection(selection);
             }
             let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
             let stream = builder.with_row_groups(vec![number]).with_batch_size(rows).build()?;

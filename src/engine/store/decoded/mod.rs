@@ -164,6 +164,42 @@ impl DecodedRowGroups {
         Some(DecodedRowGroup { series, times, fields: columns })
     }
 
+    /// The series of a row group; if they are not in memory they are read, without anything else, and kept: there is one row for each. The
+    /// file has all of these tags and no others.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub(super) async fn series_of(
+        &self,
+        reader: CheckedReader,
+        number: usize,
+        tags: &[ColumnName],
+    ) -> Result<Arc<SeriesRows>> {
+        let place = (reader.file().id, number);
+        let turn = self.turn(place);
+        let _alone = turn.lock().await;
+        if let Some(series) = self.series(place).await {
+            return Ok(series);
+        }
+        let series = match tags {
+            // The catalog knows how many rows there are; a batch without columns would not.
+            [] => SeriesRows::one(reader.file().row_groups.get(number).map_or(0, |group| group.rows))?,
+            tags => {
+                let names: Vec<&str> = tags.iter().map(ColumnName::as_str).collect();
+                SeriesRows::of(&columns_of(&reader.columns(number, &names).await?, tags)?)?
+            }
+        };
+        let series = Arc::new(series);
+        self.parts.insert((place, Part::Series), Kept::Series(Arc::clone(&series))).await;
+        self.parts.run_pending_tasks().await;
+        Ok(series)
+    }
+
+    /// The series of a row group, if they are in memory.
+    pub(super) async fn held_series(&self, file: FileId, number: usize) -> Option<Arc<SeriesRows>> {
+        self.series((file, number)).await
+    }
+
     async fn series(&self, place: Place) -> Option<Arc<SeriesRows>> {
         match self.parts.get(&(place, Part::Series)).await? {
             Kept::Series(series) => Some(series),

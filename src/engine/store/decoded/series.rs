@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{partition, take_record_batch};
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{Int32Type, Schema};
 use arrow::error::ArrowError;
 
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ impl SeriesRows {
     ///
     /// # Errors
     /// `Internal` if a tag has another type than a dictionary of texts.
-    pub(super) fn of(tags: &RecordBatch) -> Result<Self> {
+    pub fn of(tags: &RecordBatch) -> Result<Self> {
         let rows = tags.num_rows();
         let mut bounds: Vec<u32> = match tags.num_columns() {
             0 if rows == 0 => Vec::new(),
@@ -53,6 +53,17 @@ impl SeriesRows {
         Ok(Self { bounds, tags })
     }
 
+    /// The one series of so many rows without tags; none without rows.
+    ///
+    /// # Errors
+    /// None that can be met.
+    pub(super) fn one(rows: u64) -> Result<Self> {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let tags = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+        Self::of(&tags.map_err(|error| failed(&error))?)
+    }
+
     /// How many series.
     pub fn len(&self) -> usize {
         self.bounds.len() - 1
@@ -73,7 +84,8 @@ impl SeriesRows {
         &self.tags
     }
 
-    pub(super) fn memory_size(&self) -> usize {
+    /// Memory of it, in bytes.
+    pub(in crate::engine) fn memory_size(&self) -> usize {
         self.bounds.capacity() * size_of::<u32>() + self.tags.get_array_memory_size()
     }
 }
@@ -110,7 +122,7 @@ mod tests {
 
     #[test]
     fn without_tags_there_is_one_series_and_without_rows_none() {
-        let none = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
+        let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
         assert!(SeriesRows::of(&none).unwrap().is_empty());
         let options = RecordBatchOptions::new().with_row_count(Some(7));
         let seven = RecordBatch::try_new_with_options(none.schema(), Vec::new(), &options).unwrap();

@@ -1,0 +1,225 @@
+//! [`ends`](super::ends) as an operator.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::internal_err;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
+use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions, execute_stream,
+};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::ends::{Ends, Reading};
+
+/// Reads the ends of series.
+#[derive(Debug)]
+pub(in crate::query) struct SeriesEndsExec {
+    table: String,
+    which: Ends,
+    /// The filters, for people.
+    said: Option<String>,
+    reading: Arc<Reading>,
+    output: SchemaRef,
+    /// Columns that have to have a value in every newest point; where one has none, the whole table is read by the plan beside.
+    present: Arc<[String]>,
+    otherwise: Option<Arc<dyn ExecutionPlan>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl SeriesEndsExec {
+    /// # Errors
+    /// If there are no columns, or others than tags where only tags are read; a defect.
+    pub(super) fn try_new(
+        table: &str,
+        which: Ends,
+        said: Option<String>,
+        reading: Reading,
+        output: SchemaRef,
+    ) -> DataFusionResult<Self> {
+        if output.fields().is_empty() {
+            return internal_err!("the ends of series without columns");
+        }
+        let properties = properties(&output, which);
+        Ok(Self {
+            table: table.to_owned(),
+            which,
+            said,
+            reading: Arc::new(reading),
+            output,
+            present: Arc::new([]),
+            otherwise: None,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    /// The same where the newest point of each series counts only if these columns have a value in it: if one has none, all rows
+    /// come from `otherwise`, which has the same columns.
+    pub(in crate::query) fn with_present(self, present: Vec<String>, otherwise: Arc<dyn ExecutionPlan>) -> Self {
+        Self { present: present.into(), otherwise: Some(otherwise), ..self }
+    }
+}
+
+fn properties(output: &SchemaRef, which: Ends) -> Arc<PlanProperties> {
+    let emission = match which {
+        Ends::Tags => EmissionType::Incremental,
+        Ends::OfSeries(_) | Ends::OfAll(_) => EmissionType::Final,
+    };
+    let equivalences = EquivalenceProperties::new(Arc::clone(output));
+    let partitioning = Partitioning::UnknownPartitioning(1);
+    Arc::new(PlanProperties::new(equivalences, partitioning, emission, Boundedness::Bounded))
+}
+
+impl DisplayAs for SeriesEndsExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = self.reading.unit_count();
+        match format {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "SeriesEndsExec: table={}, what={}, units={units}", self.table, self.which)?;
+                match &self.said {
+                    Some(said) => write!(f, ", predicate={said}"),
+                    None => Ok(()),
+                }
+            }
+            DisplayFormatType::TreeRender => write!(f, "what={}\nunits={units}", self.which),
+        }
+    }
+}
+
+impl ExecutionPlan for SeriesEndsExec {
+    fn name(&self) -> &'static str {
+        "SeriesEndsExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.otherwise.iter().collect()
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![Distribution::UnspecifiedDistribution; self.children().len()])
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.children().len()]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,
+    ) -> DataFusionResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        if children.len() != self.children().len() {
+            return internal_err!("SeriesEndsExec needs as many inputs as before");
+        }
+        Ok(Arc::new(Self {
+            table: self.table.clone(),
+            which: self.which,
+            said: self.said.clone(),
+            reading: Arc::clone(&self.reading),
+            output: Arc::clone(&self.output),
+            present: Arc::clone(&self.present),
+            otherwise: children.pop(),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("SeriesEndsExec has one partition");
+        }
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let read = MetricBuilder::new(&self.metrics).counter("units_read", partition);
+        let work = Work {
+            reading: Arc::clone(&self.reading),
+            output: Arc::clone(&self.output),
+            present: Arc::clone(&self.present),
+            otherwise: self.otherwise.clone(),
+            read,
+        };
+        let batches = match self.which {
+            Ends::OfSeries(rows) => stream::once(work.newest(rows, false, context)).try_flatten().boxed(),
+            Ends::OfAll(rows) => stream::once(work.newest(rows, true, context)).try_flatten().boxed(),
+            Ends::Tags => work.tags(),
+        };
+        let batches = batches.map_ok(move |batch| batch.record_output(&baseline));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.output), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// One run of the operator.
+struct Work {
+    reading: Arc<Reading>,
+    output: SchemaRef,
+    present: Arc<[String]>,
+    otherwise: Option<Arc<dyn ExecutionPlan>>,
+    read: Count,
+}
+
+type Batches = BoxStream<'static, DataFusionResult<RecordBatch>>;
+
+impl Work {
+    async fn newest(self, rows: usize, is_of_all: bool, context: Arc<TaskContext>) -> DataFusionResult<Batches> {
+        let found = self.reading.newest(rows, is_of_all, &context, &self.read).await?;
+        if let Some(otherwise) = self.otherwise.filter(|_| lacks(&found, &self.present)) {
+            return Ok(execute_stream(otherwise, context)?.boxed());
+        }
+        let places = self.output.fields().iter().map(|field| self.reading.place_of(field.name()));
+        let places = places.collect::<DataFusionResult<Vec<usize>>>()?;
+        let project = move |batch: RecordBatch| Ok(batch.project(&places)?);
+        Ok(stream::iter(found).map(project).boxed())
+    }
+
+    fn tags(self) -> Batches {
+        let batches = stream::try_unfold((self, 0), |(work, number)| async move {
+            let batch = work.reading.tags(number, &work.output, &work.read).await?;
+            Ok(batch.map(|batch| (batch, (work, number + 1))))
+        });
+        batches.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed()
+    }
+}
+
+/// Whether a row lacks a value in one of these columns.
+fn lacks(rows: &[RecordBatch], present: &[String]) -> bool {
+    let is_whole = |batch: &RecordBatch, name: &String| {
+        batch.column_by_name(name).is_some_and(|column| column.logical_null_count() == 0)
+    };
+    rows.iter().any(|batch| !present.iter().all(|name| is_whole(batch, name)))
+}

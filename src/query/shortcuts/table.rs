@@ -1,0 +1,154 @@
+//! A table of which few rows are enough.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::internal_datafusion_err;
+use datafusion::datasource::TableType;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::question::Question;
+use crate::engine::TableSnapshot;
+use crate::model::{CacheDefinition, CacheKind, TIME_COLUMN, TableSchema};
+use crate::query::caches::{CacheExec, Source, Wanted};
+use crate::query::scan::{self, Ends, FileAccess};
+use crate::query::table::Table;
+
+/// A table and what is asked of it. Like the table it holds no rows.
+#[derive(Debug)]
+pub(super) struct ShortcutTable {
+    table: Table,
+    question: Question,
+}
+
+impl ShortcutTable {
+    pub(super) fn new(table: Table, question: Question) -> Self {
+        Self { table, question }
+    }
+
+    /// The rows of a cache that has all that is asked for.
+    fn cached(
+        &self,
+        snapshot: &TableSnapshot,
+        output: &SchemaRef,
+        filters: &[Expr],
+    ) -> DataFusionResult<Option<(Arc<CacheDefinition>, RecordBatch)>> {
+        let kind = match self.question.which {
+            Ends::Tags => CacheKind::Distinct,
+            Ends::OfSeries(_) if self.question.present.is_empty() => CacheKind::Last,
+            Ends::OfSeries(_) | Ends::OfAll(_) => return Ok(None),
+        };
+        for cache in self.table.caches(kind) {
+            if !self.is_answered_by(&cache, &snapshot.schema, output, filters) {
+                continue;
+            }
+            match snapshot.cached(&cache, &[]).map_err(scan::from_engine)? {
+                // A distinct cache that is full may have left something out.
+                Some(rows) if cache.keys_max().is_none_or(|max| rows.num_rows() < max) => {
+                    return Ok(Some((cache, rows)));
+                }
+                Some(_) => {}
+                None => self.table.missed(snapshot, &cache),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_answered_by(
+        &self,
+        cache: &CacheDefinition,
+        table: &TableSchema,
+        output: &SchemaRef,
+        filters: &[Expr],
+    ) -> bool {
+        let keys = cache.keys(table);
+        let is_key = |name: &str| keys.iter().any(|key| key.as_str() == name);
+        let looks_at_key = |filter: &Expr| filter.column_refs().iter().all(|column| is_key(&column.name));
+        let has_rows = match self.question.which {
+            Ends::Tags => filters.iter().all(looks_at_key),
+            // The newest points of a series pass such a bound, or none does.
+            Ends::OfSeries(rows) => {
+                rows <= cache.rows_per_key()
+                    && table.tags().iter().all(|tag| keys.contains(tag))
+                    && keys.len() == table.tags().len()
+                    && filters.iter().all(|filter| looks_at_key(filter) || is_lower_bound_of_time(filter))
+            }
+            Ends::OfAll(_) => false,
+        };
+        let columns = cache.output(table);
+        let is_tag = |name: &str| table.tags().iter().any(|tag| tag.as_str() == name);
+        has_rows
+            && cache.age_max().is_none()
+            && keys.iter().all(|key| is_tag(key.as_str()))
+            && output.fields().iter().all(|field| columns.iter().any(|column| column == field.name()))
+    }
+}
+
+/// `time >= …`, or the same the other way round.
+fn is_lower_bound_of_time(filter: &Expr) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return false };
+    let is_time = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == TIME_COLUMN);
+    let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
+    match op {
+        Operator::Gt | Operator::GtEq => is_time(left) && is_constant(right),
+        Operator::Lt | Operator::LtEq => is_time(right) && is_constant(left),
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl TableProvider for ShortcutTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        self.table.table_type()
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let access = state
+            .config()
+            .get_extension::<FileAccess>()
+            .ok_or_else(|| internal_datafusion_err!("a session without access to files"))?;
+        let snapshot = self.table.snapshot(state)?;
+        let output = match projection {
+            Some(columns) => Arc::new(self.schema().project(columns)?),
+            None => self.schema(),
+        };
+        // All that stand above: DataFusion brings down most of them, and which rows are the newest depends on each.
+        let mut known: Vec<Expr> = self.question.filters.to_vec();
+        known.extend(filters.iter().filter(|filter| !self.question.filters.contains(filter)).cloned());
+        if let Some((cache, rows)) = self.cached(&snapshot, &output, &known)? {
+            let wanted = Wanted::new(output, None, None, false, None)?;
+            let name = snapshot.name.as_str();
+            let exec = CacheExec::new(name, cache, Arc::clone(&snapshot.schema), Vec::new(), wanted);
+            return Ok(Arc::new(exec.with_source(Source::Kept(rows))));
+        }
+        match scan::ends(state, &access, &snapshot, &output, &known, self.question.which)? {
+            Some(ends) if self.question.present.is_empty() => Ok(Arc::new(ends)),
+            Some(ends) => {
+                let present = self.question.present.iter().cloned().collect();
+                let otherwise = self.table.scan(state, projection, filters, limit).await?;
+                Ok(Arc::new(ends.with_present(present, otherwise)))
+            }
+            None => self.table.scan(state, projection, filters, limit).await,
+        }
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        self.table.supports_filters_pushdown(filters)
+    }
+}
