@@ -13,7 +13,7 @@
 //! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`shortcuts`] | which questions need few rows |
-//! | [`rules`] | what we change in DataFusion's plans |
+//! | [`rules`], [`optimize`] | what we change in DataFusion's plans, and how they are gone through |
 //! | [`running`] | what runs: seen, bounded, stopped |
 //! | [`stream`], [`wire`] | how results leave |
 //! | [`error`] | whose fault it is when they don't |
@@ -38,6 +38,7 @@ mod functions;
 pub mod influxql;
 mod insert;
 mod limits;
+mod optimize;
 mod parameters;
 mod parts;
 mod plans;
@@ -456,7 +457,7 @@ pub struct PlannedQuery {
 /// What is to be done for a query.
 #[derive(Debug)]
 enum Work {
-    Sql(SessionState, LogicalPlan),
+    Sql(SessionState, LogicalPlan, Arc<Unbound>),
     InfluxQl(FlatPlan),
 }
 
@@ -470,7 +471,7 @@ impl PlannedQuery {
     /// InfluxQL have none.
     #[must_use]
     pub fn keeping_dictionaries(mut self) -> Self {
-        if let Some(Work::Sql(_, plan)) = self.work.get() {
+        if let Some(Work::Sql(_, plan, _)) = self.work.get() {
             self.schema = wire::wire_schema_with_dictionaries(plan.schema().as_arrow());
         }
         self
@@ -501,10 +502,17 @@ impl PlannedQuery {
         }
         watch.admit(lane).await?;
         let running = Arc::clone(&watch);
+        let of_plans = cpu.clone();
         let plan = on_cpu(&cpu, async move {
             match work.take() {
-                Some(Work::Sql(session, plan)) => {
+                // EXPLAIN tells what was done step by step, so all steps are done then.
+                Some(Work::Sql(session, plan @ LogicalPlan::Explain(_), _)) => {
                     let plan = session.create_physical_plan(&plan).await?;
+                    Ok(execute_stream(plan, running.context(&session))?)
+                }
+                Some(Work::Sql(session, plan, unbound)) => {
+                    let plan = unbound.optimized(&session, plan, &of_plans)?;
+                    let plan = session.query_planner().create_physical_plan(&plan, &session).await?;
                     Ok(execute_stream(plan, running.context(&session))?)
                 }
                 Some(Work::InfluxQl(plan)) => Ok(plan.run(&running)),
@@ -518,7 +526,7 @@ impl PlannedQuery {
 
 fn plan(
     session: SessionState,
-    unbound: &Unbound,
+    unbound: &Arc<Unbound>,
     query: &Query,
     cpu: &Handle,
     watch: Arc<Watch>,
@@ -532,7 +540,7 @@ fn plan(
         missing,
         lane: lane(&plan)?,
         watch,
-        work: DroppedOnCpu::new(Work::Sql(session, plan), cpu),
+        work: DroppedOnCpu::new(Work::Sql(session, plan, Arc::clone(unbound)), cpu),
         cpu: cpu.clone(),
     })
 }

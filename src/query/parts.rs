@@ -57,7 +57,7 @@ impl PlannedQuery {
     pub async fn into_parts(self, count: usize) -> Result<Option<PartedQuery>> {
         let Self { schema, work, missing, cpu, watch, .. } = self;
         let asked = watch.asked();
-        let (None, Some(Work::Sql(session, plan))) = (missing, work.take()) else { return Ok(None) };
+        let (None, Some(Work::Sql(session, plan, _))) = (missing, work.take()) else { return Ok(None) };
         let handle = cpu.clone();
         let cut = async move {
             let Some(Shape { table, filters, descends }) = shape(&plan)? else { return Ok(None) };

@@ -1,26 +1,28 @@
 //! Plans that are kept: drivers describe, prepare and fetch one text, and dashboards send it again and again.
 //!
 //! What is kept is the plan before values and rows: it names tables, but holds nothing of them. It is used for as long as each of its
-//! tables has the columns that it was planned with.
+//! tables has the columns that it was planned with. A text without parameters whose functions say the same at all times keeps its plan as
+//! DataFusion's optimizer leaves it: that too looks at nothing but the text and the columns.
 //!
 //! Used once is a plan that holds an answer: one over a table of the server itself, whose rows are in it; over a function that makes
 //! rows, whose arguments are computed (`now()` among them), though not over a cache, which is asked when it is scanned; and a
 //! DESCRIBE, which has the columns and not the table.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement;
 use moka::future::Cache;
 use tokio::runtime::Handle;
 
 use super::caches::CacheTable;
 use super::error::QueryError;
+use super::optimize::optimize;
 use super::parameters::{self, PlannedParameter};
 use super::statement;
 use super::stream::DroppedOnCpu;
@@ -56,6 +58,10 @@ pub(super) struct Unbound {
     pub(super) parameters: Vec<PlannedParameter>,
     /// With all types settled if there are no parameters.
     plan: DroppedOnCpu<LogicalPlan>,
+    /// Whether the same comes out of the optimizer whenever it is asked.
+    is_settled: bool,
+    /// What came out.
+    optimized: OnceLock<DroppedOnCpu<LogicalPlan>>,
     /// The user's tables that it reads from; of a DELETE that is its own.
     pub(super) scanned: Vec<String>,
     /// What it was planned with; `None` if that is not known, as of a table that changed meanwhile, or if the plan holds an answer:
@@ -124,13 +130,60 @@ impl Unbound {
             caches.extend(cache(node));
             Ok(TreeNodeRecursion::Continue)
         })?;
-        Ok(Self { reads, parameters, scanned, plan: DroppedOnCpu::new(plan, cpu), tables, caches, columns })
+        let is_settled = reads && tables.is_some() && parameters.is_empty() && is_settled(&plan)?;
+        if is_settled {
+            columns = columns.saturating_mul(2); // there will be two plans
+        }
+        let plan = DroppedOnCpu::new(plan, cpu);
+        let optimized = OnceLock::new();
+        Ok(Self { reads, parameters, scanned, plan, is_settled, optimized, tables, caches, columns })
+    }
+
+    /// A plan of this text with all values and types, as the optimizer leaves it.
+    ///
+    /// # Errors
+    /// If an expression can't be computed.
+    pub(super) fn optimized(
+        &self,
+        session: &SessionState,
+        plan: LogicalPlan,
+        cpu: &Handle,
+    ) -> Result<LogicalPlan, QueryError> {
+        if let Some(known) = self.optimized.get().and_then(DroppedOnCpu::get) {
+            return Ok(known.clone());
+        }
+        let optimized = optimize(session, plan)?;
+        if self.is_settled {
+            // Another query may have been sooner: then its plan stays, which is the same.
+            let _ = self.optimized.set(DroppedOnCpu::new(optimized.clone(), cpu));
+        }
+        Ok(optimized)
     }
 
     /// The plan; its types are settled only if it has no parameters.
     pub(super) fn plan(&self) -> Result<LogicalPlan, QueryError> {
         self.plan.get().cloned().ok_or(QueryError::Stopped)
     }
+}
+
+/// Whether the optimizer makes the same of a plan at all times: `now()` becomes a constant there. Nodes of our own are asked for the time
+/// later, and EXPLAIN tells how it went.
+fn is_settled(plan: &LogicalPlan) -> Result<bool, QueryError> {
+    let mut is_settled = true;
+    plan.apply_with_subqueries(|node| {
+        is_settled &= !matches!(node, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::Extension(_));
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                is_settled &= match part {
+                    Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                    Expr::Placeholder(_) => false,
+                    _ => true,
+                };
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(is_settled)
 }
 
 /// The user's tables that a plan names, with the columns that it was made with; `None` if it can't be kept.

@@ -18,6 +18,7 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 
 use super::catalog::DatabaseTables;
+use super::optimize::ShortWay;
 use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
 use super::shortcuts::TakeShortcuts;
@@ -68,6 +69,8 @@ impl Sessions {
         let mut template =
             rules::physical().into_iter().fold(template, SessionStateBuilder::with_physical_optimizer_rule).build();
         functions::register(&mut template, settings.value_bytes_max)?;
+        let short_way = Arc::new(ShortWay::of(&template));
+        template.config_mut().set_extension(short_way);
         Ok(Self { engine, running, template })
     }
 

@@ -2,9 +2,11 @@
 
 mod answers;
 mod bounds;
+mod cost;
 mod decoded;
 mod delete;
 mod gap_fill;
+mod kept;
 mod model;
 mod plans;
 mod read_only;

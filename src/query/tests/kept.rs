@@ -1,0 +1,115 @@
+//! A text that comes again is answered as if it came for the first time, and the short way through the optimizer leads to the same plan.
+
+use super::super::optimize::optimize;
+use super::super::plans::Unbound;
+use super::super::statement::{self, Parsed, Permitted};
+use super::shortcuts::{CONDITIONS, QUESTIONS};
+use super::*;
+
+/// What dashboards and notebooks ask, of a table with the tags `host` and `region` and the fields `a` and `b`.
+const TEXTS: [&str; 30] = [
+    "SELECT 1 AS one",
+    "SELECT 1 + 2 AS three, 'x' || 'y' AS xy",
+    "SELECT * FROM m",
+    "SELECT count(*) FROM m",
+    "SELECT date_trunc('minute', time) AS bucket, max(a) AS a FROM m WHERE host = 'h1' AND time >= TIMESTAMP '1970-01-01T01:00:00' AND time < TIMESTAMP '1970-01-01T09:00:00' GROUP BY 1 ORDER BY 1",
+    "SELECT date_trunc('hour', time) AS bucket, host, avg(a) AS a, avg(b) AS b FROM m WHERE time >= '1970-01-01T01:00:00' AND time < '1970-01-01T09:00:00' GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT date_bin(INTERVAL '10 minutes', time) AS t, host, max(a) FROM m WHERE host IN ('h0', 'h1', 'h2') GROUP BY 1, 2 ORDER BY t DESC LIMIT 5",
+    "SELECT * FROM m WHERE a > 90.0 AND host = 'h1' AND time >= '1970-01-01T01:00:00'",
+    "SELECT a, b FROM m WHERE b BETWEEN 1 AND 5 OR host LIKE 'h%'",
+    "SELECT host, sum(b) AS s FROM m GROUP BY host HAVING sum(b) > 3 ORDER BY s DESC, host",
+    "SELECT host, sum(b) AS s FROM (SELECT host, b FROM m WHERE a IS NOT NULL) AS x WHERE host <> 'h0' GROUP BY host LIMIT 3",
+    "SELECT * FROM (SELECT host, time, lag(a) OVER (PARTITION BY host ORDER BY time) AS before FROM m) AS x WHERE host = 'h1'",
+    "SELECT DISTINCT host, region FROM m ORDER BY host LIMIT 200",
+    "SELECT count(DISTINCT host) AS n, sum(b) AS s FROM m",
+    "SELECT CASE WHEN a > 1 THEN 'high' WHEN a > 1 AND b > 1 THEN 'never' ELSE 'low' END AS kind, count(*) FROM m GROUP BY 1",
+    "SELECT a * 2 + a * 2 AS x, a * 2 AS y FROM m WHERE a * 2 > 1",
+    "SELECT * FROM m WHERE false",
+    "SELECT * FROM m WHERE true ORDER BY time LIMIT 0",
+    "SELECT max(time), min(a) FROM m",
+    "SELECT host FROM m WHERE host = 'h0' AND host = 'h1'",
+    "SELECT x.h FROM (SELECT upper(host) AS h, a FROM m) AS x WHERE x.h = 'H0' AND x.a > 0 ORDER BY x.a LIMIT 1 OFFSET 1",
+    "SELECT avg(s) FROM (SELECT host, sum(a) AS s FROM m WHERE region = 'r0' GROUP BY host) AS x WHERE s > 1",
+    "SELECT selector_max(a, time)['time'] AS t, host FROM m GROUP BY host ORDER BY host",
+    "SELECT a.host FROM m a JOIN m b ON a.time = b.time WHERE a.host < b.host",
+    "SELECT host FROM m WHERE a = (SELECT max(a) FROM m)",
+    "SELECT host FROM m UNION SELECT region FROM m",
+    "WITH x AS (SELECT host, max(a) AS a FROM m GROUP BY host) SELECT host FROM x WHERE a > 0",
+    "SELECT approx_percentile_cont(a, 0.5) FROM m WHERE time > '1970-01-01T01:00:00' GROUP BY region",
+    "SELECT time, a FROM m WHERE time > TIMESTAMP '1970-01-01T00:00:00' + INTERVAL '1 hour' ORDER BY time DESC LIMIT 7",
+    "SELECT host, time FROM m ORDER BY host, time LIMIT 4",
+];
+
+/// As texts, and as questions, each under two conditions.
+fn texts() -> Vec<String> {
+    let questions = QUESTIONS.iter().enumerate().flat_map(|(number, question)| {
+        let conditions = [number, number * 5 + 3].map(|number| CONDITIONS[number % CONDITIONS.len()]);
+        conditions.map(|condition| question.replace("{}", &format!("({condition})")))
+    });
+    TEXTS.iter().map(|text| (*text).to_owned()).chain(questions).collect()
+}
+
+async fn filled() -> Fixture {
+    let fixture = Fixture::new().await;
+    fixture.write("m,host=h0,region=r0 a=1,b=1i 10\nm,host=h1,region=r1 a=2 20\nm,host=h1 b=3i 3600000000010").await;
+    fixture.persist().await;
+    fixture.write("m,host=h2,region=r0 a=5,b=6i 7200000000000").await;
+    fixture
+}
+
+#[tokio::test]
+async fn the_short_way_through_the_optimizer_leads_to_the_same_plan() {
+    let fixture = filled().await;
+    let mut different = Vec::new();
+    for text in texts() {
+        let session = fixture.queries.sessions.open(&nyc(), &Tables::All);
+        let Parsed::Reading(parsed) = statement::parse(&text, 1 << 20, Permitted::Reading).unwrap() else { panic!() };
+        let made = Unbound::new(&session, (parsed, true), &fixture.engine, &nyc(), CPU.handle()).await.unwrap();
+        let plan = made.plan().unwrap();
+        let whole = session.optimizer().optimize(plan.clone(), &session, |_, _| {}).unwrap();
+        let short = optimize(&session, plan).unwrap();
+        if whole != short {
+            different.push(format!("{text}\n{}\n{}", whole.display_indent(), short.display_indent()));
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n\n"));
+}
+
+#[tokio::test]
+async fn a_text_that_comes_again_sees_what_was_written_meanwhile() {
+    let fixture = filled().await;
+    let fresh = filled().await;
+    let now = "SELECT now() < to_timestamp_nanos(0) AS long_ago, count(*) AS n FROM m WHERE time < now()";
+    for round in 0..3_i64 {
+        for text in texts().iter().map(String::as_str).chain([now]) {
+            // The other texts differ by a comment, and so are planned anew.
+            let anew = format!("{text} -- {round}");
+            assert_eq!(sorted(&fixture.answer(text).await), sorted(&fresh.answer(&anew).await), "{round}: {text}");
+        }
+        let more = format!("m,host=h{round},region=r1 a={round},b={round}i {}", 3_600_000_000_000 * (round + 3));
+        for fixture in [&fixture, &fresh] {
+            fixture.write(&more).await;
+            match round {
+                0 => fixture.persist().await,
+                _ => fixture.delete("DELETE FROM m WHERE host = 'h0'").await.unwrap(),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kept_plan_does_not_keep_the_time() {
+    let fixture = filled().await;
+    let text = "SELECT CAST(now() AS BIGINT) AS t";
+    let first = fixture.answer(text).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_ne!(fixture.answer(text).await, first);
+    let text = "SELECT random() AS x FROM m";
+    assert_ne!(fixture.answer(text).await, fixture.answer(text).await);
+}
+
+fn sorted(answer: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = answer.lines().collect();
+    lines.sort_unstable();
+    lines
+}
