@@ -43,6 +43,8 @@ struct Size {
     rows: usize,
     seconds: Duration,
     repetitions: usize,
+    /// How many ask at once.
+    connections: &'static [usize],
     idle: usize,
     active: usize,
 }
@@ -273,7 +275,7 @@ async fn small(directory: &Path, size: &Size) {
         "\n| connections that bind, execute and fetch one row | requests/s | p50 ms | p99 ms |\n|---|---|---|---|"
     );
     let server = loaded(&directory.join("small"), BATCH_ROWS).await;
-    for connections in [1, 16, 256] {
+    for &connections in size.connections {
         let start = Instant::now();
         let asking: Vec<_> = (0..connections).map(|_| tokio::spawn(ask(server.address, size.seconds))).collect();
         let mut times = Vec::new();
@@ -316,9 +318,13 @@ fn main() {
     // Without `--bench` this is a check that it still runs.
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
     let rows = std::env::var("FLIGHTLINE_BENCH_ROWS").map_or(2_000_000, |text| text.parse().expect("a number"));
+    let (seconds, connections): (_, &[usize]) = (Duration::from_secs(5), &[1, 16, 256]);
     let size = match is_bench {
-        true => Size { rows, seconds: Duration::from_secs(5), repetitions: 5, idle: 1000, active: 200 },
-        false => Size { rows: BATCH_ROWS, seconds: Duration::ZERO, repetitions: 1, idle: 3, active: 3 },
+        true => Size { rows, seconds, repetitions: 5, connections, idle: 1000, active: 200 },
+        false => {
+            let (rows, seconds, connections) = (BATCH_ROWS, Duration::ZERO, &[1, 4]);
+            Size { rows, seconds, repetitions: 1, connections, idle: 3, active: 3 }
+        }
     };
     let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);

@@ -44,7 +44,7 @@ impl ServerProcess {
     }
 
     fn wait_until_ready(&self) {
-        for _ in 0..500 {
+        for _ in 0..1500 {
             if TcpStream::connect(self.address).is_ok() {
                 return;
             }
