@@ -221,14 +221,15 @@ pub(super) async fn tag_rows(
     if let Some(max) = bounds.1 {
         builder = builder.filter(column(TIME_COLUMN).lt_eq(time(max)))?;
     }
-    let columns: Vec<Expr> =
-        tags.iter().enumerate().map(|(n, tag)| try_cast(column(tag), DataType::Utf8).alias(slot_name(n))).collect();
-    let logical = if columns.is_empty() {
+    let logical = if tags.is_empty() {
         // Whether there is any row.
         builder.project(vec![lit("").alias("any")])?.limit(0, Some(1))?.build()?
     } else {
+        // Texts are made of what is left.
+        let columns = tags.iter().enumerate().map(|(n, tag)| column(tag).alias(slot_name(n)));
+        let texts = |n: usize| try_cast(column(&slot_name(n)), DataType::Utf8).alias(slot_name(n));
         let order: Vec<_> = (0..tags.len()).map(|n| column(&slot_name(n)).sort(true, true)).collect();
-        builder.project(columns)?.distinct()?.sort(order)?.build()?
+        builder.project(columns)?.distinct()?.project((0..tags.len()).map(texts))?.sort(order)?.build()?
     };
     Ok(session.create_physical_plan(&logical).await?)
 }
