@@ -159,8 +159,11 @@ const DIFFERENCES: &[Difference] = &[
     }),
 ];
 
+/// Why limits are taken otherwise, of which statements, and the words that their clauses begin with.
+type Limit = (&'static str, fn(&str) -> bool, &'static [&'static str]);
+
 /// Limits that InfluxDB takes otherwise. That is the reason only if the answers agree without them.
-const LIMITS: &[(&str, fn(&str) -> bool, &[&str])] = &[
+const LIMITS: &[Limit] = &[
     (
         "limits on series: InfluxDB counts them in the order of its index",
         |text| text.contains("SLIMIT"),
