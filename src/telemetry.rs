@@ -134,15 +134,15 @@ impl Telemetry {
         self.write_bytes.get_or_create(&labels).inc_by(bytes);
     }
 
-    /// All metrics in Prometheus' text format.
+    /// All metrics in Prometheus' text format. `limited` is how many requests one token sent too many.
     ///
     /// # Errors
     /// `Internal` if a value can't be formatted.
-    pub fn render(&self, engine: &EngineMetrics, queries: &QueryMetrics) -> Result<String> {
+    pub fn render(&self, engine: &EngineMetrics, queries: &QueryMetrics, limited: u64) -> Result<String> {
         let failed = |error| Error::with_source(ErrorKind::Internal, "could not write metrics", error);
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(failed)?;
-        for registry in [query_registry(queries), engine_registry(engine, self.started_seconds)] {
+        for registry in [query_registry(queries, limited), engine_registry(engine, self.started_seconds)] {
             // Further figures go before the end mark that `encode` writes.
             let end = text.rfind("# EOF").unwrap_or(text.len());
             text.truncate(end);
@@ -152,7 +152,7 @@ impl Telemetry {
     }
 }
 
-fn query_registry(queries: &QueryMetrics) -> Registry {
+fn query_registry(queries: &QueryMetrics, limited: u64) -> Registry {
     let mut registry = Registry::default();
     let mut gauge = |name: &str, help: &str, value: u64| {
         registry.register(name, help, ConstGauge::<u64>::new(value));
@@ -165,6 +165,7 @@ fn query_registry(queries: &QueryMetrics) -> Registry {
     counter("flightline_queries_refused", "queries for which there was no room", queries.refused);
     counter("flightline_queries_timed_out", "queries that took longer than they may", queries.timed_out);
     counter("flightline_queries_killed", "queries that somebody ended by their number", queries.killed);
+    counter("flightline_requests_limited", "requests and writes that were too many for one token", limited);
     counter("flightline_queries_abandoned", "queries whose client left before their end", queries.abandoned);
     registry
 }

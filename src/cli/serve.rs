@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::demo;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, AuthConfig, Config, JwtConfig, LogFormat, StoreConfig, process_environment};
+use crate::config::{self, AuthConfig, Config, CorsOrigins, JwtConfig, LogFormat, StoreConfig, process_environment};
 use crate::engine::EngineSettings;
 use crate::engine::buffer::BufferSettings;
 use crate::engine::compaction::CompactionSettings;
@@ -16,7 +16,7 @@ use crate::engine::wal::objects::ObjectLogSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::{QuerySettings, RunningSettings};
 use crate::server::auth::{AuditSettings, AuthSettings, JwtSettings, KeySource};
-use crate::server::{LogPlace, LogSettings, Server, ServerSettings, TlsSettings};
+use crate::server::{LimitSettings, LogPlace, LogSettings, Origins, Server, ServerSettings, TlsSettings};
 use crate::{steps, telemetry};
 
 /// Runs a server until SIGTERM or SIGINT, then stops it in order.
@@ -131,10 +131,20 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
             takes_shortcuts: !config.disable_query_shortcuts,
             ..QuerySettings::default()
         },
+        limits: LimitSettings {
+            requests_per_second: config.max_requests_per_second_per_token,
+            write_bytes_per_second: config.max_write_bytes_per_second_per_token,
+        },
+        origins: origins(&config.cors_origins)?,
         request_bytes_max: config.max_http_request_size,
         connections_max: config.max_connections,
         shutdown_timeout: config.shutdown_timeout,
     })
+}
+
+fn origins(config: &CorsOrigins) -> Result<Origins> {
+    let CorsOrigins::Listed(origins) = config else { return Ok(Origins::Any) };
+    Origins::listed(origins)
 }
 
 fn auth_settings(config: &AuthConfig) -> Result<AuthSettings> {

@@ -58,6 +58,7 @@ pub struct Config {
     pub max_connections: usize,
     pub max_http_request_size: usize,
     pub shutdown_timeout: Duration,
+    pub cors_origins: CorsOrigins,
     pub auth: AuthConfig,
     pub tls: Option<TlsConfig>,
     pub demo: bool,
@@ -107,10 +108,49 @@ pub struct Config {
     pub query_queue_timeout: Duration,
     pub max_concurrent_queries_per_token: Option<usize>,
     pub query_log_size: usize,
+    pub max_requests_per_second_per_token: Option<usize>,
+    pub max_write_bytes_per_second_per_token: Option<usize>,
     pub log_filter: String,
     pub log_format: LogFormat,
     /// What the user should know about the settings: one sentence each, for the log at start.
     pub notices: Vec<String>,
+}
+
+/// Whose pages in a browser may speak to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsOrigins {
+    /// Everybody's.
+    Any,
+    /// Those of these origins; may be none.
+    Listed(Vec<String>),
+}
+
+impl CorsOrigins {
+    /// Where nobody is asked for a token, every page that somebody at the machine looks at could ask for everything.
+    fn from_sources(sources: &Sources<'_>, asks_for_tokens: bool) -> Result<Self, ConfigError> {
+        let Some((value, setting)) = sources.said("cors-origins") else {
+            return Ok(if asks_for_tokens { Self::Any } else { Self::Listed(Vec::new()) });
+        };
+        match value.trim() {
+            "*" => return Ok(Self::Any),
+            "none" => return Ok(Self::Listed(Vec::new())),
+            _ => {}
+        }
+        let origins: Vec<String> = value.split(',').map(|origin| origin.trim().to_owned()).collect();
+        let is_origin = |origin: &String| {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+            })
+        };
+        match origins.iter().all(is_origin) {
+            true => Ok(Self::Listed(origins)),
+            false => {
+                let accepts = "*, none, or origins without a path such as https://app.example.org, separated by commas";
+                Err(ConfigError::Value { setting, value, accepts: accepts.to_owned() })
+            }
+        }
+    }
 }
 
 /// Where the write-ahead log is.
@@ -169,6 +209,7 @@ impl Config {
             max_connections: sources.number("max-connections")?,
             max_http_request_size: sources.number("max-http-request-size")?,
             shutdown_timeout: sources.duration("shutdown-timeout")?,
+            cors_origins: CorsOrigins::from_sources(&sources, auth.is_on)?,
             demo: sources.switch("demo")?,
             store: StoreConfig::from_sources(&sources)?,
             data_dir,
@@ -211,6 +252,8 @@ impl Config {
             query_queue_timeout: sources.duration("query-queue-timeout")?,
             max_concurrent_queries_per_token: sources.number_or_nothing("max-concurrent-queries-per-token")?,
             query_log_size: sources.number("query-log-size")?,
+            max_requests_per_second_per_token: sources.number_or_nothing("max-requests-per-second-per-token")?,
+            max_write_bytes_per_second_per_token: sources.number_or_nothing("max-write-bytes-per-second-per-token")?,
             log_filter: log_filter(&sources)?,
             log_format: log_format(&sources)?,
             notices: notices(&sources, auth.notices(http_bind, tls.as_ref())),

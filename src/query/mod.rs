@@ -538,7 +538,7 @@ fn plan(
         is_ordered: is_ordered(&plan),
         parameters: unbound.parameters.clone(),
         missing,
-        lane: lane(&plan)?,
+        lane: if unbound.scanned.is_empty() { lane(&plan)? } else { Lane::Rows },
         watch,
         work: DroppedOnCpu::new(Work::Sql(session, plan, Arc::clone(unbound)), cpu),
         cpu: cpu.clone(),

@@ -8,10 +8,12 @@
 
 pub mod auth;
 pub(crate) mod backup_table;
+mod cors;
 mod directory;
 pub mod flight;
 mod grpc_health;
 pub mod http;
+mod limits;
 mod listen;
 mod log;
 mod mirror;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use auth::{AuthSettings, Authenticator, FirstToken, Guard};
 use axum::middleware;
 use directory::DataDirectory;
+use limits::Limits;
 use listen::Listener;
 use tls::Tls;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -56,6 +59,8 @@ const WRITES_AT_ONCE: usize = 64;
 /// Stack of the threads that plan and run queries: DataFusion recurses along the depth of an expression.
 const QUERY_STACK_BYTES: usize = 32 << 20;
 
+pub use cors::Origins;
+pub use limits::LimitSettings;
 pub use log::{LogPlace, LogSettings};
 pub use tls::TlsSettings;
 
@@ -90,6 +95,10 @@ pub struct ServerSettings {
     pub engine: EngineSettings,
     /// Memory and threads of queries.
     pub query: QuerySettings,
+    /// What one token may do in a second.
+    pub limits: LimitSettings,
+    /// Which pages in a browser may speak to it.
+    pub origins: Origins,
     /// Largest request body in bytes, compressed or not.
     pub request_bytes_max: usize,
     /// Most connections at once.
@@ -119,6 +128,8 @@ pub struct Services {
     pub process_id: Uuid,
     /// Bounds the memory of writes.
     pub(crate) write_slots: Arc<Semaphore>,
+    /// Bounds what one token may do in a second.
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// A running server.
@@ -159,13 +170,9 @@ impl Server {
         let backups = open_backups(&settings, &engine, &directory, &clock)?;
         let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
         let telemetry = Arc::new(Telemetry::new(Duration::from_nanos(now)));
-        let guard = Guard::new(
-            Arc::clone(&authenticator),
-            &settings.auth,
-            &settings.node_id,
-            Arc::clone(&telemetry),
-            Arc::clone(&clock),
-        )?;
+        let limits = Arc::new(Limits::new(settings.limits, Arc::clone(&clock)));
+        let (guarded, told) = (Arc::clone(&authenticator), Arc::clone(&telemetry));
+        let guard = Guard::new(guarded, &settings, Arc::clone(&limits), told, Arc::clone(&clock))?;
         let services = Arc::new(Services {
             engine,
             queries: Arc::new(queries),
@@ -176,6 +183,7 @@ impl Server {
             clock,
             settings,
             write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            limits,
         });
         let draining = CancellationToken::new();
         let routes = routes(&services, guard, draining.clone());
@@ -243,6 +251,7 @@ fn routes(services: &Arc<Services>, guard: Guard, draining: CancellationToken) -
         Arc::clone(&services.clock),
         Arc::clone(&services.telemetry),
         Arc::clone(&services.write_slots),
+        Arc::clone(&services.limits),
     );
     let health = grpc_health::GrpcHealth::new(Arc::clone(&services.engine), draining).into_server();
     let grpc = tonic::service::Routes::new(flight.into_server()).add_service(health).prepare().into_axum_router();

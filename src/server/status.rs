@@ -79,7 +79,12 @@ pub(crate) fn response(status: StatusCode, body: &serde_json::Value) -> Response
 /// The error as `{"error": text}`.
 pub(crate) fn error_response(error: &Error) -> Response {
     log_if_ours(error);
-    let mut response = response(http(error.kind()), &serde_json::json!({ "error": error.report() }));
+    let response = response(http(error.kind()), &serde_json::json!({ "error": error.report() }));
+    with_retry_after(response, error)
+}
+
+/// The response to an error, and when to come back if the error says so.
+pub(crate) fn with_retry_after(mut response: Response, error: &Error) -> Response {
     if let Some(seconds) = retry_after_seconds(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

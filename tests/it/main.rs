@@ -39,6 +39,9 @@ mod flight_sql;
 /// Queries that run: seen, ended, made to wait.
 mod queries;
 
+/// What one token may do in a second, and which pages in a browser are answered.
+mod limits;
+
 /// `DELETE` on every way in.
 mod delete_statement;
 

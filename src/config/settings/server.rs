@@ -55,6 +55,15 @@ pub(super) static SERVER: &[Setting] = &[
     },
     Setting {
         section: NODE,
+        name: "cors-origins",
+        kind: Kind::Text,
+        preset: Preset::Computed("*, with --without-auth none"),
+        env: &["FLIGHTLINE_CORS_ORIGINS"],
+        aliases: &[],
+        sentence: "Whose pages in a browser may speak to the server: origins such as https://app.example.org separated by commas, * for any, or none.",
+    },
+    Setting {
+        section: NODE,
         name: "shutdown-timeout",
         kind: Kind::Duration(0, HOUR_MS),
         preset: Preset::Text("30s"),

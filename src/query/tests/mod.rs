@@ -11,6 +11,7 @@ mod model;
 mod plans;
 mod read_only;
 mod retention;
+mod running;
 mod scale;
 mod schemas;
 mod selectors;

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
 
+use super::Authenticator;
 use super::audit::{AuditLog, Audited};
 use super::principal::{Principal, PrincipalKind};
-use super::{AuthSettings, Authenticator};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::Facility;
 use crate::server::http::method_label;
-use crate::server::status;
+use crate::server::limits::Limits;
+use crate::server::{Origins, ServerSettings, status};
 use crate::telemetry::Telemetry;
 
 /// Where Flight's calls are, and the one of them that carries its token in its body.
@@ -44,6 +45,8 @@ pub(in crate::server) struct Peer(pub(in crate::server) SocketAddr);
 pub(in crate::server) struct Guard {
     authenticator: Arc<Authenticator>,
     audit: Option<AuditLog>,
+    limits: Arc<Limits>,
+    origins: Origins,
     telemetry: Arc<Telemetry>,
     clock: Arc<dyn Clock>,
 }
@@ -53,13 +56,24 @@ impl Guard {
     /// `Unavailable` if the audit log can't be opened.
     pub(in crate::server) fn new(
         authenticator: Arc<Authenticator>,
-        settings: &AuthSettings,
-        node: &str,
+        settings: &ServerSettings,
+        limits: Arc<Limits>,
         telemetry: Arc<Telemetry>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let audit = settings.audit.as_ref().map(|audit| AuditLog::open(audit, node, Arc::clone(&clock))).transpose()?;
-        Ok(Self { authenticator, audit, telemetry, clock })
+        let open = |audit| AuditLog::open(audit, &settings.node_id, Arc::clone(&clock));
+        let audit = settings.auth.audit.as_ref().map(open).transpose()?;
+        Ok(Self { authenticator, audit, limits, origins: settings.origins.clone(), telemetry, clock })
+    }
+
+    /// Counts the request. What shows whether the server is there and well is never too much, and nobody in particular is no one
+    /// to count for.
+    fn admit(&self, principal: &Principal, uri: &Uri) -> Result<()> {
+        match principal.identity().kind {
+            PrincipalKind::Nobody => Ok(()),
+            _ if facility(uri.path()).is_some() => Ok(()),
+            _ => self.limits.request(&principal.asker()),
+        }
     }
 
     async fn principal(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Principal> {
@@ -81,17 +95,20 @@ pub(in crate::server) async fn guard(State(guard): State<Arc<Guard>>, mut reques
     let principal = guard.principal(request.method(), request.uri(), request.headers()).await;
     let facts = guard.audit.as_ref().map(|_| Facts::of(&request));
     let is_grpc = [FLIGHT_PATH, HEALTH_PATH].iter().any(|path| request.uri().path().starts_with(path));
-    let (response, principal) = match principal {
-        Ok(principal) => {
+    let admitted = principal.as_ref().map_or(Ok(()), |principal| guard.admit(principal, request.uri()));
+    let refused = |request: &Request, error: &Error| {
+        let response = refusal(error, is_grpc, &guard.origins, request.headers());
+        let (method, took) = (method_label(request.method()), guard.clock.elapsed().saturating_sub(started));
+        guard.telemetry.request(REFUSED, method, response.status().as_u16(), took);
+        response
+    };
+    let (response, principal) = match (principal, admitted) {
+        (Ok(principal), Ok(())) => {
             request.extensions_mut().insert(principal.clone());
             (next.run(request).await, Some(principal))
         }
-        Err(error) => {
-            let response = refusal(&error, is_grpc);
-            let (method, took) = (method_label(request.method()), guard.clock.elapsed().saturating_sub(started));
-            guard.telemetry.request(REFUSED, method, response.status().as_u16(), took);
-            (response, None)
-        }
+        (Ok(principal), Err(error)) => (refused(&request, &error), Some(principal)),
+        (Err(error), _) => (refused(&request, &error), None),
     };
     if let (Some(audit), Some(facts)) = (&guard.audit, facts) {
         let took = guard.clock.elapsed().saturating_sub(started);
@@ -164,12 +181,12 @@ fn facility(path: &str) -> Option<Facility> {
     }
 }
 
-fn refusal(error: &Error, is_grpc: bool) -> Response {
+fn refusal(error: &Error, is_grpc: bool, origins: &Origins, asked: &HeaderMap) -> Response {
     if is_grpc {
         return status::grpc(error).into_http();
     }
     let mut response = status::error_response(error).into_response();
     // So that a page can tell its user.
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    origins.allow(asked.get(header::ORIGIN), response.headers_mut());
     response
 }

@@ -30,7 +30,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     Action, ArrowColumns, DatabaseName, Rows, TableName, TableRows, TableSchema, Timestamp, batch_bytes,
 };
-use crate::query::{CATALOG, TABLE_SCHEMA};
+use crate::query::{Asker, CATALOG, TABLE_SCHEMA};
+use crate::server::limits::Limits;
 use crate::server::status;
 use crate::telemetry::Telemetry;
 
@@ -50,11 +51,15 @@ pub(super) struct Writer {
     pub(super) telemetry: Arc<Telemetry>,
     /// Bounds the memory of writes, those of HTTP included.
     pub(super) slots: Arc<Semaphore>,
+    /// Bounds what one token writes in a second.
+    pub(super) limits: Arc<Limits>,
 }
 
 /// Where batches go.
 #[derive(Debug, Clone)]
 struct Destination {
+    /// Who writes.
+    asker: Asker,
     database: DatabaseName,
     table: TableName,
     /// The columns that are said to be tags, if anything is said.
@@ -96,6 +101,7 @@ impl FlightService {
         let definition = definition(&command)?;
         let tags = command.options.get(TAGS_OPTION).map(|names| super::call::names(names));
         let to = Destination {
+            asker: call.principal.asker(),
             database: call.database(&self.engine)?,
             table: table_name(&command.table)?,
             tags: tags.or_else(|| call.tags.clone()),
@@ -143,7 +149,8 @@ impl FlightService {
         call: &Call,
     ) -> Result<Answers<PutResult>> {
         let (database, table) = self.table_of_path(path, call)?;
-        let to = Destination { database, table: table_name(table)?, tags: call.tags.clone() };
+        let (asker, table) = (call.principal.asker(), table_name(table)?);
+        let to = Destination { asker, database, table, tags: call.tags.clone() };
         to.check(call, &self.engine)?;
         let batches = Batches { writer: self.writer.clone(), to, incoming: Incoming::new(first, rest), stored: 0 };
         let answers = stream::unfold(Some(batches), |batches| async {
@@ -206,6 +213,8 @@ impl Writer {
         if rows == 0 {
             return Ok(0);
         }
+        // Not refused: what came before in this stream is stored already, and a client that isn't read from waits by itself.
+        self.limits.write_in_turn(&to.asker, batch_bytes(&batch)).await;
         let _slot = self.slots.acquire().await.map_err(|_| Error::internal("write slots were closed"))?;
         let first_time = self.engine.arrival_times(rows);
         let mut attempt = 0;

@@ -83,6 +83,7 @@ use crate::error::{Error, Result};
 use crate::model::{Action as Right, Tables};
 use crate::query::Queries;
 use crate::server::auth::{Authenticator, Principal};
+use crate::server::limits::Limits;
 use crate::server::status;
 use crate::telemetry::Telemetry;
 
@@ -128,16 +129,17 @@ enum Described {
 
 impl FlightService {
     /// A service for all databases of the engine. Tickets are sealed with the engine's key; `write_slots` bound the memory of
-    /// writes.
-    pub fn new(
+    /// writes, `limits` what one token may write in a second.
+    pub(crate) fn new(
         engine: Arc<Engine>,
         queries: Arc<Queries>,
         authenticator: Arc<Authenticator>,
         clock: Arc<dyn Clock>,
         telemetry: Arc<Telemetry>,
         write_slots: Arc<Semaphore>,
+        limits: Arc<Limits>,
     ) -> Self {
-        let writer = Writer { engine: Arc::clone(&engine), telemetry, slots: write_slots };
+        let writer = Writer { engine: Arc::clone(&engine), telemetry, slots: write_slots, limits };
         let seal = Seal::new(&engine.ticket_key());
         Self {
             engine,

@@ -49,7 +49,9 @@ use crate::engine::store::{ConnectionSettings, StoreSettings, open};
 use crate::engine::wal::MemoryDisk;
 use crate::model::{Column, ColumnKind, ColumnName, DatabaseName, FieldType, TableName, TableSchema, Timestamp};
 use crate::query::{Language, QuerySettings};
+use crate::server::LimitSettings;
 use crate::server::auth::{AuthSettings, PrincipalKind};
+use crate::server::limits::Limits;
 
 /// What a client may receive: gRPC in Go refuses 4 MiB, and some room is left for what proxies add.
 const CLIENT_BYTES_MAX: usize = 7 * 1024 * 1024 / 2;
@@ -85,7 +87,9 @@ async fn service(databases: &[&str]) -> Service {
     let open = AuthSettings::off();
     let authenticator = Authenticator::new(Arc::clone(&engine), Arc::clone(&shared), &open).await.unwrap();
     let authenticator = Arc::new(authenticator);
-    let service = FlightService::new(Arc::clone(&engine), Arc::new(queries), authenticator, shared, telemetry, slots);
+    let limits = Arc::new(Limits::new(LimitSettings::default(), Arc::clone(&shared)));
+    let queries = Arc::new(queries);
+    let service = FlightService::new(Arc::clone(&engine), queries, authenticator, shared, telemetry, slots, limits);
     Service { client: FlightServiceClient::new(service.into_server()), engine, clock }
 }
 

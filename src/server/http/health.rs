@@ -57,6 +57,7 @@ pub(super) async fn ping(
 /// Metrics for Prometheus.
 pub(super) async fn metrics(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
     principal.require_reading(Facility::Metrics)?;
-    let text = services.telemetry.render(&services.engine.metrics(), &services.queries.metrics())?;
+    let (engine, queries) = (services.engine.metrics(), services.queries.metrics());
+    let text = services.telemetry.render(&engine, &queries, services.limits.refused())?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -28,7 +28,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
 use super::Services;
 
@@ -82,13 +82,15 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "Not found").into_response()
 }
 
-/// Around every request: CORS for browsers, the catalog's id for clients that compare it, and a count.
+/// Around every request: what browsers want to know, the catalog's id for clients that compare it, and a count.
 async fn observe(State(services): State<Arc<Services>>, request: Request, next: Next) -> Response {
+    let origins = &services.settings.origins;
     if request.method() == Method::OPTIONS {
         let mut response = StatusCode::NO_CONTENT.into_response();
-        allow_any_origin(response.headers_mut());
+        origins.allow_request(request.headers(), response.headers_mut());
         return response;
     }
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let started = services.clock.elapsed();
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
@@ -98,7 +100,7 @@ async fn observe(State(services): State<Arc<Services>>, request: Request, next: 
     tracing::debug!(route, method, status = response.status().as_u16(), ?took, "request");
 
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    origins.allow(origin.as_ref(), headers);
     if let Ok(id) = HeaderValue::from_str(&services.engine.catalog_id().to_string()) {
         headers.insert("cluster-uuid", id);
     }
@@ -117,12 +119,4 @@ pub(super) fn method_label(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
-}
-
-fn allow_any_origin(headers: &mut HeaderMap) {
-    let any = HeaderValue::from_static("*");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, any.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, any);
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
 }

@@ -82,7 +82,7 @@ pub(super) async fn v2(
             None => no_content(),
             Some(text) => v2_error(StatusCode::BAD_REQUEST, &text),
         },
-        Err(error) => v2_error(status::http(error.kind()), &error.report()),
+        Err(error) => status::with_retry_after(v2_error(status::http(error.kind()), &error.report()), &error),
     }
 }
 
@@ -130,6 +130,7 @@ async fn receive(
     // Held until the rows are stored: bounds the memory of bodies and of the columns made from them.
     let _slot = services.write_slots.acquire().await.map_err(|_| Error::internal("write slots were closed"))?;
     let body = Bytes::from(body::read(headers, body, services.settings.request_bytes_max).await?);
+    services.limits.write(&principal.asker(), body.len())?;
     let may_write = |table: &str| match tables.contains(table) {
         true => Ok(()),
         false => principal.require_on_table(Action::Write, &request.database, table),
@@ -241,6 +242,7 @@ fn v2_error(status: StatusCode, message: &str) -> Response {
         StatusCode::NOT_FOUND => "not found",
         StatusCode::PAYLOAD_TOO_LARGE => "request too large",
         StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests",
         status if status.is_server_error() => "internal error",
         _ => "invalid",
     };

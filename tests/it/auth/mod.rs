@@ -6,6 +6,7 @@ mod tls;
 mod tokens;
 
 use flightline::model::Facility;
+use flightline::server::ServerSettings;
 use flightline::server::auth::AuthSettings;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -29,9 +30,13 @@ impl Guarded {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut AuthSettings)) -> Self {
+        Self::start_with_server(|settings| change(&mut settings.auth)).await
+    }
+
+    pub(crate) async fn start_with_server(change: impl FnOnce(&mut ServerSettings)) -> Self {
         let server = TestServer::start_with(|settings| {
             settings.auth = on();
-            change(&mut settings.auth);
+            change(settings);
         })
         .await;
         let file = server.server().services().settings.data_directory.join("admin-token");

@@ -10,7 +10,7 @@ use flightline::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use flightline::error::Error;
 use flightline::query::QuerySettings;
 use flightline::server::auth::AuthSettings;
-use flightline::server::{LogSettings, Server, ServerSettings};
+use flightline::server::{LimitSettings, LogSettings, Origins, Server, ServerSettings};
 use tempfile::TempDir;
 
 /// A running server; its data goes with it.
@@ -50,6 +50,8 @@ impl TestServer {
             backups: None,
             engine: EngineSettings::default(),
             query: QuerySettings { threads: 2, ..QuerySettings::default() },
+            limits: LimitSettings::default(),
+            origins: Origins::Any,
             request_bytes_max: 10 << 20,
             connections_max: 256,
             shutdown_timeout: Duration::from_secs(5),
