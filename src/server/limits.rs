@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn asker(name: &str) -> Asker {
-        Asker { name: name.to_owned(), kind: "token" }
+        Asker { name: name.to_owned(), kind: "token", ..Asker::default() }
     }
 
     #[test]
