@@ -25,7 +25,6 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_expr::projection::{ProjectionExprs, Projector};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr};
-use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
@@ -51,8 +50,6 @@ pub(super) struct DecodedSource {
     batch_rows: usize,
     /// Whether newer row groups come first: whoever sorts then knows sooner what it need not look at.
     newest_first: bool,
-    /// Whether one row of each series will do: whoever takes them looks at tags alone, and at each combination once.
-    once_a_series: bool,
 }
 
 impl DecodedSource {
@@ -63,22 +60,11 @@ impl DecodedSource {
         batch_rows: usize,
     ) -> Self {
         let (table, access) = (Arc::new(table.clone()), Arc::clone(access));
-        Self { parquet: Arc::new(parquet), table, access, batch_rows, newest_first: false, once_a_series: false }
+        Self { parquet: Arc::new(parquet), table, access, batch_rows, newest_first: false }
     }
 
     fn around(&self, parquet: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self { parquet, ..self.clone() })
-    }
-
-    /// The source of one row for each series of a row group, at least; `None` if rows have more than tags.
-    pub(super) fn one_row_a_series(&self) -> Option<Self> {
-        let projection = self.parquet.projection()?;
-        let table = self.parquet.table_schema().table_schema();
-        let is_tag = |place: usize| self.table.tags().iter().any(|tag| tag.as_str() == table.field(place).name());
-        let places = projection.column_indices();
-        let has_tags_alone = !places.is_empty() && places.into_iter().all(is_tag);
-        let is_settled = projection.expr_iter().all(|expr| !is_volatile(&expr));
-        (has_tags_alone && is_settled).then(|| Self { once_a_series: true, ..self.clone() })
     }
 
     /// What is wanted of a decoded row group, and how rows leave.
@@ -98,8 +84,7 @@ impl DecodedSource {
         let conditions = Conditions::new(filter.as_ref(), &tags, &columns)?;
         let projection = projection.clone().try_map_exprs(|expr| reassign_expr_columns(expr, &columns))?;
         let projector = projection.make_projector(&columns)?;
-        let once_a_series = self.once_a_series && conditions.rest().is_none();
-        Ok(Some(Wanted { columns, conditions, projector, once_a_series }))
+        Ok(Some(Wanted { columns, conditions, projector }))
     }
 }
 
@@ -215,7 +200,6 @@ struct Wanted {
     columns: SchemaRef,
     conditions: Conditions,
     projector: Projector,
-    once_a_series: bool,
 }
 
 impl Wanted {
@@ -342,13 +326,10 @@ struct DecodedMorsel {
 
 impl Morsel for DecodedMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, DataFusionResult<RecordBatch>> {
-        let mut chosen = match self.wanted.conditions.choose(&self.group.series, self.group.times.values()) {
+        let chosen = match self.wanted.conditions.choose(&self.group.series, self.group.times.values()) {
             Ok(chosen) => chosen,
             Err(error) => return stream::iter([Err(error)]).boxed(),
         };
-        if self.wanted.once_a_series {
-            chosen.iter_mut().for_each(|stretch| stretch.rows.end = stretch.rows.start + 1);
-        }
         let rows = Rows { group: self.group, wanted: self.wanted, chosen: chosen.into(), batch_rows: self.batch_rows };
         stream::iter(rows).boxed()
     }

@@ -38,8 +38,6 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
-use datafusion::datasource::physical_plan::FileScanConfigBuilder;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column;
@@ -60,7 +58,6 @@ use crate::engine::buffer::BufferedRun;
 use crate::model::{Covers, DataFile, Stretch, TableSchema, TimeRange, components};
 use buffered::Selection;
 use choose::Conditions;
-use decoded::DecodedSource;
 use hidden::Hidden;
 use prune::Filters;
 use units::Slots;
@@ -141,17 +138,6 @@ pub(super) fn spans(
         (unit.time(), rows)
     };
     Ok(cut_into_units(snapshot, &filters)?.iter().map(span).collect())
-}
-
-/// The scan with fewer rows of each series, for who looks at tags alone and at each combination once; `None` if it is no scan, or
-/// one of more than tags.
-pub(super) fn one_row_a_series(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
-    let scan = plan.downcast_ref::<DataSourceExec>()?;
-    let (config, source) = scan.downcast_to_file_source::<DecodedSource>()?;
-    let source = Arc::new(source.one_row_a_series()?);
-    let config = FileScanConfigBuilder::from(config.clone()).with_source(source).build();
-    // A limit would count rows.
-    config.limit.is_none().then(|| DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>)
 }
 
 /// What may hold rows that pass, oldest writes first.
