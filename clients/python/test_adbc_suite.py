@@ -151,8 +151,8 @@ def test_text_beyond_ascii(cursor):
 def test_replacing_a_table_that_is_not_there_makes_it(writer):
     data = pyarrow.table({"idx": [1, 2, 3], "value": ["foo", "bar", None]})
     for rows in (data, data, data.slice(0, 1)):
-        assert writer.adbc_ingest("replaced", rows, mode="replace") == len(rows)
-        assert read(writer, "SELECT idx, value FROM replaced ORDER BY idx").to_pydict() == rows.to_pydict()
+        assert writer.adbc_ingest("suite_replaced", rows, mode="replace") == len(rows)
+        assert read(writer, "SELECT idx, value FROM suite_replaced ORDER BY idx").to_pydict() == rows.to_pydict()
 
 
 def test_many_columns(writer):
