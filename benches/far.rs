@@ -130,7 +130,9 @@ async fn close(engine: Arc<Engine>, queries: Queries) {
 /// The same of DataFusion.
 async fn theirs(store: &FarStore, text: &str) -> ([f64; 3], usize) {
     store.is_far(false);
-    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(THREADS));
+    let mut config = SessionConfig::new().with_target_partitions(THREADS);
+    config.options_mut().execution.listing_table_ignore_subdirectory = false; // files lie by day
+    let context = SessionContext::new_with_config(config);
     let url = ObjectStoreUrl::parse("far://store").unwrap();
     context.register_object_store(url.as_ref(), store.objects());
     let is_data = |object: &ObjectMeta| object.location.as_ref().ends_with(".parquet");

@@ -41,10 +41,10 @@ use self::sources::Sources;
 
 const PERSIST_BYTES_MAX: usize = 256 << 20;
 
-const QUERIES_PER_PROCESSOR: usize = 16;
+const QUERIES_PER_PROCESSOR: usize = 128;
 
 /// A dashboard asks some dozens of queries at once.
-const QUERIES_LEAST: usize = 64;
+const QUERIES_LEAST: usize = 512;
 
 /// The name of a node is part of log lines and of metric labels.
 const NODE_ID_BYTES_MAX: usize = 255;
@@ -324,7 +324,7 @@ fn persist_bytes(sources: &Sources<'_>, buffer_bytes: usize) -> Result<usize, Co
     }
 }
 
-/// More than the processors can do, since queries also wait: for the store, and for who reads them.
+/// Far more than the processors can do, since a query also waits: for the store, and for who reads it, and keeps its slot meanwhile.
 fn concurrent_queries(sources: &Sources<'_>, machine: &Machine) -> Result<Option<usize>, ConfigError> {
     let computed = machine.processors.saturating_mul(QUERIES_PER_PROCESSOR).max(QUERIES_LEAST);
     let chosen = sources.number_or_nothing("max-concurrent-queries")?.unwrap_or(computed);
