@@ -111,7 +111,7 @@ async fn ours(root: &Path, store: &FarStore, cpu: &Handle, recent: RecentSetting
     store.is_far(false);
     let engine = load::open_on(Store::new(store.objects(), "far"), root, settings(recent)).await;
     let query_settings = QuerySettings { threads: THREADS, ..QuerySettings::default() };
-    let queries = Queries::new(Arc::clone(&engine), query_settings, cpu.clone(), Handle::current()).unwrap();
+    let queries = Queries::new(Arc::clone(&engine), query_settings, cpu.clone().into(), Handle::current()).unwrap();
     store.is_far(true);
     let (cold, rows) = timed(Box::pin(ask(&queries, text))).await;
     let (again, _) = timed(Box::pin(ask(&queries, text))).await;

@@ -167,7 +167,8 @@ fn queries(criterion: &mut Criterion) {
         let engine = load::open(directory.path(), EngineSettings::default()).await;
         load::write(&engine, &mut Points::new(""), rows).await;
         let settings = QuerySettings { threads: THREADS, ..QuerySettings::default() };
-        let queries = Queries::new(Arc::clone(&engine), settings, cpu.handle().clone(), Handle::current()).unwrap();
+        let queries =
+            Queries::new(Arc::clone(&engine), settings, cpu.handle().clone().into(), Handle::current()).unwrap();
         (engine, queries)
     });
     caches(criterion, &runtime, &engine, &ours);

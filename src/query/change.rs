@@ -11,7 +11,6 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use futures::TryFutureExt;
-use tokio::runtime::Handle;
 
 use super::delete::PlannedDeletion;
 use super::error::QueryError;
@@ -19,6 +18,7 @@ use super::executions::together;
 use super::insert::PlannedInsert;
 use super::parameters::{self, Parameter, PlannedParameter};
 use super::plans::Unbound;
+use super::processors::Processors;
 use super::running::{Lane, Watch};
 use super::session::renewed;
 use super::stream::on_cpu;
@@ -96,8 +96,8 @@ impl PlannedChange {
             return Err(Error::internal("values for a change that waits for none"));
         };
         let (waiting, engine) = (waiting.as_ref().clone(), Arc::clone(&self.engine));
-        let cpu = waiting.cpu.clone();
-        Ok(on_cpu(&cpu, async move { waiting.executions(values, &engine) }).await?)
+        let quick = waiting.cpu.quick.clone();
+        Ok(on_cpu(&quick, async move { waiting.executions(values, &engine) }).await?)
     }
 
     /// Does it. Returns how many rows were changed, if somebody counted.
@@ -178,7 +178,7 @@ struct Waiting {
     session: SessionState,
     unbound: Arc<Unbound>,
     query: Query,
-    cpu: Handle,
+    cpu: Processors,
     watch: Arc<Watch>,
 }
 
@@ -218,7 +218,7 @@ pub(super) fn plan(
     unbound: &Arc<Unbound>,
     query: Query,
     engine: Arc<Engine>,
-    cpu: &Handle,
+    cpu: &Processors,
     watch: Arc<Watch>,
 ) -> Result<PlannedChange, QueryError> {
     let parameters = unbound.parameters.clone();
@@ -241,7 +241,7 @@ fn work(
     unbound: &Unbound,
     query: &Query,
     engine: &Engine,
-    cpu: &Handle,
+    cpu: &Processors,
 ) -> Result<Work, QueryError> {
     let (table, op, input) = target(plan)?;
     check_access(&table, op, unbound, query)?;

@@ -17,6 +17,9 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use super::error::QueryError;
+use super::lane;
+use super::processors::Processors;
+use super::running::Lane;
 use super::stream::{DroppedOnCpu, on_cpu};
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,9 +48,11 @@ impl PlannedInsert {
         input: &LogicalPlan,
         database: &DatabaseName,
         table: TableName,
-        cpu: &Handle,
+        cpu: &Processors,
     ) -> Result<Self, QueryError> {
         let rows = only_named_columns(input)?;
+        // What is written out in the statement is little.
+        let cpu = if lane(&rows)? == Lane::Rows { &cpu.heavy } else { &cpu.quick };
         Ok(Self { database: database.clone(), table, work: DroppedOnCpu::new((session, rows), cpu), cpu: cpu.clone() })
     }
 

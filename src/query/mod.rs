@@ -42,6 +42,7 @@ mod optimize;
 mod parameters;
 mod parts;
 mod plans;
+mod processors;
 mod rules;
 mod running;
 mod scan;
@@ -70,7 +71,6 @@ use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use futures::{FutureExt, TryFutureExt};
 use tokio::runtime::Handle;
 
@@ -92,6 +92,7 @@ use system::SystemTables;
 pub use change::PlannedChange;
 pub use parameters::{Parameter, PlannedParameter};
 pub use parts::PartedQuery;
+pub use processors::Processors;
 pub use running::{Asker, Origin, QueryMetrics, RunningSettings, Way};
 pub use stream::QueryStream;
 
@@ -195,7 +196,7 @@ pub struct Queries {
     plans: Arc<Plans>,
     running: Arc<Registry>,
     settings: QuerySettings,
-    cpu: Handle,
+    cpu: Processors,
     /// Fills caches.
     _background: Tasks,
 }
@@ -207,20 +208,19 @@ impl std::fmt::Debug for Queries {
 }
 
 impl Queries {
-    /// Queries over the databases of `engine`. `cpu` plans and runs, on threads with stacks of at least 16 MiB;
-    /// `io` waits for the object store.
+    /// Queries over the databases of `engine`. `cpu` plans and runs; `io` waits for the object store.
     ///
     /// # Errors
     /// `Unavailable` if the scratch directory can't be used.
-    pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Handle, io: Handle) -> Result<Self> {
+    pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Processors, io: Handle) -> Result<Self> {
         let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io.clone()));
         let running = Arc::new(Registry::new(settings.running.clone(), Arc::clone(engine.clock()), io));
         let sessions = Sessions::new(Arc::clone(&engine), &settings, access, Arc::clone(&running));
         let sessions = sessions.map_err(QueryError::from)?;
         let (sessions, background) = (Arc::new(sessions), Tasks::new());
         {
-            let _here = cpu.enter();
-            let (engine, sessions, cpu) = (Arc::clone(&engine), Arc::clone(&sessions), cpu.clone());
+            let _here = cpu.quick.enter();
+            let (engine, sessions, cpu) = (Arc::clone(&engine), Arc::clone(&sessions), cpu.heavy.clone());
             background.spawn("caches", |stop| caches::fill_caches(engine, sessions, cpu, stop));
         }
         Ok(Self { engine, sessions, plans: Arc::new(Plans::new()), running, settings, cpu, _background: background })
@@ -287,7 +287,8 @@ impl Queries {
                     if !statement.1 {
                         session = sessions.open_for(&query, &query.access.seen());
                     }
-                    let unbound = Arc::new(Unbound::new(&session, statement, &engine, &query.database, &cpu).await?);
+                    let unbound =
+                        Arc::new(Unbound::new(&session, statement, &engine, &query.database, &cpu.quick).await?);
                     if is_kept {
                         plans.keep(&query.database, &query.text, Arc::clone(&unbound)).await;
                     }
@@ -299,7 +300,7 @@ impl Queries {
                 false => Ok(PlannedStatement::Change(change::plan(session, &unbound, query, engine, &cpu, watch)?)),
             }
         };
-        Ok(on_cpu(&self.cpu, work).await?)
+        Ok(on_cpu(&self.cpu.quick, work).await?)
     }
 
     /// Plans a statement of InfluxQL that reads; its answer is one table.
@@ -319,7 +320,7 @@ impl Queries {
         };
         let seen = self.seen(&query.origin.asker, &query.access.rights);
         let answerer = Answerer { catalog, session, seen, now: now.unwrap_or_default() };
-        let plan = on_cpu(&self.cpu, async move { FlatPlan::new(&query, answerer).await }).await?;
+        let plan = on_cpu(&self.cpu.quick, async move { FlatPlan::new(&query, answerer).await }).await?;
         Ok(PlannedQuery {
             schema: plan.schema(),
             // By measurement, series and time, which is no order that SQL knows.
@@ -328,7 +329,7 @@ impl Queries {
             missing: None,
             lane: plan.lane(),
             watch: Arc::clone(watch),
-            work: DroppedOnCpu::new(Work::InfluxQl(plan), &self.cpu),
+            work: DroppedOnCpu::new(Work::InfluxQl(plan), &self.cpu.quick),
             cpu: self.cpu.clone(),
         })
     }
@@ -451,7 +452,7 @@ pub struct PlannedQuery {
     lane: Lane,
     work: DroppedOnCpu<Work>,
     watch: Arc<Watch>,
-    cpu: Handle,
+    cpu: Processors,
 }
 
 /// What is to be done for a query.
@@ -502,25 +503,25 @@ impl PlannedQuery {
         }
         watch.admit(lane).await?;
         let running = Arc::clone(&watch);
-        let of_plans = cpu.clone();
-        let plan = on_cpu(&cpu, async move {
+        let quick = cpu.quick.clone();
+        let started = on_cpu(&quick, async move {
             match work.take() {
                 // EXPLAIN tells what was done step by step, so all steps are done then.
                 Some(Work::Sql(session, plan @ LogicalPlan::Explain(_), _)) => {
                     let plan = session.create_physical_plan(&plan).await?;
-                    Ok(execute_stream(plan, running.context(&session))?)
+                    cpu.start(plan, running.context(&session)).await
                 }
                 Some(Work::Sql(session, plan, unbound)) => {
-                    let plan = unbound.optimized(&session, plan, &of_plans)?;
+                    let plan = unbound.optimized(&session, plan, &cpu.quick)?;
                     let plan = session.query_planner().create_physical_plan(&plan, &session).await?;
-                    Ok(execute_stream(plan, running.context(&session))?)
+                    cpu.start(plan, running.context(&session)).await
                 }
-                Some(Work::InfluxQl(plan)) => Ok(plan.run(&running)),
+                Some(Work::InfluxQl(plan)) => plan.run(&running, &cpu),
                 None => Err(QueryError::Stopped),
             }
         });
-        let plan = watch.until_stopped(Box::pin(plan.map_err(Error::from))).await?;
-        Ok(QueryStream::start(&cpu, schema, plan, Reading { watch, is_last: true }))
+        let (rows, threads) = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
+        Ok(QueryStream::start(&threads, schema, rows, Reading { watch, is_last: true }))
     }
 }
 
@@ -528,7 +529,7 @@ fn plan(
     session: SessionState,
     unbound: &Arc<Unbound>,
     query: &Query,
-    cpu: &Handle,
+    cpu: &Processors,
     watch: Arc<Watch>,
 ) -> Result<PlannedQuery, QueryError> {
     let missing = parameters::missing(&unbound.parameters, query);
@@ -540,7 +541,7 @@ fn plan(
         missing,
         lane: if unbound.scanned.is_empty() { lane(&plan)? } else { Lane::Rows },
         watch,
-        work: DroppedOnCpu::new(Work::Sql(session, plan, Arc::clone(unbound)), cpu),
+        work: DroppedOnCpu::new(Work::Sql(session, plan, Arc::clone(unbound)), &cpu.quick),
         cpu: cpu.clone(),
     })
 }

@@ -19,11 +19,10 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, TableScan, Volatility, lit};
-use datafusion::physical_plan::execute_stream;
 use futures::TryFutureExt;
-use tokio::runtime::Handle;
 
 use super::error::QueryError;
+use super::processors::Processors;
 use super::running::{Asked, Lane};
 use super::stream::{DroppedOnCpu, QueryStream, Reading, on_cpu};
 use super::table::Table;
@@ -46,7 +45,7 @@ pub struct PartedQuery {
     parts: Vec<TimeRange>,
     /// Each fetch of a part is a query of its own to whoever watches.
     asked: Asked,
-    cpu: Handle,
+    cpu: Processors,
 }
 
 impl PlannedQuery {
@@ -58,7 +57,7 @@ impl PlannedQuery {
         let Self { schema, work, missing, cpu, watch, .. } = self;
         let asked = watch.asked();
         let (None, Some(Work::Sql(session, plan, _))) = (missing, work.take()) else { return Ok(None) };
-        let handle = cpu.clone();
+        let quick = cpu.quick.clone();
         let cut = async move {
             let Some(Shape { table, filters, descends }) = shape(&plan)? else { return Ok(None) };
             let provider = source_as_provider(&table.source)?;
@@ -69,10 +68,10 @@ impl PlannedQuery {
             if descends {
                 parts.reverse();
             }
-            let work = DroppedOnCpu::new((session, plan), &cpu);
+            let work = DroppedOnCpu::new((session, plan), &cpu.quick);
             Ok((parts.len() > 1).then_some(PartedQuery { schema, work, parts, asked, cpu }))
         };
-        Ok(on_cpu(&handle, cut).await?)
+        Ok(on_cpu(&quick, cut).await?)
     }
 }
 
@@ -97,12 +96,13 @@ impl PartedQuery {
         let watch = self.asked.again(None);
         watch.admit(Lane::Rows).await?;
         let running = Arc::clone(&watch);
-        let stream = on_cpu(&self.cpu, async move {
+        let cpu = self.cpu.clone();
+        let started = on_cpu(&self.cpu.quick, async move {
             let plan = session.create_physical_plan(&within(plan, time)?).await?;
-            Ok(execute_stream(plan, running.context(&session))?)
+            cpu.start(plan, running.context(&session)).await
         });
-        let stream = watch.until_stopped(Box::pin(stream.map_err(Error::from))).await?;
-        Ok(QueryStream::start(&self.cpu, SchemaRef::clone(&self.schema), stream, Reading { watch, is_last: true }))
+        let (rows, threads) = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
+        Ok(QueryStream::start(&threads, SchemaRef::clone(&self.schema), rows, Reading { watch, is_last: true }))
     }
 }
 

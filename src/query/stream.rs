@@ -15,6 +15,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinError;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::AbortOnDropHandle;
@@ -133,20 +134,36 @@ async fn forward(
     let Reading { watch, is_last } = reading;
     let mut plan = plan;
     let work = async {
-        while let Some(batch) = plan.next().await {
-            let batch = batch.and_then(|batch| Ok(to_wire(&batch, &schema)?));
-            let batch = batch.map_err(|error| Error::from(QueryError::from(error)));
+        loop {
+            let batch = match watch.resume().await {
+                Ok(()) => {
+                    let Some(batch) = plan.next().await else { break };
+                    let batch = batch.and_then(|batch| Ok(to_wire(&batch, &schema)?));
+                    batch.map_err(|error| Error::from(QueryError::from(error)))
+                }
+                Err(error) => Err(error),
+            };
             let has_failed = batch.is_err();
             match &batch {
                 Ok(batch) => watch.rows(batch),
                 Err(error) => watch.failed(error),
             }
-            if sender.send(batch).await.is_err() || has_failed {
+            let is_taken = match sender.try_send(batch) {
+                Ok(()) => true,
+                Err(TrySendError::Closed(_)) => false,
+                Err(TrySendError::Full(batch)) => {
+                    watch.pause();
+                    sender.send(batch).await.is_ok()
+                }
+            };
+            if !is_taken || has_failed {
                 return;
             }
         }
-        if is_last {
-            watch.complete();
+        match is_last {
+            true => watch.complete(),
+            // Nobody knows when the reader comes for the next part.
+            false => watch.pause(),
         }
     };
     tokio::select! {

@@ -50,7 +50,7 @@ use crate::engine::store::single_writer::{SingleWriter, Writer};
 use crate::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use crate::engine::{Engine, EngineSettings, store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::query::{Queries, QuerySettings};
+use crate::query::{Processors, Queries, QuerySettings};
 use crate::telemetry::Telemetry;
 
 /// Writes that are read, parsed and stored at the same time; more wait for their turn.
@@ -140,7 +140,7 @@ pub struct Server {
     /// Cancelled when it is told to stop.
     draining: CancellationToken,
     tls: Option<Arc<Tls>>,
-    query_runtime: Option<Runtime>,
+    query_threads: Option<QueryThreads>,
     writer: Option<SingleWriter>,
     _directory: DataDirectory,
 }
@@ -163,9 +163,9 @@ impl Server {
         promote(&store, &clock, settings.promotes_mirror, settings.log.gives_up_others).await?;
         let engine = log::open_engine(&settings, store, mirror, &directory, &clock).await?;
 
-        let query_runtime = query_runtime(settings.query.threads)?;
+        let query_threads = QueryThreads::start(settings.query.threads)?;
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
-        let queries = Queries::new(Arc::clone(&engine), query, query_runtime.handle().clone(), Handle::current())?;
+        let queries = Queries::new(Arc::clone(&engine), query, query_threads.processors(), Handle::current())?;
         let authenticator = open_authenticator(&settings, &engine, &clock).await?;
         let backups = open_backups(&settings, &engine, &directory, &clock)?;
         let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
@@ -189,8 +189,8 @@ impl Server {
         let routes = routes(&services, guard, draining.clone());
         let listener = listener.serve(routes, tls.clone(), services.settings.connections_max);
         tracing::info!(address = %listener.address(), "ready");
-        let query_runtime = Some(query_runtime);
-        Ok(Self { services, listener, draining, tls, query_runtime, writer, _directory: directory })
+        let query_threads = Some(query_threads);
+        Ok(Self { services, listener, draining, tls, query_threads, writer, _directory: directory })
     }
 
     /// Where it listens.
@@ -225,8 +225,8 @@ impl Server {
             Some(writer) => writer.release().await.map_err(Error::from),
             None => Ok(()),
         };
-        if let Some(runtime) = self.query_runtime.take() {
-            runtime.shutdown_background();
+        if let Some(threads) = self.query_threads.take() {
+            threads.stop();
         }
         tracing::info!("stopped");
         closed.and(released)
@@ -236,9 +236,32 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // A runtime must not be dropped where async code runs; this leaves its threads to end by themselves.
-        if let Some(runtime) = self.query_runtime.take() {
-            runtime.shutdown_background();
+        if let Some(threads) = self.query_threads.take() {
+            threads.stop();
         }
+    }
+}
+
+/// The threads that queries run on: as many for each kind as there are processors for them.
+#[derive(Debug)]
+struct QueryThreads {
+    quick: Runtime,
+    heavy: Runtime,
+}
+
+impl QueryThreads {
+    fn start(threads: usize) -> Result<Self> {
+        Ok(Self { quick: query_runtime("query", threads)?, heavy: query_runtime("heavy-query", threads)? })
+    }
+
+    fn processors(&self) -> Processors {
+        Processors { quick: self.quick.handle().clone(), heavy: self.heavy.handle().clone() }
+    }
+
+    /// Leaves the threads to end by themselves.
+    fn stop(self) {
+        self.quick.shutdown_background();
+        self.heavy.shutdown_background();
     }
 }
 
@@ -305,10 +328,10 @@ pub(crate) fn is_inside(place: &StoreSettings, prefix: &str, store: &StoreSettin
     }
 }
 
-fn query_runtime(threads: usize) -> Result<Runtime> {
+fn query_runtime(name: &str, threads: usize) -> Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads.max(1))
-        .thread_name("query")
+        .thread_name(name)
         .thread_stack_size(QUERY_STACK_BYTES)
         .enable_all()
         .build()

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{FlightDescriptor, Ticket};
+use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use flightline::query::RunningSettings;
 use futures::TryStreamExt;
 use prost::Message;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::auth::Guarded;
 use crate::harness::server::TestServer;
@@ -75,13 +75,18 @@ fn with_database<T>(message: T) -> Request<T> {
     request
 }
 
-/// All messages of a Flight SQL query.
-async fn fetch(mut client: FlightServiceClient<Channel>, sql: &str) -> Result<usize, Status> {
+/// The messages of a Flight SQL query, as they are taken.
+async fn stream(mut client: FlightServiceClient<Channel>, sql: &str) -> Result<Streaming<FlightData>, Status> {
     let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
     let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
     let info = client.get_flight_info(with_database(descriptor)).await?.into_inner();
     let ticket = info.endpoint[0].ticket.clone().unwrap_or(Ticket::default());
-    let messages = client.do_get(with_database(ticket)).await?.into_inner();
+    Ok(client.do_get(with_database(ticket)).await?.into_inner())
+}
+
+/// All messages of a Flight SQL query.
+async fn fetch(client: FlightServiceClient<Channel>, sql: &str) -> Result<usize, Status> {
+    let messages = stream(client, sql).await?;
     messages.try_collect::<Vec<_>>().await.map(|messages| messages.len())
 }
 
@@ -245,6 +250,42 @@ async fn a_query_that_waits_gets_the_slot_of_one_that_ends() {
     };
     let (killed, (status, text)) = tokio::join!(running, waiting);
     assert_eq!((killed.0, status), (499, 200), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_slowly_shuts_nobody_out() {
+    const ROWS: usize = 3_000_000;
+    let server = start_with(|running| running.slots = Some(1)).await;
+    let sql = format!("SELECT value FROM generate_series(1, {ROWS})");
+    let body = json!({ "db": "db", "q": &sql, "format": "csv" });
+    let mut over_http = server.http.post(server.url("/api/v3/query_sql")).json(&body).send().await.unwrap();
+    let mut over_flight = stream(flight(&server).await, &sql).await.unwrap();
+    let mut lines = 0;
+    let mut count = |chunk: &[u8]| lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+    count(&over_http.chunk().await.unwrap().unwrap());
+    let mut rows = over_flight.try_next().await.unwrap().map(|_| 0).unwrap();
+
+    // The one slot is for who can use it.
+    let others = async {
+        for _ in 0..3 {
+            let (status, text) = server.query("db", "SELECT v FROM t", "json").await;
+            assert_eq!(status, 200, "{text}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, others).await.expect("those who take their rows are answered");
+    let waiting = queries(&server, "running AND phase = 'permit' AND query_text LIKE '%generate_series(1, %'").await;
+    assert_eq!(waiting.len(), 2, "{waiting:?}");
+
+    // Who waited misses nothing.
+    while let Some(chunk) = over_http.chunk().await.unwrap() {
+        count(&chunk);
+    }
+    assert_eq!(lines, ROWS + 1);
+    while let Some(data) = over_flight.try_next().await.unwrap() {
+        let message = arrow::ipc::root_as_message(&data.data_header).unwrap();
+        rows += message.header_as_record_batch().map_or(0, |batch| batch.length() as usize);
+    }
+    assert_eq!(rows, ROWS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

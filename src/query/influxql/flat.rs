@@ -20,9 +20,11 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, execute_stream};
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::runtime::Handle;
 
 use super::super::error::QueryError;
 use super::super::parameters::Parameter;
+use super::super::processors::Processors;
 use super::super::running::{Lane, Watch};
 use super::super::{Query, wire};
 use super::answerer::Part;
@@ -97,14 +99,22 @@ impl FlatPlan {
         }
     }
 
-    /// The rows. Dropping the stream ends the work.
-    pub(in crate::query) fn run(self, watch: &Watch) -> SendableRecordBatchStream {
+    /// The rows, and on which threads they must be taken. Dropping the stream ends the work.
+    ///
+    /// # Errors
+    /// None that can happen; a defect if one does.
+    pub(in crate::query) fn run(
+        self,
+        watch: &Watch,
+        cpu: &Processors,
+    ) -> Result<(SendableRecordBatchStream, Handle), QueryError> {
         let schema = Arc::clone(&self.schema);
-        match self.work {
+        Ok(match self.work {
             Work::Series { answerer, parts } => {
+                let threads = cpu.fitting(&parts)?;
                 let context = watch.context(&answerer.session);
                 let batches = stream::iter(parts).map(move |part| execute_stream(part, Arc::clone(&context)));
-                Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten()))
+                (Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten())), threads)
             }
             Work::Listings { answerer, statement } => {
                 let columns = Arc::clone(&schema);
@@ -113,9 +123,9 @@ impl FlatPlan {
                     let listings = answerer.listings(&statement).await.map_err(failed)?;
                     rows_of(&columns, &statement, &listings, &answerer)
                 });
-                Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed()))
+                (Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())), cpu.quick.clone())
             }
-        }
+        })
     }
 }
 

@@ -47,7 +47,7 @@ impl Queries {
         let (answerer, watch) = (self.answerer(context), self.watch(&select.to_string(), context));
         watch.planned();
         let (select, running) = (select.clone(), Arc::clone(&watch));
-        let writing = on_cpu(&self.cpu, async move {
+        let writing = on_cpu(&self.cpu.heavy, async move {
             let written = write(&select, &answerer).await;
             drop(running);
             written

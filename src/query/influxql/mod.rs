@@ -62,9 +62,9 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use datafusion::execution::SessionState;
-use datafusion::physical_plan::execute_stream;
 use futures::{StreamExt, TryFutureExt};
 
+use super::processors::Processors;
 use super::running::{Lane, Origin, Watch};
 use super::stream::{QueryStream, Reading, on_cpu};
 use super::{Queries, wire};
@@ -145,7 +145,7 @@ pub struct SeriesRows {
 /// The answer to a `SELECT`, series by series. Dropping it ends the query.
 pub struct SeriesStream {
     session: SessionState,
-    cpu: tokio::runtime::Handle,
+    cpu: Processors,
     /// Where times of the answer are local.
     zone: Option<chrono_tz::Tz>,
     parts: VecDeque<Part>,
@@ -188,12 +188,12 @@ impl SeriesStream {
                 let is_last = self.parts.is_empty();
                 let watch = if is_last { self.watch.take() } else { self.watch.clone() };
                 let Some(watch) = watch else { return Ok(None) };
-                // Operators start tasks of their own where they are started themselves.
                 let (plan, context) = (Arc::clone(&part.plan), watch.context(&self.session));
-                let started = on_cpu(&self.cpu, async move { Ok(execute_stream(plan, context)?) });
-                let stream = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
+                let (cpu, quick) = (self.cpu.clone(), self.cpu.quick.clone());
+                let started = on_cpu(&quick, async move { cpu.start(plan, context).await });
+                let (rows, threads) = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
                 let schema = wire::wire_schema(&part.plan.schema());
-                self.current = Some((part, QueryStream::start(&self.cpu, schema, stream, Reading { watch, is_last })));
+                self.current = Some((part, QueryStream::start(&threads, schema, rows, Reading { watch, is_last })));
                 self.tags = None;
                 continue;
             };
@@ -242,7 +242,7 @@ impl Queries {
         if let Statement::Select(select) = statement {
             let parts = {
                 let (answerer, select, watch) = (answerer.clone(), select.clone(), Arc::clone(&watch));
-                on_cpu(&self.cpu, async move {
+                on_cpu(&self.cpu.quick, async move {
                     let parts = answerer.parts(&select).await;
                     drop(watch); // it is seen for as long as this thread plans it
                     parts
@@ -257,7 +257,7 @@ impl Queries {
         }
         watch.planned();
         let (lane, running) = (lane(&statement), Arc::clone(&watch));
-        let listings = on_cpu(&self.cpu, async move {
+        let listings = on_cpu(&self.cpu.quick, async move {
             let listings = answerer.listings(&statement).await;
             drop(running);
             listings

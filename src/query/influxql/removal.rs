@@ -55,7 +55,7 @@ impl Queries {
                 _ => Ok(Vec::new()),
             }
         };
-        watch.run(Lane::Rows, Box::pin(on_cpu(&self.cpu, work).map_err(Error::from))).await
+        watch.run(Lane::Rows, Box::pin(on_cpu(&self.cpu.quick, work).map_err(Error::from))).await
     }
 }
 

@@ -14,7 +14,7 @@
 //!
 //! Always true:
 //! - a query is on the list until nothing works for it any more, even if its client has left long ago;
-//! - a slot is held by who computes: an answer that is computed to its end and waits for a slow reader holds none;
+//! - a slot is held by who computes: who waits for a slow reader holds none, so that idle readers shut nobody out;
 //! - what only looks at the server itself has slots of its own, so that it is answered when all others are taken;
 //! - what was only described, as drivers do before they fetch, leaves no trace unless it failed.
 //!
@@ -423,7 +423,7 @@ impl Watch {
         progress.planned = Some(now);
     }
 
-    /// Waits for a slot, which is held until the watch goes.
+    /// Waits for a slot, which is held until the watch goes or [pauses](Watch::pause).
     ///
     /// # Errors
     /// `Busy` and `Limited` if there is none; `Cancelled` and `TimedOut` if the query is ended meanwhile.
@@ -445,6 +445,26 @@ impl Watch {
         let mut progress = self.entry.progress.lock();
         progress.phase = Phase::Permit;
         progress.permitted = Some(now);
+        Ok(())
+    }
+
+    /// Nothing is computed until [`Watch::resume`]: the slot is for others meanwhile.
+    pub(super) fn pause(&self) {
+        if let Some(permit) = self.permit.lock().as_mut() {
+            permit.pause();
+        }
+    }
+
+    /// Waits for a slot again, if it was given on. Dropping the future leaves the query without one: it has to be over then.
+    ///
+    /// # Errors
+    /// None that can happen; a defect if one does.
+    pub(super) async fn resume(&self) -> Result<()> {
+        let permit = self.permit.lock().take();
+        if let Some(permit) = permit {
+            let permit = permit.resume().await?;
+            *self.permit.lock() = Some(permit);
+        }
         Ok(())
     }
 

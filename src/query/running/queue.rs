@@ -4,10 +4,12 @@
 //! - while somebody waits, no slot is free;
 //! - a slot that comes free goes to the next asker in turn, and of that one's queries to the oldest: who sends a thousand queries
 //!   makes the others wait for one of them, not for a thousand;
-//! - the number of those who wait is bounded, and so is how long they do;
+//! - the number of those who wait to begin is bounded, and so is how long they do;
+//! - who waits for the reader of their rows gives the slot on ([`Permit::pause`]), and has a turn as everybody else has when there is something
+//!   to compute again, however many wait and however long it takes;
 //! - dropping what waits leaves the queue, and dropping a [`Permit`] gives the slot on.
 //!
-//! A query that waits holds no slot and no memory of the pool, so that nobody waits for somebody who waits.
+//! A query that waits to begin holds no slot and no memory of the pool, so that nobody waits for somebody who waits.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long a client should wait that was refused for having too many queries open.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// For each slot, so many queries may have given theirs away while they wait for a reader. More than that keep what they have: each of them holds memory.
+const PAUSED_PER_SLOT: usize = 8;
 
 /// What a queue lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +58,71 @@ struct State {
     next_number: u64,
     /// Queries by asker, running or waiting.
     open: HashMap<Asker, usize>,
+    /// Queries that have begun and wait for their readers without a slot.
+    paused: usize,
     refused: u64,
 }
 
 /// The right to run. Dropping it gives the slot on.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _slot: Slot,
-    _open: Open,
+    holds: Holds,
+    open: Open,
+}
+
+/// What somebody has who has begun.
+#[derive(Debug)]
+enum Holds {
+    Slot { _slot: Slot },
+    Pause { _pause: Paused },
+}
+
+/// A query that counts as paused.
+#[derive(Debug)]
+struct Paused(Arc<Queue>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.state.lock().paused -= 1;
+    }
+}
+
+impl Permit {
+    /// Gives the slot on for as long as nothing is computed. What cannot be paused, because too many are, keeps it.
+    pub(super) fn pause(&mut self) {
+        let queue = &self.open.queue;
+        if let Holds::Pause { .. } = self.holds {
+            return;
+        }
+        {
+            let mut state = queue.state.lock();
+            if state.paused >= queue.limits.slots.saturating_mul(PAUSED_PER_SLOT) {
+                return;
+            }
+            state.paused += 1;
+        }
+        self.holds = Holds::Pause { _pause: Paused(Arc::clone(queue)) };
+    }
+
+    /// Waits for a slot again, for as long as it takes, if it was given on. Dropping the future ends the permit.
+    ///
+    /// # Errors
+    /// None that can happen; a defect if one does.
+    pub(super) async fn resume(self) -> Result<Self> {
+        let Self { holds, open } = self;
+        if let Holds::Slot { .. } = holds {
+            return Ok(Self { holds, open });
+        }
+        let slot = {
+            let place = open.queue.state.lock().place(&open.queue, &open.asker);
+            match place {
+                Ok(slot) => slot,
+                Err(place) => place.turn().await?,
+            }
+        };
+        drop(holds);
+        Ok(Self { holds: Holds::Slot { _slot: slot }, open })
+    }
 }
 
 /// A slot that is taken.
@@ -101,6 +163,14 @@ struct Place<'a> {
     queue: &'a Queue,
     asker: &'a Asker,
     number: u64,
+    turn: oneshot::Receiver<Slot>,
+}
+
+impl Place<'_> {
+    /// Waits for the slot.
+    async fn turn(mut self) -> Result<Slot> {
+        (&mut self.turn).await.map_err(|_| Error::internal("a place in the queue of queries was lost"))
+    }
 }
 
 impl Drop for Place<'_> {
@@ -133,6 +203,25 @@ impl State {
         None
     }
 
+    /// A slot, or else a place in the queue for one.
+    fn place<'a>(&mut self, queue: &'a Arc<Queue>, asker: &'a Asker) -> Result<Slot, Place<'a>> {
+        if self.free > 0 {
+            self.free -= 1;
+            return Ok(Slot(Arc::clone(queue)));
+        }
+        let (sender, turn) = oneshot::channel();
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting_count += 1;
+        let queries = self.waiting.entry(asker.clone()).or_default();
+        let is_first = queries.is_empty();
+        queries.insert(number, sender);
+        if is_first {
+            self.turns.push_back(asker.clone());
+        }
+        Err(Place { queue, asker, number, turn })
+    }
+
     fn forget_if_done(&mut self, asker: &Asker) {
         if self.waiting.get(asker).is_some_and(BTreeMap::is_empty) {
             self.waiting.remove(asker);
@@ -161,7 +250,7 @@ impl Queue {
     /// # Errors
     /// `Busy` if too many wait already, or if none came free in time; `Limited` if who asks has too many queries open.
     pub(super) async fn enter(self: &Arc<Self>, asker: &Asker) -> Result<Permit> {
-        let (open, number, turn) = {
+        let (open, place) = {
             let mut state = self.state.lock();
             let count = state.open.get(asker).copied().unwrap_or(0);
             if count >= self.limits.per_asker {
@@ -173,34 +262,19 @@ impl Queue {
                 return Err(self.full());
             }
             state.open.insert(asker.clone(), count + 1);
-            let open = Open { queue: Arc::clone(self), asker: asker.clone() };
-            if state.free > 0 {
-                state.free -= 1;
-                return Ok(Permit { _slot: Slot(Arc::clone(self)), _open: open });
-            }
-            let (sender, turn) = oneshot::channel();
-            let number = state.next_number;
-            state.next_number += 1;
-            state.waiting_count += 1;
-            let queries = state.waiting.entry(asker.clone()).or_default();
-            let is_first = queries.is_empty();
-            queries.insert(number, sender);
-            if is_first {
-                state.turns.push_back(asker.clone());
-            }
-            (open, number, turn)
+            (Open { queue: Arc::clone(self), asker: asker.clone() }, state.place(self, asker))
         };
-        let place = Place { queue: self, asker, number };
-        let slot = tokio::time::timeout(self.limits.patience, turn).await;
-        drop(place);
-        match slot {
-            Ok(Ok(slot)) => Ok(Permit { _slot: slot, _open: open }),
-            Ok(Err(_)) => Err(Error::internal("a place in the queue of queries was lost")),
-            Err(_) => {
-                self.state.lock().refused += 1;
-                Err(self.too_slow())
-            }
-        }
+        let slot = match place {
+            Ok(slot) => slot,
+            Err(place) => match tokio::time::timeout(self.limits.patience, place.turn()).await {
+                Ok(slot) => slot?,
+                Err(_) => {
+                    self.state.lock().refused += 1;
+                    return Err(self.too_slow());
+                }
+            },
+        };
+        Ok(Permit { holds: Holds::Slot { _slot: slot }, open })
     }
 
     fn full(&self) -> Error {
@@ -300,16 +374,51 @@ mod tests {
         enter(&queue, "a").await.unwrap();
     }
 
+    #[tokio::test]
+    async fn who_waits_for_a_reader_lets_others_run_and_has_a_turn_again() {
+        let queue = Queue::new(QueueLimits { waiting_max: 1, patience: Duration::from_millis(1), ..LIMITS });
+        let mut slow = enter(&queue, "slow").await.unwrap();
+        slow.pause();
+        let other = enter(&queue, "other").await.unwrap();
+        let mut third = enter(&queue, "third");
+        assert!((&mut third).now_or_never().is_none());
+        // More wait than may begin to, and longer than that: one that has begun is not sent away.
+        let mut resumed = slow.resume().boxed();
+        assert!((&mut resumed).now_or_never().is_none());
+        assert_eq!(third.await.unwrap_err().kind(), ErrorKind::Busy);
+        assert!((&mut resumed).now_or_never().is_none());
+        drop(other);
+        let slow = resumed.await.unwrap();
+        assert!(enter(&queue, "other").now_or_never().is_none());
+        drop(slow);
+        let state = queue.state.lock();
+        assert_eq!((state.free, state.paused), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn only_so_many_give_their_slots_on() {
+        let queue = Queue::new(LIMITS);
+        let mut paused = Vec::new();
+        for _ in 0..=PAUSED_PER_SLOT {
+            let mut permit = enter(&queue, "a").await.unwrap();
+            permit.pause();
+            paused.push(permit);
+        }
+        assert!(enter(&queue, "b").now_or_never().is_none());
+        drop(paused.pop());
+        assert!(enter(&queue, "b").now_or_never().is_some());
+    }
+
     proptest! {
-        /// Whatever comes, goes and gives up in whatever order: no slot is lost and none is made.
+        /// Whatever comes, pauses, goes on, leaves and gives up in whatever order: no slot is lost and none is made.
         #[test]
         fn slots_are_neither_lost_nor_made(
             slots in 1_usize..4,
-            steps in proptest::collection::vec((0_usize..4, 0_usize..3, 0_usize..8), 0..200),
+            steps in proptest::collection::vec((0_usize..6, 0_usize..3, 0_usize..8), 0..200),
         ) {
             let queue = Queue::new(QueueLimits { slots, ..LIMITS });
             let names = ["a", "b", "c"];
-            let (mut waiting, mut running) = (Vec::new(), Vec::new());
+            let (mut waiting, mut running, mut paused) = (Vec::new(), Vec::new(), Vec::new());
             // Timers need a runtime, but nothing waits for one here.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let _here = runtime.enter();
@@ -318,6 +427,15 @@ mod tests {
                     0 => waiting.push(enter(&queue, names[who])),
                     1 if !running.is_empty() => drop(running.swap_remove(which % running.len())),
                     2 if !waiting.is_empty() => drop(waiting.swap_remove(which % waiting.len())),
+                    3 if !running.is_empty() => {
+                        let mut permit: Permit = running.swap_remove(which % running.len());
+                        permit.pause();
+                        match permit.holds {
+                            Holds::Slot { .. } => running.push(permit),
+                            Holds::Pause { .. } => paused.push(permit),
+                        }
+                    }
+                    4 if !paused.is_empty() => waiting.push(paused.swap_remove(which % paused.len()).resume().boxed()),
                     _ => {}
                 }
                 let mut still = Vec::new();
@@ -333,9 +451,9 @@ mod tests {
                 prop_assert!(running.len() == slots || waiting.is_empty());
                 prop_assert_eq!(queue.waiting(), waiting.len());
             }
-            drop((waiting, running));
+            drop((waiting, running, paused));
             let state = queue.state.lock();
-            prop_assert_eq!(state.free, slots);
+            prop_assert_eq!((state.free, state.paused), (slots, 0));
             prop_assert!(state.open.is_empty() && state.waiting.is_empty() && state.turns.is_empty());
         }
     }

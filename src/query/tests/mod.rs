@@ -77,7 +77,8 @@ impl Fixture {
         change(&mut engine_settings);
         let engine = Engine::open(engine_settings, Store::in_memory(), disk, clock).await.unwrap();
         engine.create_database(&nyc(), None).await.unwrap();
-        let queries = Queries::new(Arc::clone(&engine), settings, CPU.handle().clone(), IO.handle().clone()).unwrap();
+        let queries =
+            Queries::new(Arc::clone(&engine), settings, CPU.handle().clone().into(), IO.handle().clone()).unwrap();
         Self { engine, queries }
     }
 

@@ -69,7 +69,8 @@ async fn fixture(files: u64) -> Fixture {
     let engine = Engine::open(settings, store, Arc::new(MemoryDisk::default()), clock).await.unwrap();
     eprintln!("{files} files: opened in {:?}", start.elapsed());
     let settings = QuerySettings { threads: 2, ..QuerySettings::default() };
-    let queries = Queries::new(Arc::clone(&engine), settings, CPU.handle().clone(), IO.handle().clone()).unwrap();
+    let queries =
+        Queries::new(Arc::clone(&engine), settings, CPU.handle().clone().into(), IO.handle().clone()).unwrap();
     Fixture { engine, queries }
 }
 

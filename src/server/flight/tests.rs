@@ -81,7 +81,7 @@ async fn service(databases: &[&str]) -> Service {
         create(&engine, &database, "a_b", &[("value", ColumnKind::Field(FieldType::Integer))]).await;
     }
     let handle = tokio::runtime::Handle::current();
-    let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), handle.clone(), handle).unwrap();
+    let queries = Queries::new(Arc::clone(&engine), QuerySettings::default(), handle.clone().into(), handle).unwrap();
     let telemetry = Arc::new(Telemetry::new(Duration::ZERO));
     let slots = Arc::new(Semaphore::new(4));
     let open = AuthSettings::off();

@@ -160,7 +160,7 @@ impl TestDatabase {
         };
         let cpu = self.queries_runtime.as_ref().unwrap().handle().clone();
         let asked = QuerySettings { takes_shortcuts: self.takes_shortcuts, ..QuerySettings::default() };
-        let queries = Queries::new(Arc::clone(&engine), asked, cpu, Handle::current()).unwrap();
+        let queries = Queries::new(Arc::clone(&engine), asked, cpu.into(), Handle::current()).unwrap();
         self.open = Some(Open { engine, queries });
         Ok(())
     }

@@ -31,7 +31,7 @@ impl InfluxDb {
         std::fs::write(&configuration, settings(address, &directory.path().display().to_string())).unwrap();
         let arguments = ["run", "-config", configuration.to_str().unwrap()];
         let process = Some(spawn("oracle/influxdb/usr/bin/influxd", &arguments, directory.path()));
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap();
         let influxdb = Self { address, http, process, directory };
         influxdb.wait_until_ready();
         influxdb

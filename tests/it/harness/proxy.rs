@@ -88,7 +88,7 @@ impl Proxy {
     /// A proxy in front of `store` on a free port.
     pub fn start(store: SocketAddr, manner: Manner) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap();
         let shared =
             Arc::new(Shared { store, client, manner, losses: Mutex::default(), silent: watch::Sender::new(false) });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

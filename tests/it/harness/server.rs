@@ -58,7 +58,7 @@ impl TestServer {
         };
         change(&mut settings);
         let server = Server::start(settings, Arc::new(SystemClock::new())).await?;
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap();
         Ok(Self { server, http, _directory: directory })
     }
 
