@@ -19,11 +19,12 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// A foreign crate and the rooms that may name it.
-const FOREIGN: [(&str, &[&str]); 8] = [
+const FOREIGN: [(&str, &[&str]); 9] = [
     ("datafusion", &["query"]),
+    ("datafusion_substrait", &["query"]),
     ("parquet", &["engine", "query", "server", "cli"]),
     ("object_store", &["engine", "query", "cli"]),
-    ("prost", &["engine", "server"]),
+    ("prost", &["engine", "query", "server"]),
     ("tonic", &["server", "cli"]),
     ("arrow_flight", &["server", "cli"]),
     ("axum", &["server"]),
@@ -116,17 +117,33 @@ fn only_one_file_names_an_environment_variable_of_ours() {
 
 #[test]
 fn generated_code_is_what_the_proto_files_say() {
-    let protos = [Path::new(ROOT).join("proto/flightline/ticket/v1/ticket.proto")];
-    let descriptors = protox::compile(protos, [Path::new(ROOT).join("proto")]).unwrap();
+    let out = generated("proto", &["flightline/ticket/v1/ticket.proto"], tonic_prost_build::configure());
+    check_or_update("src/server/proto.rs", &made(&out, "flightline.ticket.v1.rs"));
+
+    let files = ["algebra", "extended_expression", "extensions/extensions", "plan", "type"];
+    let files = files.map(|file| format!("substrait/{file}.proto"));
+    let without_comments = tonic_prost_build::configure()
+        .compile_well_known_types(true)
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .disable_comments(["."]);
+    let out = generated("proto/substrait/proto", &files.each_ref().map(String::as_str), without_comments);
+    for package in ["substrait", "substrait.extensions"] {
+        let (file, code) = (format!("proto/substrait/src/proto.{package}.rs"), made(&out, &format!("{package}.rs")));
+        check_or_update(&file, &code);
+    }
+}
+
+/// A folder with the code that `files` below `folder` make.
+fn generated(folder: &str, files: &[&str], builder: tonic_prost_build::Builder) -> tempfile::TempDir {
+    let folder = Path::new(ROOT).join(folder);
+    let descriptors = protox::compile(files.iter().map(|file| folder.join(file)), [&folder]).unwrap();
     let out = tempfile::tempdir().unwrap();
-    tonic_prost_build::configure()
-        .build_client(false)
-        .build_server(false)
-        .out_dir(out.path())
-        .compile_fds(descriptors)
-        .unwrap();
-    let generated = fs::read_to_string(out.path().join("flightline.ticket.v1.rs")).unwrap();
-    check_or_update("src/server/proto.rs", &generated);
+    builder.build_client(false).build_server(false).out_dir(out.path()).compile_fds(descriptors).unwrap();
+    out
+}
+
+fn made(out: &tempfile::TempDir, file: &str) -> String {
+    fs::read_to_string(out.path().join(file)).unwrap()
 }
 
 #[test]
