@@ -100,8 +100,8 @@ async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
 async fn ask(queries: &Queries, text: &str) -> usize {
     let database = DatabaseName::new(DATABASE).unwrap();
     let (language, text) = (Language::Sql, text.to_owned());
-    let query =
-        Query { database, language, text, parameters: Vec::new(), access: Access::full(), origin: Origin::default() };
+    let (plan, parameters) = (bytes::Bytes::new(), Vec::new());
+    let query = Query { database, language, text, plan, parameters, access: Access::full(), origin: Origin::default() };
     let batches: Vec<_> = queries.plan(query).await.unwrap().run().await.unwrap().try_collect().await.unwrap();
     batches.iter().map(|batch| black_box(batch).num_rows()).sum()
 }

@@ -121,6 +121,7 @@ async fn run(queries: &Queries, language: Language, text: &str) -> usize {
         database,
         language,
         text: text.to_owned(),
+        plan: bytes::Bytes::new(),
         parameters: Vec::new(),
         access: Access::full(),
         origin: Origin::default(),

@@ -188,3 +188,41 @@ def test_names_that_need_quotes(writer):
 def test_a_type_that_no_field_can_hold_is_refused_with_advice(writer, value, words):
     with pytest.raises(Exception, match=words):
         writer.adbc_ingest("unfit", pyarrow.table({"odd": value}), mode="create")
+
+
+# --- Substrait -----------------------------------------------------------------------------------------------------
+
+
+def part(number: int, content: bytes) -> bytes:
+    """A field of protobuf that has a length."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def substrait_plan(table: str, column: str, name: str) -> bytes:
+    """`SELECT column AS name FROM table` for a column of floats, as any producer of Substrait plans writes it."""
+    kind = part(11, bytes([2 << 3, 1]))  # fp64, nullable
+    columns = part(1, column.encode()) + part(2, part(1, kind))
+    read = part(2, columns) + part(7, part(1, table.encode()))
+    return part(3, part(2, part(1, part(1, read)) + part(2, name.encode())))
+
+
+def test_a_substrait_plan_is_answered_as_its_text(cursor):
+    expected = read(cursor, "SELECT temp AS degrees FROM weather").to_pydict()["degrees"]
+    plan = substrait_plan("weather", "temp", "degrees")
+    # Prepared, as the DB API does it, and at once.
+    found = cursor.execute(plan).fetch_arrow_table()
+    assert found.schema.names == ["degrees"]
+    assert sorted(found["degrees"].drop_null().to_pylist()) == sorted(value for value in expected if value is not None)
+    cursor.adbc_statement.set_substrait_plan(plan)
+    stream, _ = cursor.adbc_statement.execute_query()
+    assert pyarrow.RecordBatchReader.from_stream(stream).read_all().num_rows == len(expected)
+    schema = pyarrow.schema(cursor.adbc_execute_schema(plan))
+    assert schema.names == ["degrees"]
+
+
+def test_what_is_no_substrait_plan_is_an_error_with_a_reason(cursor):
+    for plan, words in [(b"SELECT 1", "can't be read"), (substrait_plan(NOWHERE, "temp", "t"), NOWHERE)]:
+        with pytest.raises(ProgrammingError, match=words):
+            cursor.execute(plan)
+    assert read(cursor, "SELECT 1 AS one").to_pydict() == {"one": [1]}

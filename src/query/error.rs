@@ -55,6 +55,8 @@ pub(super) enum QueryError {
     Statement(String),
     #[error("the statement is not supported: {0}")]
     StatementUnsupported(String),
+    #[error("the Substrait plan can't be read: {0}")]
+    Plan(String),
     #[error("the query ran into a defect of the server: {0}")]
     Panicked(String),
     #[error("the query was stopped because the server is shutting down")]
@@ -82,6 +84,7 @@ impl From<QueryError> for Error {
             | QueryError::MissingParameter(_)
             | QueryError::Table(_)
             | QueryError::Statement(_)
+            | QueryError::Plan(_)
             | QueryError::ParameterType { .. } => ErrorKind::Invalid,
             QueryError::StatementUnsupported(_) => ErrorKind::Unsupported,
             QueryError::Panicked(_) => ErrorKind::Internal,

@@ -6,6 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | [`limits`], [`statement`] | which texts are planned at all |
+//! | [`substrait`] | plans that come as plans |
 //! | [`parts`] | a query in parts that are fetched one by one |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
 //! | [`change`], [`executions`], [`delete`], [`insert`], [`tables`] | statements that change something |
@@ -50,6 +51,7 @@ mod session;
 mod shortcuts;
 mod statement;
 mod stream;
+mod substrait;
 mod system;
 mod table;
 mod tables;
@@ -63,6 +65,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use datafusion::catalog::information_schema::{
     INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES, InformationSchemaProvider,
 };
@@ -95,6 +98,7 @@ pub use parts::PartedQuery;
 pub use processors::Processors;
 pub use running::{Asker, Origin, QueryMetrics, RunningSettings, Way};
 pub use stream::QueryStream;
+pub use substrait::VERSIONS as SUBSTRAIT_VERSIONS;
 
 /// The one catalog that every database is seen as.
 pub const CATALOG: &str = "public";
@@ -145,6 +149,8 @@ pub enum Language {
     Sql,
     /// The language of InfluxDB 1.
     InfluxQl,
+    /// No text, but a plan of Substrait.
+    Substrait,
 }
 
 /// A question to one database.
@@ -154,8 +160,10 @@ pub struct Query {
     pub database: DatabaseName,
     /// How to read the text.
     pub language: Language,
-    /// The text: one statement.
+    /// The text: one statement. Empty if there is a plan.
     pub text: String,
+    /// The plan, if that is the language: Substrait's protobuf. Else empty.
+    pub plan: Bytes,
     /// Values by name, without the `$`. Those of `$1`, or of the first `?`, are named `1`, and so on. Names
     /// that the text does not use are ignored.
     pub parameters: Vec<(String, Parameter)>,
@@ -250,6 +258,7 @@ impl Queries {
         let text = match query.language {
             Language::Sql => Cow::Borrowed(query.text.as_str()),
             Language::InfluxQl => influxql::without_passwords(&query.text),
+            Language::Substrait => Cow::Owned(substrait::told(&query.plan)),
         };
         let watch = self.running.begin(&query.origin, Some(query.database.as_str()), &text);
         let planned = watch.until_stopped(Box::pin(self.plan_watched(query, permitted, &watch))).await?;
@@ -261,8 +270,11 @@ impl Queries {
         if !self.engine.database_exists(&query.database) {
             return Err(QueryError::DatabaseNotFound(query.database.to_string()).into());
         }
-        if query.language == Language::InfluxQl {
-            let planned = self.plan_influxql(query, watch).await?;
+        if query.language != Language::Sql {
+            let planned = match query.language {
+                Language::Substrait => self.plan_substrait(query, watch).await?,
+                _ => self.plan_influxql(query, watch).await?,
+            };
             return Ok(PlannedStatement::Query(Box::new(planned)));
         }
         let sessions = Arc::clone(&self.sessions);
@@ -301,6 +313,19 @@ impl Queries {
             }
         };
         Ok(on_cpu(&self.cpu.quick, work).await?)
+    }
+
+    /// Plans a plan of Substrait, which only reads.
+    async fn plan_substrait(&self, query: Query, watch: &Arc<Watch>) -> Result<PlannedQuery> {
+        let (engine, sessions, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.sessions), self.cpu.clone());
+        let (bytes_max, watch) = (self.settings.text_bytes_max, Arc::clone(watch));
+        let work = async move {
+            let session = sessions.open_for(&query, &query.access.read);
+            let read = substrait::plan(&session, &query.plan, bytes_max).await?;
+            let unbound = Arc::new(Unbound::of_plan(&session, (read, true), &engine, &query.database, &cpu)?);
+            plan(session, &unbound, &query, &cpu, watch)
+        };
+        Ok(on_cpu(&self.cpu, work).await?)
     }
 
     /// Plans a statement of InfluxQL that reads; its answer is one table.

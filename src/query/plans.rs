@@ -117,6 +117,20 @@ impl Unbound {
         cpu: &Handle,
     ) -> Result<Self, QueryError> {
         let plan = session.statement_to_plan(statement).await?;
+        Self::of_plan(session, (plan, reads), engine, database, cpu)
+    }
+
+    /// The same for what is a plan already.
+    ///
+    /// # Errors
+    /// As [`Unbound::new`].
+    pub(super) fn of_plan(
+        session: &SessionState,
+        (plan, reads): (LogicalPlan, bool),
+        engine: &Engine,
+        database: &DatabaseName,
+        cpu: &Handle,
+    ) -> Result<Self, QueryError> {
         match &plan {
             LogicalPlan::Dml(change) if !reads => statement::check_plan(&change.input)?,
             plan => statement::check_plan(plan)?,

@@ -46,7 +46,7 @@ pub struct Statement {
     /// The language of the text.
     #[prost(enumeration = "Language", tag = "1")]
     pub language: i32,
-    /// The text as the client sent it.
+    /// The text as the client sent it; empty if it sent a plan.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
     /// Rows of values for its parameters, one for each execution: a stream of Arrow IPC. Empty if none are bound.
@@ -55,6 +55,9 @@ pub struct Statement {
     /// Whether tags are answered as dictionaries.
     #[prost(bool, tag = "4")]
     pub dictionaries: bool,
+    /// The plan of Substrait as the client sent it, if that is the language.
+    #[prost(bytes = "vec", tag = "5")]
+    pub plan: ::prost::alloc::vec::Vec<u8>,
 }
 /// A statement that was done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -93,6 +96,8 @@ pub enum Language {
     Sql = 1,
     /// InfluxQL.
     Influxql = 2,
+    /// None: a plan of Substrait.
+    Substrait = 3,
 }
 impl Language {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -104,6 +109,7 @@ impl Language {
             Self::Unspecified => "LANGUAGE_UNSPECIFIED",
             Self::Sql => "LANGUAGE_SQL",
             Self::Influxql => "LANGUAGE_INFLUXQL",
+            Self::Substrait => "LANGUAGE_SUBSTRAIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -112,6 +118,7 @@ impl Language {
             "LANGUAGE_UNSPECIFIED" => Some(Self::Unspecified),
             "LANGUAGE_SQL" => Some(Self::Sql),
             "LANGUAGE_INFLUXQL" => Some(Self::Influxql),
+            "LANGUAGE_SUBSTRAIT" => Some(Self::Substrait),
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ mod scale;
 mod schemas;
 mod selectors;
 mod shortcuts;
+mod substrait;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -25,6 +26,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use arrow::array::{AsArray, BooleanArray, DictionaryArray};
 use arrow::datatypes::{Float64Type, Int32Type};
 use arrow::util::pretty::pretty_format_batches_with_schema;
+use bytes::Bytes;
 use futures::TryStreamExt;
 use tokio::runtime::{Builder, Runtime};
 
@@ -161,6 +163,7 @@ fn query(text: &str) -> Query {
         database: nyc(),
         language: Language::Sql,
         text: text.to_owned(),
+        plan: Bytes::new(),
         parameters: Vec::new(),
         access: Access::full(),
         origin: Origin::default(),

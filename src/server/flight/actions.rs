@@ -3,8 +3,8 @@
 //! Not here: sessions (`sessions`).
 
 use arrow_flight::sql::{
-    ActionCancelQueryRequest, ActionCancelQueryResult, ActionCreatePreparedStatementRequest, Any, Command,
-    ProstMessageExt,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionCreatePreparedStatementRequest,
+    ActionCreatePreparedSubstraitPlanRequest, Any, Command, ProstMessageExt,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo,
@@ -20,8 +20,9 @@ use super::{FlightService, command};
 use crate::error::Result;
 
 /// The actions that are served.
-pub(super) const ACTIONS: [(&str, &str); 8] = [
+pub(super) const ACTIONS: [(&str, &str); 9] = [
     ("CreatePreparedStatement", "ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult"),
+    ("CreatePreparedSubstraitPlan", "ActionCreatePreparedSubstraitPlanRequest -> ActionCreatePreparedStatementResult"),
     ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
     ("CancelFlightInfo", "CancelFlightInfoRequest -> CancelFlightInfoResult"),
     ("CancelQuery", "ActionCancelQueryRequest -> ActionCancelQueryResult"),
@@ -41,6 +42,10 @@ impl FlightService {
             "CreatePreparedStatement" => {
                 let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
                 self.create_prepared(request, call).await.map(Some)
+            }
+            "CreatePreparedSubstraitPlan" => {
+                let request: ActionCreatePreparedSubstraitPlanRequest = unpack(&action.body)?;
+                self.create_prepared_substrait(request, call).await.map(Some)
             }
             "ClosePreparedStatement" => self.close_prepared(&action.body, call).await.map(|()| None),
             "CancelFlightInfo" => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow::ipc::CompressionType;
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
+use bytes::Bytes;
 use http::Uri;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -136,6 +137,11 @@ impl Call {
     /// A statement in the call's language, answered in the form that it asks for.
     pub(super) fn statement(&self, database: DatabaseName, text: String) -> Statement {
         Statement { dictionaries: self.dictionaries, ..Statement::new(database, self.language, text) }
+    }
+
+    /// A plan of Substrait, answered in the form that the call asks for.
+    pub(super) fn substrait(&self, database: DatabaseName, plan: Bytes) -> Statement {
+        Statement { dictionaries: self.dictionaries, ..Statement::of_plan(database, plan) }
     }
 
     /// How rows are to be sent.

@@ -13,6 +13,8 @@ const DATABASE_HINT: &str = "set the header 'database' (ADBC: 'adbc.flight.sql.r
 pub(super) enum FlightError {
     #[error("the flight descriptor holds no Flight SQL command")]
     NoCommand,
+    #[error("the command holds no Substrait plan")]
+    NoPlan,
     #[error("could not decode a Flight SQL message")]
     Undecodable(#[source] prost::DecodeError),
     #[error("could not decode the Flight SQL command")]

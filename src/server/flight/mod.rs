@@ -177,6 +177,7 @@ impl FlightService {
         }
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(command) => self.describe_query(command, call).await,
+            Command::CommandStatementSubstraitPlan(command) => self.describe_substrait(command, call).await,
             Command::CommandPreparedStatementQuery(command) => self.describe_prepared(&command, call).await,
             other => self.describe_metadata(&other, descriptor.cmd.clone(), call),
         }
@@ -296,6 +297,7 @@ impl FlightService {
                 while messages.message().await.map_err(received)?.is_some() {} // some drivers send an empty batch
                 self.update(command, call).await
             }
+            Command::CommandStatementSubstraitPlan(command) => self.update_substrait(command, call).await,
             Command::CommandPreparedStatementUpdate(command) => {
                 self.update_prepared(command, first, messages, call).await
             }
@@ -318,14 +320,9 @@ fn command(encoded: &Bytes) -> Result<Command> {
     }
 }
 
-/// Substrait and the like are commands that this server doesn't serve; tickets and actions stand where they don't belong.
+/// Tickets and actions stand where they don't belong.
 fn unexpected(method: &'static str, command: &Command) -> Error {
-    match command {
-        Command::CommandStatementSubstraitPlan(_) => {
-            FlightError::Unsupported("Substrait plans are not supported").into()
-        }
-        other => FlightError::UnexpectedCommand { method, command: other.type_url().to_owned() }.into(),
-    }
+    FlightError::UnexpectedCommand { method, command: command.type_url().to_owned() }.into()
 }
 
 fn is_sql_info(descriptor: &FlightDescriptor) -> bool {

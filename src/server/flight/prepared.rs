@@ -16,7 +16,8 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt,
+    ActionCreatePreparedSubstraitPlanRequest, Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt,
 };
 use arrow_flight::{FlightData, IpcMessage, PutResult, SchemaAsIpc};
 use bytes::Bytes;
@@ -79,7 +80,23 @@ impl FlightService {
     ) -> Result<Bytes> {
         refuse_transaction(request.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
-        let statement = call.statement(database, request.query);
+        self.create(call.statement(database, request.query), call).await
+    }
+
+    /// The same for a plan of Substrait.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the plan.
+    pub(super) async fn create_prepared_substrait(
+        &self,
+        request: ActionCreatePreparedSubstraitPlanRequest,
+        call: &Call,
+    ) -> Result<Bytes> {
+        let statement = self.substrait(request.plan, request.transaction_id.as_deref(), call)?;
+        self.create(statement, call).await
+    }
+
+    async fn create(&self, statement: Statement, call: &Call) -> Result<Bytes> {
         let handle = self.seal.handle(statement.clone(), &call.principal, self.clock.as_ref());
         let planned = self.plan(statement, Vec::new(), call).await?;
         // Older drivers take what has columns for a query.

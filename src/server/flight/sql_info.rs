@@ -15,6 +15,8 @@ use arrow_flight::sql::{
     SqlSupportedUnions, SqlSupportsConvert, SqlTransactionIsolationLevel, SupportedSqlGrammar,
 };
 
+use crate::query::SUBSTRAIT_VERSIONS;
+
 /// Version of the columnar format that is spoken.
 const ARROW_VERSION: &str = "1.3";
 
@@ -93,9 +95,9 @@ fn server() -> Vec<(SqlInfo, Value)> {
         (SqlInfo::FlightSqlServerArrowVersion, ARROW_VERSION.into()),
         (SqlInfo::FlightSqlServerReadOnly, false.into()),
         (SqlInfo::FlightSqlServerSql, true.into()),
-        (SqlInfo::FlightSqlServerSubstrait, false.into()),
-        (SqlInfo::FlightSqlServerSubstraitMinVersion, "".into()),
-        (SqlInfo::FlightSqlServerSubstraitMaxVersion, "".into()),
+        (SqlInfo::FlightSqlServerSubstrait, true.into()),
+        (SqlInfo::FlightSqlServerSubstraitMinVersion, SUBSTRAIT_VERSIONS.0.into()),
+        (SqlInfo::FlightSqlServerSubstraitMaxVersion, SUBSTRAIT_VERSIONS.1.into()),
         (SqlInfo::FlightSqlServerTransaction, (SqlSupportedTransaction::None as i32).into()),
         (SqlInfo::FlightSqlServerCancel, true.into()),
         (SqlInfo::FlightSqlServerStatementTimeout, 0.into()),

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::PutResult;
-use arrow_flight::sql::{CommandStatementQuery, CommandStatementUpdate, DoPutUpdateResult};
+use arrow_flight::sql::{
+    CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate, DoPutUpdateResult, SubstraitPlan,
+};
 use bytes::Bytes;
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use prost::Message;
@@ -44,6 +46,35 @@ impl FlightService {
         refuse_transaction(command.transaction_id.as_deref())?;
         let database = call.database(&self.engine)?;
         self.describe_statement(call.statement(database, command.query), call).await
+    }
+
+    /// What `CommandStatementSubstraitPlan` will answer.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the plan; `NotFound` if there is no such database.
+    pub(super) async fn describe_substrait(
+        &self,
+        command: CommandStatementSubstraitPlan,
+        call: &Call,
+    ) -> Result<Description> {
+        let statement = self.substrait(command.plan, command.transaction_id.as_deref(), call)?;
+        self.describe_statement(statement, call).await
+    }
+
+    /// The statement that is a plan.
+    ///
+    /// # Errors
+    /// `Invalid` if there is none; `NotFound` if there is no such database.
+    pub(super) fn substrait(
+        &self,
+        plan: Option<SubstraitPlan>,
+        transaction: Option<&[u8]>,
+        call: &Call,
+    ) -> Result<Statement> {
+        refuse_transaction(transaction)?;
+        // Which release it is of is in the plan itself too, and decides nothing.
+        let plan = plan.map(|plan| plan.plan).filter(|plan| !plan.is_empty()).ok_or(FlightError::NoPlan)?;
+        Ok(call.substrait(call.database(&self.engine)?, plan))
     }
 
     /// What a statement will answer.
@@ -80,9 +111,9 @@ impl FlightService {
     }
 
     pub(super) async fn plan(&self, statement: Statement, parameters: Row, call: &Call) -> Result<PlannedStatement> {
-        let Statement { database, language, text, dictionaries, .. } = statement;
+        let Statement { database, language, text, plan, dictionaries, .. } = statement;
         let (access, origin) = (access(&database, call)?, call.origin(Way::FlightSql));
-        let query = Query { database, language, text, parameters, access, origin };
+        let query = Query { database, language, text, plan, parameters, access, origin };
         let planned = self.queries.plan_statement(query).await?;
         Ok(match planned {
             PlannedStatement::Query(query) if dictionaries => {
@@ -109,6 +140,19 @@ impl FlightService {
         self.change(statement, call).await.map(update_result)
     }
 
+    /// Runs `CommandStatementSubstraitPlan` as an update, which a plan never is: it reads.
+    ///
+    /// # Errors
+    /// `Invalid`; whatever is wrong with the plan is said first.
+    pub(super) async fn update_substrait(
+        &self,
+        command: CommandStatementSubstraitPlan,
+        call: &Call,
+    ) -> Result<PutResult> {
+        let statement = self.substrait(command.plan, command.transaction_id.as_deref(), call)?;
+        self.change(statement, call).await.map(update_result)
+    }
+
     /// Runs a statement that is no query, once for each row of its values. Returns how many rows it changed, if that was counted.
     pub(super) async fn change(&self, statement: Statement, call: &Call) -> Result<Option<u64>> {
         let values = statement.values.clone();
@@ -125,6 +169,7 @@ impl FlightService {
             database: statement.database.clone(),
             language: statement.language,
             text: statement.text.clone(),
+            plan: statement.plan.clone(),
             parameters,
             access: access.clone(),
             origin: call.origin(Way::FlightSql),
@@ -161,7 +206,8 @@ impl FlightService {
         let access = access(&database, call)?;
         let language = Language::from(ticket.query_type);
         let origin = call.origin(if language == Language::Sql { Way::Sql } else { Way::InfluxQl });
-        let query = Query { database, language, text: ticket.sql_query, parameters, access, origin };
+        let (text, plan) = (ticket.sql_query, Bytes::new());
+        let query = Query { database, language, text, plan, parameters, access, origin };
         self.query_rows(query, call.dictionaries, call).await
     }
 

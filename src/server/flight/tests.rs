@@ -11,6 +11,7 @@ mod metadata;
 mod prepared;
 mod statements;
 mod streaming;
+mod substrait;
 mod tickets;
 
 use std::sync::Arc;

@@ -73,7 +73,10 @@ pub(super) struct Part {
 pub(super) struct Statement {
     pub(super) database: DatabaseName,
     pub(super) language: Language,
+    /// Empty if there is a plan.
     pub(super) text: String,
+    /// The plan of Substrait, if that is the language.
+    pub(super) plan: Bytes,
     /// Rows of values for its parameters, as [`values`](super::values) makes them; empty if none are bound.
     pub(super) values: Bytes,
     /// Whether tags are answered as dictionaries.
@@ -83,7 +86,12 @@ pub(super) struct Statement {
 impl Statement {
     /// A statement without values, whose answer is plain.
     pub(super) fn new(database: DatabaseName, language: Language, text: String) -> Self {
-        Self { database, language, text, values: Bytes::new(), dictionaries: false }
+        Self { database, language, text, plan: Bytes::new(), values: Bytes::new(), dictionaries: false }
+    }
+
+    /// A plan of Substrait without values, whose answer is plain.
+    pub(super) fn of_plan(database: DatabaseName, plan: Bytes) -> Self {
+        Self { plan, ..Self::new(database, Language::Substrait, String::new()) }
     }
 }
 
@@ -161,13 +169,14 @@ impl Seal {
 
     fn close(&self, work: Work, holder: &Principal, clock: &dyn Clock, expires_ns: i64) -> Bytes {
         let (database, work) = match work {
-            Work::Statement(Statement { database, language, text, values, dictionaries }) => {
+            Work::Statement(Statement { database, language, text, plan, values, dictionaries }) => {
                 let language = match language {
                     Language::Sql => proto::Language::Sql,
                     Language::InfluxQl => proto::Language::Influxql,
+                    Language::Substrait => proto::Language::Substrait,
                 };
-                let (language, values) = (language.into(), values.to_vec());
-                let statement = proto::Statement { language, text, values, dictionaries };
+                let (language, plan, values) = (language.into(), plan.to_vec(), values.to_vec());
+                let statement = proto::Statement { language, text, plan, values, dictionaries };
                 (database.to_string(), proto::ticket::Work::Statement(statement))
             }
             Work::Metadata(Metadata { database, table_type, command }) => {
@@ -205,10 +214,12 @@ fn work_of(ticket: proto::Ticket) -> Result<Work> {
             let language = match statement.language() {
                 proto::Language::Sql => Language::Sql,
                 proto::Language::Influxql => Language::InfluxQl,
+                proto::Language::Substrait => Language::Substrait,
                 proto::Language::Unspecified => return Err(FlightError::ForgedTicket.into()),
             };
-            let proto::Statement { text, values, dictionaries, .. } = statement;
-            Ok(Work::Statement(Statement { database, language, text, values: values.into(), dictionaries }))
+            let proto::Statement { text, plan, values, dictionaries, .. } = statement;
+            let (plan, values) = (plan.into(), values.into());
+            Ok(Work::Statement(Statement { database, language, text, plan, values, dictionaries }))
         }
         (Some(proto::ticket::Work::Metadata(metadata)), database) => {
             Ok(Work::Metadata(Metadata { database, table_type: metadata.table_type, command: metadata.command.into() }))

@@ -108,7 +108,7 @@ async fn answer(
     let access = principal.rights().access(&database);
     let format = Format::choose(request.format.as_deref(), headers)?;
     let parameters = parameters::from_json(request.params.unwrap_or_default())?;
-    let query = Query { database, language, text, parameters, access, origin };
+    let query = Query { database, language, text, plan: Bytes::new(), parameters, access, origin };
     let planned = match may {
         May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
         May::Change => services.queries.plan_statement(query).await?,

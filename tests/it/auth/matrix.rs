@@ -8,15 +8,20 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command, CommandGetCatalogs,
-    CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTables, CommandPreparedStatementQuery,
-    CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt, TableDefinitionOptions,
-    TableExistsOption, TableNotExistOption,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionCreatePreparedSubstraitPlanRequest, Any, Command, CommandGetCatalogs, CommandGetDbSchemas,
+    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTables, CommandPreparedStatementQuery, CommandStatementIngest,
+    CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate, ProstMessageExt, SubstraitPlan,
+    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{
     Action, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, HandshakeRequest,
     RenewFlightEndpointRequest, Ticket,
 };
+use datafusion_substrait::substrait::proto::read_rel::{NamedTable, ReadType};
+use datafusion_substrait::substrait::proto::rel::RelType;
+use datafusion_substrait::substrait::proto::r#type::{Fp64, Kind, Nullability, Struct};
+use datafusion_substrait::substrait::proto::{NamedStruct, Plan, PlanRel, ReadRel, Rel, RelRoot, Type, plan_rel};
 use flightline::server::auth::{JwtSettings, KeySource};
 use futures::{StreamExt, TryStreamExt};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -275,7 +280,7 @@ fn every_route_is_in_the_matrix() {
 }
 
 /// A Flight call about the database `a`, by its name.
-const CALLS: [(&str, Needs); 26] = [
+const CALLS: [(&str, Needs); 28] = [
     ("Handshake", Needs::SomeToken),
     ("ListFlights", Needs::Sight),
     ("ListActions", Needs::SomeToken),
@@ -303,6 +308,8 @@ const CALLS: [(&str, Needs); 26] = [
     ("DoPut of Arrow to a path", Needs::Write),
     ("DoPut of CommandStatementIngest", Needs::Write),
     ("DoAction CreatePreparedStatement", Needs::Read),
+    ("GetFlightInfo of a Substrait plan", Needs::Read),
+    ("DoAction CreatePreparedSubstraitPlan", Needs::Read),
 ];
 
 pub(super) fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
@@ -337,6 +344,21 @@ async fn update(client: &mut FlightServiceClient<Channel>, sql: &str, token: Opt
     let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
     let data = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
     client.do_put(with_token(futures::stream::iter([data]), token)).await.map(|_| ())
+}
+
+/// The plan of `SELECT f FROM t`.
+fn substrait() -> SubstraitPlan {
+    let float = Fp64 { nullability: Nullability::Nullable.into(), ..Fp64::default() };
+    let types = vec![Type { kind: Some(Kind::Fp64(float)) }];
+    let columns = NamedStruct { names: vec!["f".to_owned()], r#struct: Some(Struct { types, ..Struct::default() }) };
+    let table = NamedTable { names: vec!["t".to_owned()], ..NamedTable::default() };
+    let read =
+        ReadRel { base_schema: Some(columns), read_type: Some(ReadType::NamedTable(table)), ..ReadRel::default() };
+    let input = Some(Rel { rel_type: Some(RelType::Read(Box::new(read))) });
+    let root = RelRoot { input, names: vec!["f".to_owned()] };
+    let relations = vec![PlanRel { rel_type: Some(plan_rel::RelType::Root(root)) }];
+    let plan = Plan { relations, ..Plan::default() };
+    SubstraitPlan { plan: plan.encode_to_vec().into(), version: String::new() }
 }
 
 /// Writes a batch with the field `f`.
@@ -432,6 +454,17 @@ async fn call(
             let mut results = client.do_action(with_token(action, token)).await?.into_inner();
             results.next().await.transpose().map(|_| ())
         }
+        "GetFlightInfo of a Substrait plan" => {
+            let command = CommandStatementSubstraitPlan { plan: Some(substrait()), transaction_id: None };
+            let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+            client.get_flight_info(with_token(descriptor, token)).await.map(|_| ())
+        }
+        "DoAction CreatePreparedSubstraitPlan" => {
+            let request = ActionCreatePreparedSubstraitPlanRequest { plan: Some(substrait()), transaction_id: None };
+            let action = Action::new("CreatePreparedSubstraitPlan", request.as_any().encode_to_vec());
+            let mut results = client.do_action(with_token(action, token)).await?.into_inner();
+            results.next().await.transpose().map(|_| ())
+        }
         other => panic!("no such call: {other}"),
     }
 }
@@ -489,6 +522,8 @@ async fn every_flight_call_asks_for_the_right_that_it_needs() {
                 Err(status) if status.code() == Code::PermissionDenied => "forbidden",
                 // What can't be read is as if it weren't there.
                 Err(status) if status.message().contains("not found") => "forbidden",
+                // DataFusion's words for it, in a plan.
+                Err(status) if status.message().contains("No table named") => "forbidden",
                 // What others got is as if nobody had.
                 Err(status) if status.message().contains("it was not issued by this server") => "forbidden",
                 Err(status) => panic!("{} {name}: {status}", who.name),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use bytes::Bytes;
 use flightline::clock::{Clock, SystemClock};
 use flightline::engine::compaction::CompactionSettings;
 use flightline::engine::store::{ConnectionSettings, Store, StoreSettings};
@@ -218,6 +219,7 @@ impl TestDatabase {
             database,
             language: Language::Sql,
             text: sql.to_owned(),
+            plan: Bytes::new(),
             parameters: Vec::new(),
             access: Access::full(),
             origin: Origin::default(),

@@ -45,7 +45,8 @@ async fn what_is_unknown_undecodable_or_out_of_place_is_answered_with_a_status()
         (any("CommandStatementQuery", truncated), Code::InvalidArgument),
         (any("CommandGetTables", truncated), Code::InvalidArgument),
         (any("CommandPreparedStatementQuery", b""), Code::InvalidArgument),
-        (any("CommandStatementSubstraitPlan", b""), Code::Unimplemented),
+        (any("CommandStatementSubstraitPlan", b""), Code::InvalidArgument),
+        (any("CommandStatementSubstraitPlan", truncated), Code::InvalidArgument),
         (any("TicketStatementQuery", b""), Code::InvalidArgument),
         (any("ActionClosePreparedStatementRequest", b""), Code::InvalidArgument),
         (any("CommandStatementUpdate", b""), Code::InvalidArgument),
@@ -69,9 +70,14 @@ async fn what_is_unknown_undecodable_or_out_of_place_is_answered_with_a_status()
     {
         assert_eq!(service.act(name, Vec::new()).await.unwrap_err().code(), Code::Unimplemented, "{name}");
     }
-    for name in
-        ["CreatePreparedStatement", "CancelFlightInfo", "CancelQuery", "RenewFlightEndpoint", "SetSessionOptions"]
-    {
+    for name in [
+        "CreatePreparedStatement",
+        "CreatePreparedSubstraitPlan",
+        "CancelFlightInfo",
+        "CancelQuery",
+        "RenewFlightEndpoint",
+        "SetSessionOptions",
+    ] {
         assert_eq!(service.act(name, truncated.to_vec()).await.unwrap_err().code(), Code::InvalidArgument, "{name}");
     }
     let exchange = service.client.clone().do_exchange(stream::iter([FlightData::new()])).await;
