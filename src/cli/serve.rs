@@ -16,7 +16,9 @@ use crate::engine::wal::objects::ObjectLogSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::{QuerySettings, RunningSettings};
 use crate::server::auth::{AuditSettings, AuthSettings, JwtSettings, KeySource};
-use crate::server::{LimitSettings, LogPlace, LogSettings, Origins, Server, ServerSettings, TlsSettings};
+use crate::server::{
+    ConnectionLimits, LimitSettings, LogPlace, LogSettings, Origins, Server, ServerSettings, TlsSettings,
+};
 use crate::{steps, telemetry};
 
 /// Runs a server until SIGTERM or SIGINT, then stops it in order.
@@ -134,10 +136,15 @@ fn server_settings(config: &Config) -> Result<ServerSettings> {
         limits: LimitSettings {
             requests_per_second: config.max_requests_per_second_per_token,
             write_bytes_per_second: config.max_write_bytes_per_second_per_token,
+            write_rows_per_second: config.max_write_rows_per_second_per_token,
         },
         origins: origins(&config.cors_origins)?,
         request_bytes_max: config.max_http_request_size,
-        connections_max: config.max_connections,
+        connections: ConnectionLimits {
+            count_max: config.max_connections,
+            per_address_max: config.max_connections_per_address,
+            patience: config.slow_client_timeout,
+        },
         shutdown_timeout: config.shutdown_timeout,
     })
 }

@@ -30,6 +30,8 @@ pub struct LimitSettings {
     pub requests_per_second: Option<usize>,
     /// Bytes of rows, after decompression.
     pub write_bytes_per_second: Option<usize>,
+    /// Rows: lines of line protocol, and rows of Arrow.
+    pub write_rows_per_second: Option<usize>,
 }
 
 /// The buckets of all who ask.
@@ -37,6 +39,7 @@ pub struct LimitSettings {
 pub(crate) struct Limits {
     requests: Option<Buckets>,
     write_bytes: Option<Buckets>,
+    write_rows: Option<Buckets>,
     clock: Arc<dyn Clock>,
     refused: AtomicU64,
 }
@@ -48,6 +51,7 @@ impl Limits {
         Self {
             requests: buckets(settings.requests_per_second),
             write_bytes: buckets(settings.write_bytes_per_second),
+            write_rows: buckets(settings.write_rows_per_second),
             clock,
             refused: AtomicU64::new(0),
         }
@@ -62,21 +66,33 @@ impl Limits {
         self.take(self.requests.as_ref(), asker, 1, told)
     }
 
-    /// Takes so many bytes of rows.
+    /// Takes so many bytes of rows, which are still to be counted: [`Limits::wrote`] does when they are read.
     ///
     /// # Errors
-    /// `Limited`, with the time to wait, if there were too many before these.
+    /// `Limited`, with the time to wait, if there were too many bytes or rows before these.
     pub(super) fn write(&self, asker: &Asker, bytes: usize) -> Result<()> {
+        let told =
+            "rows written with this token in a second are the most that --max-write-rows-per-second-per-token allows";
+        self.take(self.write_rows.as_ref(), asker, 0, told)?;
         let told =
             "bytes written with this token in a second are the most that --max-write-bytes-per-second-per-token allows";
         self.take(self.write_bytes.as_ref(), asker, bytes, told)
     }
 
-    /// Takes so many bytes of rows as soon as there are not too many before these: whoever can't be refused is slowed down.
-    pub(super) async fn write_in_turn(&self, asker: &Asker, bytes: usize) {
-        let Some(buckets) = &self.write_bytes else { return };
-        while let Err(wait) = buckets.take(asker, bytes, self.clock.elapsed()) {
-            tokio::time::sleep(wait).await;
+    /// Counts rows that were taken as bytes before.
+    pub(super) fn wrote(&self, asker: &Asker, rows: usize) {
+        if let Some(buckets) = &self.write_rows {
+            buckets.charge(asker, rows, self.clock.elapsed());
+        }
+    }
+
+    /// Takes so many bytes and rows as soon as there are not too many before these: whoever can't be refused is slowed down.
+    pub(super) async fn write_in_turn(&self, asker: &Asker, bytes: usize, rows: usize) {
+        for (buckets, amount) in [(&self.write_bytes, bytes), (&self.write_rows, rows)] {
+            let Some(buckets) = buckets else { continue };
+            while let Err(wait) = buckets.take(asker, amount, self.clock.elapsed()) {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 
@@ -119,6 +135,22 @@ impl Buckets {
     /// # Errors
     /// How long to wait.
     fn take(&self, asker: &Asker, amount: usize, now: Duration) -> Result<(), Duration> {
+        self.with(asker, now, |bucket, rate| {
+            if bucket.level < 1.0 {
+                return Err(Duration::from_secs_f64((1.0 - bucket.level) / rate) + ROUNDING);
+            }
+            bucket.level -= amount as f64;
+            Ok(())
+        })
+    }
+
+    /// Takes what was used already.
+    fn charge(&self, asker: &Asker, amount: usize, now: Duration) {
+        self.with(asker, now, |bucket, _| bucket.level -= amount as f64);
+    }
+
+    /// Uses somebody's bucket as it is now, and the rate by which it fills.
+    fn with<T>(&self, asker: &Asker, now: Duration, work: impl FnOnce(&mut Bucket, f64) -> T) -> T {
         let rate = self.per_second as f64;
         let level = |bucket: &Bucket| {
             let passed = now.saturating_sub(bucket.at).as_secs_f64();
@@ -130,11 +162,7 @@ impl Buckets {
         }
         let bucket = buckets.entry(asker.clone()).or_insert(Bucket { level: rate, at: now });
         *bucket = Bucket { level: level(bucket), at: now.max(bucket.at) };
-        if bucket.level < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - bucket.level) / rate) + ROUNDING);
-        }
-        bucket.level -= amount as f64;
-        Ok(())
+        work(bucket, rate)
     }
 }
 
@@ -168,6 +196,16 @@ mod tests {
         let wait = buckets.take(&asker("a"), 1, Duration::ZERO).unwrap_err();
         assert_eq!(wait, Duration::from_millis(4002));
         buckets.take(&asker("a"), 1, wait).unwrap();
+    }
+
+    #[test]
+    fn rows_that_are_counted_afterwards_are_paid_for_by_what_follows() {
+        let buckets = Buckets::new(100);
+        for _ in 0..3 {
+            buckets.take(&asker("a"), 0, Duration::ZERO).unwrap();
+            buckets.charge(&asker("a"), 50, Duration::ZERO);
+        }
+        assert_eq!(buckets.take(&asker("a"), 0, Duration::ZERO), Err(Duration::from_millis(511)));
     }
 
     #[test]

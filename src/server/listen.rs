@@ -18,12 +18,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use super::addresses::Addresses;
 use super::auth::Peer;
+use super::prompt::Prompt;
 use super::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a client may take to send a request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// How often an HTTP/2 client is pinged, at least: one that has gone holds its connection no longer than this and its patience.
+const PING_PERIOD: Duration = Duration::from_secs(20);
 
 /// Streams of one HTTP/2 connection. Flight clients open one for each call, and some many at a time.
 const STREAMS_MAX: u32 = 1024;
@@ -40,6 +42,24 @@ const HEADERS_BYTES_MAX: u32 = 64 << 10;
 
 /// Pause after a failed accept, which is mostly a lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Which connections there may be, and how long their clients may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Most connections at once; more wait in the system's queue.
+    pub count_max: usize,
+    /// Most connections of one address; more are closed at once. `None`: any number.
+    pub per_address_max: Option<usize>,
+    /// How long a client may take for the first byte of a connection, for the head of a request and to answer a ping, and be silent in
+    /// the middle of a body.
+    pub patience: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { count_max: 1024, per_address_max: None, patience: Duration::from_secs(30) }
+    }
+}
 
 /// A port, bound and later served.
 #[derive(Debug)]
@@ -75,12 +95,11 @@ impl Listener {
         Ok(Self { address, state: State::Bound(listener) })
     }
 
-    /// Starts to answer with `router`, at most `connections_max` connections at once; more wait in the system's queue.
-    /// If there is `tls`, in nothing but that.
-    pub(super) fn serve(self, router: Router, tls: Option<Arc<Tls>>, connections_max: usize) -> Self {
+    /// Starts to answer with `router`, within `limits`. If there is `tls`, in nothing but that.
+    pub(super) fn serve(self, router: Router, tls: Option<Arc<Tls>>, limits: ConnectionLimits) -> Self {
         let State::Bound(listener) = self.state else { return self };
         let stop = CancellationToken::new();
-        let accepting = tokio::spawn(accept(listener, router, tls, connections_max, stop.clone()));
+        let accepting = tokio::spawn(accept(listener, router, tls, limits, stop.clone()));
         Self { address: self.address, state: State::Serving { stop, accepting } }
     }
 
@@ -106,12 +125,13 @@ async fn accept(
     listener: TcpListener,
     router: Router,
     tls: Option<Arc<Tls>>,
-    connections_max: usize,
+    limits: ConnectionLimits,
     stop: CancellationToken,
 ) -> GracefulShutdown {
     let connections = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(connections_max));
-    let http = http_settings();
+    let slots = Arc::new(Semaphore::new(limits.count_max));
+    let addresses = Addresses::new(limits.per_address_max);
+    let serving = Arc::new(Serving { http: http_settings(limits.patience), tls, patience: limits.patience });
     loop {
         let next = async {
             let slot = Arc::clone(&slots).acquire_owned().await;
@@ -120,11 +140,15 @@ async fn accept(
         let Some((slot, accepted)) = stop.run_until_cancelled(next).await else { return connections };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(place) = addresses.enter(peer.ip()) else {
+                    tracing::debug!(%peer, "closed a connection of an address that has too many");
+                    continue;
+                };
                 let service = WithPeer { router: router.clone(), peer: Peer(peer) };
-                let (http, tls, watcher) = (http.clone(), tls.clone(), connections.watcher());
+                let (serving, watcher) = (Arc::clone(&serving), connections.watcher());
                 tokio::spawn(async move {
-                    serve_connection(&http, stream, tls, service, watcher).await;
-                    drop(slot);
+                    serving.serve(stream, service, watcher).await;
+                    drop((slot, place));
                 });
             }
             Err(error) => {
@@ -160,9 +184,9 @@ where
     }
 }
 
-fn http_settings() -> Builder<TokioExecutor> {
+fn http_settings(patience: Duration) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(patience);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -171,34 +195,38 @@ fn http_settings() -> Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEADERS_BYTES_MAX)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20));
+        .keep_alive_interval(PING_PERIOD.min(patience))
+        .keep_alive_timeout(PING_PERIOD.min(patience));
     http
 }
 
-async fn serve_connection(
-    http: &Builder<TokioExecutor>,
-    stream: TcpStream,
+/// How connections are served.
+struct Serving {
+    http: Builder<TokioExecutor>,
     tls: Option<Arc<Tls>>,
-    service: WithPeer,
-    watcher: Watcher,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "could not turn off the delay of small packets");
-    }
-    let Some(tls) = tls else { return serve_stream(http, stream, service, watcher).await };
-    match tls.accept(stream).await {
-        Ok(stream) => serve_stream(http, stream, service, watcher).await,
-        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
-    }
+    patience: Duration,
 }
 
-async fn serve_stream<S>(http: &Builder<TokioExecutor>, stream: S, service: WithPeer, watcher: Watcher)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(error, "a connection ended early");
+impl Serving {
+    async fn serve(&self, stream: TcpStream, service: WithPeer, watcher: Watcher) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not turn off the delay of small packets");
+        }
+        let Some(tls) = &self.tls else { return self.serve_stream(stream, service, watcher).await };
+        match tls.accept(stream).await {
+            Ok(stream) => self.serve_stream(stream, service, watcher).await,
+            Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+        }
+    }
+
+    async fn serve_stream<S>(&self, stream: S, service: WithPeer, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = TokioIo::new(Prompt::new(stream, self.patience));
+        let connection = self.http.serve_connection(stream, TowerToHyperService::new(service)).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(error, "a connection ended early");
+        }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Not here: what a command line or an environment says (`config`).
 
+mod addresses;
 pub mod auth;
 pub(crate) mod backup_table;
 mod cors;
@@ -19,6 +20,7 @@ mod log;
 mod mirror;
 mod parameters;
 pub mod pretty;
+mod prompt;
 #[rustfmt::skip]
 #[allow(missing_docs, reason = "generated; the wire is specified in proto/")]
 pub mod proto;
@@ -61,6 +63,7 @@ const QUERY_STACK_BYTES: usize = 32 << 20;
 
 pub use cors::Origins;
 pub use limits::LimitSettings;
+pub use listen::ConnectionLimits;
 pub use log::{LogPlace, LogSettings};
 pub use tls::TlsSettings;
 
@@ -101,8 +104,8 @@ pub struct ServerSettings {
     pub origins: Origins,
     /// Largest request body in bytes, compressed or not.
     pub request_bytes_max: usize,
-    /// Most connections at once.
-    pub connections_max: usize,
+    /// Which connections there may be.
+    pub connections: ConnectionLimits,
     /// How long open requests may go on once the server is told to stop.
     pub shutdown_timeout: Duration,
 }
@@ -187,7 +190,7 @@ impl Server {
         });
         let draining = CancellationToken::new();
         let routes = routes(&services, guard, draining.clone());
-        let listener = listener.serve(routes, tls.clone(), services.settings.connections_max);
+        let listener = listener.serve(routes, tls.clone(), services.settings.connections);
         tracing::info!(address = %listener.address(), "ready");
         let query_threads = Some(query_threads);
         Ok(Self { services, listener, draining, tls, query_threads, writer, _directory: directory })

@@ -239,7 +239,7 @@ async fn ten_thousand_tables_are_listed_in_messages_of_bounded_size() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_of_256_connections_gets_the_answers_to_its_own_prepared_queries() {
-    let server = TestServer::start_with(|settings| settings.connections_max = 300).await;
+    let server = TestServer::start_with(|settings| settings.connections.count_max = 300).await;
     let lines: String = (0..256).map(|host| format!("cpu,host=h{host} v={host}i {host}\n")).collect();
     server.write("db", lines).await;
     let ready = std::sync::Arc::new(tokio::sync::Barrier::new(256));

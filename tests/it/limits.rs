@@ -48,6 +48,20 @@ async fn a_token_that_writes_too_much_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_writes_too_many_rows_waits() {
+    let guarded = Guarded::start_with_server(|settings| settings.limits.write_rows_per_second = Some(1)).await;
+    let write = async |lines: &'static str| {
+        let request = guarded.server.http.post(guarded.server.url("/api/v3/write_lp?db=a"));
+        request.bearer_auth(&guarded.operator).body(lines).send().await.unwrap()
+    };
+    let many: &'static str = (1..=1000).map(|time| format!("t v=1 {time}\n")).collect::<String>().leak();
+    assert_eq!(write(many).await.status(), 204, "the first ones are in debt");
+    let response = write("t v=1 1").await;
+    assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (429, true));
+    assert!(response.text().await.unwrap().contains("--max-write-rows-per-second-per-token"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_listed_origins_may_send_tokens() {
     let origins = Origins::listed(&["https://app.example.org".to_owned()]).unwrap();
     let guarded = Guarded::start_with_server(|settings| settings.origins = origins).await;

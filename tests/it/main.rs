@@ -42,6 +42,9 @@ mod queries;
 /// What one token may do in a second, and which pages in a browser are answered.
 mod limits;
 
+/// Clients that mean no good, byte by byte.
+mod connections;
+
 /// `DELETE` on every way in.
 mod delete_statement;
 

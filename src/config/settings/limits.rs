@@ -74,6 +74,15 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         section: LIMITS,
+        name: "max-write-rows-per-second-per-token",
+        kind: Kind::Count(1, 1_000_000_000),
+        preset: Preset::Nothing,
+        env: &["FLIGHTLINE_MAX_WRITE_ROWS_PER_SECOND_PER_TOKEN"],
+        aliases: &[],
+        sentence: "Lines of line protocol and rows of Arrow that one token writes in a second: more line protocol is told when to come back, Arrow slowed down. Without it any number.",
+    },
+    Setting {
+        section: LIMITS,
         name: "query-log-size",
         kind: Kind::Count(0, 1_000_000),
         preset: Preset::Text("1000"),

@@ -214,7 +214,7 @@ impl Writer {
             return Ok(0);
         }
         // Not refused: what came before in this stream is stored already, and a client that isn't read from waits by itself.
-        self.limits.write_in_turn(&to.asker, batch_bytes(&batch)).await;
+        self.limits.write_in_turn(&to.asker, batch_bytes(&batch), rows).await;
         let _slot = self.slots.acquire().await.map_err(|_| Error::internal("write slots were closed"))?;
         let first_time = self.engine.arrival_times(rows);
         let mut attempt = 0;

@@ -94,6 +94,7 @@ async fn observe(State(services): State<Arc<Services>>, request: Request, next: 
     let started = services.clock.elapsed();
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
+    let request = request.map(|body| body::paced(body, services.settings.connections.patience));
     let mut response = next.run(request).await;
     let took = services.clock.elapsed().saturating_sub(started);
     services.telemetry.request(&route, method, response.status().as_u16(), took);

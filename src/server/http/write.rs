@@ -136,6 +136,7 @@ async fn receive(
         false => principal.require_on_table(Action::Write, &request.database, table),
     };
     let written = store(&services.engine, services, &request, &body, may_write).await?;
+    services.limits.wrote(&principal.asker(), written.lines);
     services.telemetry.write(
         request.database.as_str(),
         written.stored as u64,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use flightline::server::TlsSettings;
 use reqwest::{Certificate, Identity};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::on;
 use crate::harness::server::TestServer;
@@ -160,4 +162,17 @@ async fn files_that_hold_no_certificate_stop_the_start_and_are_named() {
     refused(TlsSettings { certificate: certificates.path("ca.key"), ..settings.clone() }, "no certificate in").await;
     refused(TlsSettings { key: certificates.path("server.pem"), ..settings.clone() }, "can't be used for TLS").await;
     refused(TlsSettings { key: certificates.path("other.key"), ..settings }, "can't be used for TLS").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_end_a_handshake_is_sent_away() {
+    let certificates = Certificates::new();
+    certificates.issue("server");
+    let server = server(certificates.settings()).await;
+    for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let closed = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "after {begun:?} the connection is closed");
+    }
 }

@@ -10,7 +10,7 @@ use flightline::engine::store::{ConnectionSettings, StoreSettings, Writers};
 use flightline::error::Error;
 use flightline::query::QuerySettings;
 use flightline::server::auth::AuthSettings;
-use flightline::server::{LimitSettings, LogSettings, Origins, Server, ServerSettings};
+use flightline::server::{ConnectionLimits, LimitSettings, LogSettings, Origins, Server, ServerSettings};
 use tempfile::TempDir;
 
 /// A running server; its data goes with it.
@@ -53,7 +53,7 @@ impl TestServer {
             limits: LimitSettings::default(),
             origins: Origins::Any,
             request_bytes_max: 10 << 20,
-            connections_max: 256,
+            connections: ConnectionLimits { count_max: 256, ..ConnectionLimits::default() },
             shutdown_timeout: Duration::from_secs(5),
         };
         change(&mut settings);
