@@ -115,7 +115,7 @@ impl PlannedChange {
             match work {
                 Work::Waiting(waiting) => Err(QueryError::MissingParameter(waiting.missing).into()),
                 Work::Delete(deletion) => deletion.run(&engine).await.map(|()| None),
-                Work::Insert(insert) => PlannedInsert::run_all(vec![*insert], &engine).await.map(Some),
+                Work::Insert(insert) => PlannedInsert::run_all(vec![*insert], &engine, &watch).await.map(Some),
                 Work::Table(database, change) => change.run(&engine, &database).await.map(Some),
             }
         };
@@ -139,7 +139,7 @@ impl PlannedChange {
             }
         }
         if let Some((engine, watch)) = shared {
-            let insert = Box::pin(PlannedInsert::run_all(inserts, &engine).map_ok(Some));
+            let insert = Box::pin(PlannedInsert::run_all(inserts, &engine, &watch).map_ok(Some));
             count = added(count, changed(&watch, Lane::Rows, insert).await?);
         }
         Ok(count)
@@ -156,7 +156,7 @@ async fn changed(watch: &Watch, lane: Lane, work: impl Future<Output = Result<Op
 }
 
 /// Whoever ends a change while it is made doesn't know how far it was.
-fn uncertain(error: Error) -> Error {
+pub(super) fn uncertain(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Cancelled | ErrorKind::TimedOut => {
             Error::new(error.kind(), format!("{}; the statement may be done or not", error.report()))

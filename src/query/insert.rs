@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use super::error::QueryError;
 use super::lane;
 use super::processors::Processors;
-use super::running::Lane;
+use super::running::{Lane, Watch};
 use super::stream::{DroppedOnCpu, on_cpu};
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -62,11 +62,11 @@ impl PlannedInsert {
     /// # Errors
     /// Whatever computing says; `Invalid` if a value can't be stored; `TooLarge` if they are too many; and whatever keeps rows
     /// from being stored. Nothing is stored then.
-    pub(super) async fn run_all(inserts: Vec<Self>, engine: &Engine) -> Result<u64> {
+    pub(super) async fn run_all(inserts: Vec<Self>, engine: &Engine, watch: &Arc<Watch>) -> Result<u64> {
         let (mut batches, mut bytes, mut target) = (Vec::<RecordBatch>::new(), 0, None);
         for Self { database, table, work, cpu } in inserts {
             target.get_or_insert((database, table));
-            let computed = on_cpu(&cpu, compute(work, ROWS_BYTES_MAX - bytes)).await?;
+            let computed = on_cpu(&cpu, compute(work, ROWS_BYTES_MAX - bytes, Arc::clone(watch))).await?;
             bytes += computed.iter().map(batch_bytes).sum::<usize>();
             batches.extend(computed);
         }
@@ -88,10 +88,11 @@ impl PlannedInsert {
 async fn compute(
     work: DroppedOnCpu<(SessionState, LogicalPlan)>,
     bytes_max: usize,
+    watch: Arc<Watch>,
 ) -> Result<Vec<RecordBatch>, QueryError> {
     let Some((session, plan)) = work.take() else { return Err(QueryError::Stopped) };
     let plan = session.create_physical_plan(&plan).await?;
-    let mut stream = execute_stream(plan, session.task_ctx())?;
+    let mut stream = execute_stream(plan, watch.context(&session))?;
     let (mut batches, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = stream.next().await {
         let batch = batch?;

@@ -14,9 +14,10 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_plan::execute_stream;
 use futures::{StreamExt, TryFutureExt};
 
+use super::super::change::uncertain;
 use super::super::error::QueryError;
 use super::super::insert::{self, Target};
-use super::super::running::Lane;
+use super::super::running::{Lane, Watch};
 use super::super::stream::on_cpu;
 use super::super::{Queries, wire};
 use super::answerer::Part;
@@ -47,18 +48,13 @@ impl Queries {
         let (answerer, watch) = (self.answerer(context), self.watch(&select.to_string(), context));
         watch.planned();
         let (select, running) = (select.clone(), Arc::clone(&watch));
-        let writing = on_cpu(&self.cpu.heavy, async move {
-            let written = write(&select, &answerer).await;
-            drop(running);
-            written
-        });
-        let written = watch.run(Lane::Rows, Box::pin(writing.map_err(Error::from))).await?;
-        watch.changed(written.count);
-        Ok(written)
+        let writing = on_cpu(&self.cpu.heavy, async move { write(&select, &answerer, &running).await });
+        watch.run(Lane::Rows, Box::pin(writing.map_err(Error::from))).await.map_err(uncertain)
     }
 }
 
-async fn write(select: &Select, answerer: &Answerer) -> Result<Written, QueryError> {
+/// Writes while the watch counts what is written, part by part.
+async fn write(select: &Select, answerer: &Answerer, watch: &Watch) -> Result<Written, QueryError> {
     let Some(into) = &select.into else { return Ok(Written { count: 0 }) };
     let database = target_database(into, answerer)?;
     let mut read = select.clone();
@@ -70,7 +66,7 @@ async fn write(select: &Select, answerer: &Answerer) -> Result<Written, QueryErr
         if !answerer.catalog.rights.tables(Action::Write, &database).contains(table.as_str()) {
             return Err(QueryError::Forbidden { verb: "write to", table: table.to_string() });
         }
-        let mut points = Points::new(&part, answerer, &database, table);
+        let mut points = Points::new(&part, answerer, watch, &database, table);
         let outcome = points.copy(&part).await;
         count += points.written;
         if let Err(error) = outcome {
@@ -91,6 +87,7 @@ fn target_database(into: &influxql::Target, answerer: &Answerer) -> Result<Datab
 /// Points of one measurement on their way.
 struct Points<'a> {
     answerer: &'a Answerer,
+    watch: &'a Watch,
     database: &'a DatabaseName,
     table: TableName,
     /// The tags, the time, and the fields.
@@ -104,7 +101,13 @@ struct Points<'a> {
 }
 
 impl<'a> Points<'a> {
-    fn new(part: &Part, answerer: &'a Answerer, database: &'a DatabaseName, table: TableName) -> Self {
+    fn new(
+        part: &Part,
+        answerer: &'a Answerer,
+        watch: &'a Watch,
+        database: &'a DatabaseName,
+        table: TableName,
+    ) -> Self {
         let plan = wire::wire_schema(&part.plan.schema());
         let tags = part.groups.clone();
         let mut places: Vec<usize> = (0..=tags.len()).collect();
@@ -121,11 +124,12 @@ impl<'a> Points<'a> {
             .zip(&places)
             .map(|(name, place)| Field::new(*name, plan.field(*place).data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Self { answerer, database, table, schema, places, tags, waiting: Vec::new(), waiting_bytes: 0, written: 0 }
+        let waiting = Vec::new();
+        Self { answerer, watch, database, table, schema, places, tags, waiting, waiting_bytes: 0, written: 0 }
     }
 
     async fn copy(&mut self, part: &Part) -> Result<(), QueryError> {
-        let mut batches = execute_stream(Arc::clone(&part.plan), self.answerer.session.task_ctx())?;
+        let mut batches = execute_stream(Arc::clone(&part.plan), self.watch.context(&self.answerer.session))?;
         while let Some(batch) = batches.next().await {
             let points = self.points(&batch?)?;
             self.waiting_bytes += batch_bytes(&points);
@@ -158,7 +162,9 @@ impl<'a> Points<'a> {
         let engine = &self.answerer.catalog.engine;
         let target = Target::Tagged(&self.tags);
         let count = insert::store(engine, self.database, &self.table, &rows, target).await;
-        self.written += count.map_err(QueryError::Own)?;
+        let count = count.map_err(QueryError::Own)?;
+        self.written += count;
+        self.watch.changed(count);
         Ok(())
     }
 }

@@ -64,6 +64,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use datafusion::execution::SessionState;
 use futures::{StreamExt, TryFutureExt};
 
+use super::change::uncertain;
 use super::processors::Processors;
 use super::running::{Lane, Origin, Watch};
 use super::stream::{QueryStream, Reading, on_cpu};
@@ -263,6 +264,27 @@ impl Queries {
             listings
         });
         watch.run(lane, Box::pin(listings.map_err(Error::from))).await.map(InfluxQlAnswer::Listings)
+    }
+
+    /// Does the work of a statement that changes something, from the first look at rows to the last change: one row among the queries,
+    /// with a slot, and ended like any other.
+    ///
+    /// # Errors
+    /// What the work says; `Busy` and `Limited` if there is no slot; `Cancelled` and `TimedOut` if it is ended: the work is dropped
+    /// then, and may be done or not.
+    pub async fn influxql_change<T>(
+        &self,
+        statement: &Statement,
+        context: &InfluxQlContext,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let watch = self.watch(&statement.to_string(), context);
+        watch.planned();
+        let lane = match statement {
+            Statement::Delete(_) | Statement::DropSeries(_) => Lane::Rows,
+            _ => Lane::Server,
+        };
+        watch.run(lane, Box::pin(work)).await.map_err(uncertain)
     }
 
     /// Watches a statement from now on.

@@ -8,11 +8,8 @@
 
 use std::collections::BTreeSet;
 
-use futures::TryFutureExt;
-
 use super::super::Queries;
 use super::super::error::QueryError;
-use super::super::running::Lane;
 use super::super::stream::on_cpu;
 use super::resolve::Catalog;
 use super::show::{Found, Shower, columns};
@@ -38,13 +35,13 @@ pub struct Removal {
 }
 
 impl Queries {
-    /// Which rows a `DELETE` or a `DROP SERIES` is about. Nothing is deleted yet; measurements without such rows are left out.
+    /// Which rows a `DELETE` or a `DROP SERIES` is about. Nothing is deleted yet; measurements without such rows are left out. Looking
+    /// is a part of [`Queries::influxql_change`], which sees to it that it can be ended.
     ///
     /// # Errors
     /// In the words of InfluxDB, what the statement can't be about; `Forbidden` for measurements of which who asks may not delete rows.
     pub async fn influxql_removals(&self, statement: &Statement, context: &InfluxQlContext) -> Result<Vec<Removal>> {
-        let (mut answerer, watch) = (self.answerer(context), self.watch(&statement.to_string(), context));
-        watch.planned();
+        let mut answerer = self.answerer(context);
         // What they may delete they may choose by its tags.
         answerer.catalog.action = Action::Delete;
         let statement = statement.clone();
@@ -55,7 +52,7 @@ impl Queries {
                 _ => Ok(Vec::new()),
             }
         };
-        watch.run(Lane::Rows, Box::pin(on_cpu(&self.cpu.quick, work).map_err(Error::from))).await
+        on_cpu(&self.cpu.quick, work).await.map_err(Error::from)
     }
 }
 

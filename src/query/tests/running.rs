@@ -82,3 +82,40 @@ async fn the_memory_of_a_query_is_told() {
     assert!(all["max_memory"].as_primitive::<Int64Type>().value(0) >= 800_000, "{all:?}");
     assert_eq!(all["rows"].as_primitive::<Int64Type>().value(0), 100_000);
 }
+
+#[tokio::test]
+async fn a_change_in_influxql_is_one_row_to_its_end_and_can_be_ended() {
+    use crate::query::influxql::InfluxQlContext;
+    use crate::syntax::influxql::parse;
+
+    let fixture = with_one_slot().await;
+    fixture.write("cpu,host=a usage=1 1").await;
+    let context =
+        InfluxQlContext { database: Some("nyc".to_owned()), rights: Rights::everything(), ..Default::default() };
+    let statement = parse("DELETE FROM cpu WHERE host = 'a'", &[]).unwrap().remove(0);
+    let queries = &fixture.queries;
+    let done = queries.influxql_change(&statement, &context, async {
+        let removals = queries.influxql_removals(&statement, &context).await?;
+        assert_eq!((removals.len(), queries.metrics().running), (1, 1), "one row, and one slot, for both parts");
+        Ok(())
+    });
+    done.await.unwrap();
+    let endless = queries.influxql_change(&statement, &context, std::future::pending::<Result<()>>());
+    let killing = async {
+        while queries.metrics().running == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let listed = listed(&fixture);
+        let last = listed.num_rows() - 1;
+        let id = listed["id"].as_primitive::<Int64Type>().value(last);
+        queries.kill(id.unsigned_abs(), &Asker::default(), &Rights::everything()).unwrap();
+    };
+    let (ended, ()) = tokio::join!(endless, killing);
+    let error = ended.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(error.to_string().ends_with("the statement may be done or not"), "{error}");
+    until_nothing_runs(&fixture).await;
+    let phases = listed(&fixture);
+    let phases: Vec<_> = phases["phase"].as_string::<i32>().iter().flatten().map(str::to_owned).collect();
+    assert_eq!(phases, ["success", "cancel"]);
+}

@@ -29,15 +29,30 @@ pub(super) async fn run(
     context: &InfluxQlContext,
     statement: &Statement,
 ) -> Result<Vec<Listing>> {
-    let commands = Commands { services, principal, context };
     match statement {
         Statement::Select(select) => {
             let written = services.queries.influxql_into(select, context).await?;
             return Ok(vec![told(written)]);
         }
+        // Nothing that could wait or be ended. There is one host, whichever is named.
+        Statement::KillQuery { id, host: _ } => services.queries.kill(*id, &context.origin.asker, &context.rights)?,
+        _ => {
+            let work = change(services, principal, context, statement);
+            services.queries.influxql_change(statement, context, work).await?;
+        }
+    }
+    Ok(Vec::new())
+}
+
+async fn change(
+    services: &Services,
+    principal: &Principal,
+    context: &InfluxQlContext,
+    statement: &Statement,
+) -> Result<()> {
+    let commands = Commands { services, principal, context };
+    match statement {
         Statement::Delete(_) | Statement::DropSeries(_) => commands.remove_rows(statement).await,
-        // There is one host, whichever is named.
-        Statement::KillQuery { id, host: _ } => services.queries.kill(*id, &context.origin.asker, &context.rights),
         Statement::CreateDatabase(create) => commands.create_database(create).await,
         Statement::CreateRetentionPolicy(policy) => commands.create_policy(policy).await,
         Statement::AlterRetentionPolicy(policy) => commands.alter_policy(policy).await,
@@ -45,8 +60,7 @@ pub(super) async fn run(
         Statement::Drop(Dropped::Measurement(name)) => commands.drop_measurement(name).await,
         Statement::Drop(Dropped::RetentionPolicy { name, database }) => commands.drop_policy(database, name).await,
         _ => Err(Error::internal("a statement that changes nothing was run as one that does")),
-    }?;
-    Ok(Vec::new())
+    }
 }
 
 fn told(Written { count }: Written) -> Listing {
