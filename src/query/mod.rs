@@ -322,10 +322,10 @@ impl Queries {
         let work = async move {
             let session = sessions.open_for(&query, &query.access.read);
             let read = substrait::plan(&session, &query.plan, bytes_max).await?;
-            let unbound = Arc::new(Unbound::of_plan(&session, (read, true), &engine, &query.database, &cpu)?);
+            let unbound = Arc::new(Unbound::of_plan(&session, (read, true), &engine, &query.database, &cpu.quick)?);
             plan(session, &unbound, &query, &cpu, watch)
         };
-        Ok(on_cpu(&self.cpu, work).await?)
+        Ok(on_cpu(&self.cpu.quick, work).await?)
     }
 
     /// Plans a statement of InfluxQL that reads; its answer is one table.
