@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import report  # noqa: E402
 from peers import (  # noqa: E402
-    DataFusion, DuckDb, Flightline, FlightlineInfluxQl, FlightlineJson, Influxd, Unanswered, VictoriaMetrics, agree, write_all,
+    DataFusion, DuckDb, Flightline, FlightlineInfluxQl, FlightlineJson, Influxd, QuestDb, Unanswered, VictoriaMetrics, agree, write_all,
 )
 from points import Points  # noqa: E402
-from queries import KINDS, questions  # noqa: E402
+from queries import Question, questions  # noqa: E402
+from sets import Devops, Series, Wide  # noqa: E402
 
 
 def arguments():
@@ -32,8 +34,11 @@ def arguments():
     parser.add_argument("--hosts", type=int, default=100, help="machines, each a series [%(default)s]")
     parser.add_argument("--runs", type=int, default=20, help="questions of each kind; a fourth of them of the heavy ones [%(default)s]")
     parser.add_argument("--writers", type=int, default=4, help="connections that write at once [%(default)s]")
+    parser.add_argument("--sets", default="cpu", help="sets of points, by comma, each with servers of its own: cpu, devops, series, wide [%(default)s]")
+    parser.add_argument("--series", type=int, default=1_000_000, help="series of the set 'series' [%(default)s]")
+    parser.add_argument("--fields", type=int, default=1000, help="fields a row of the set 'wide', which has a hundredth of the rows [%(default)s]")
     parser.add_argument("--only", default="", help="kinds of questions whose names contain this")
-    parser.add_argument("--without", default="", help="peers to leave out, by comma: duckdb, datafusion, influxd, victoria")
+    parser.add_argument("--without", default="", help="peers to leave out, by comma: duckdb, datafusion, influxd, questdb, victoria")
     parser.add_argument("--answers", choices=["buffer", "parquet"], default="parquet", help="ask before or after an orderly restart [%(default)s]")
     parser.add_argument("--first", action="store_true", help="time each question when it is asked for the first time, not when it is asked again")
     parser.add_argument("--serve", default="", help="more arguments for `flightline serve`")
@@ -43,27 +48,55 @@ def arguments():
 
 
 def load(peer, points, writers):
-    """Rows a second, and how long a writer waited for its acknowledgement."""
+    """Writes the points as lines, and prints how fast."""
     bodies = list(points.bodies())
+    timed(peer, peer.name, points.count, lambda: write_all(bodies, writers, peer.write))
+
+
+def load_arrow(directory, points, writers, serve):
+    """Writes the same points as Arrow to a server of its own, prints how fast, and says what is stored then."""
+    peer = Flightline(directory, serve)
+    try:
+        batches = list(points.batches())
+
+        def write():
+            streams, local, lock = [], threading.local(), threading.Lock()
+
+            def put(batch):
+                if not hasattr(local, "stream"):
+                    local.stream = peer.writer()
+                    with lock:
+                        streams.append(local.stream)
+                local.stream.write(batch)
+
+            write_all(batches, writers, put)
+            for stream in streams:
+                stream.close()
+            return sorted(wait for stream in streams for wait in stream.waits)
+
+        timed(peer, "Flightline, Arrow", points.count, write)
+        return peer.digest(peer.ask(EVERYTHING))
+    finally:
+        peer.stop()
+
+
+# What rows are stored, as few numbers.
+EVERYTHING = Question("SELECT hostname, rack, count(*) AS rows, sum(usage_user) AS total FROM cpu GROUP BY hostname, rack")
+
+
+def timed(peer, name, rows, write):
+    """Prints rows a second, and how long a writer waited for its acknowledgement."""
     cpu = peer.process.cpu_seconds()
     began = time.perf_counter()
-    waits = write_all(bodies, writers, peer.write)
+    waits = write()
     seconds = time.perf_counter() - began
     cpu = peer.process.cpu_seconds() - cpu
-    rows = points.steps * points.hosts
-    facts = {
-        "rows/s": rows / seconds,
-        "rows/CPU-s": rows / max(cpu, 1e-9),
-        "ack p50": statistics.median(waits),
-        "ack p99": waits[int((len(waits) - 1) * 0.99)],
-        "peak memory": peer.process.peak_bytes(),
-    }
+    p99 = waits[int((len(waits) - 1) * 0.99)]
     print(
-        f"| {peer.name} | {facts['rows/s'] / 1e3:,.0f}k | {facts['rows/CPU-s'] / 1e3:,.0f}k | {facts['ack p50'] * 1e3:.1f} | "
-        f"{facts['ack p99'] * 1e3:.1f} | {facts['peak memory'] / 1e6:,.0f} |",
+        f"| {name} | {rows / seconds / 1e3:,.0f}k | {rows / max(cpu, 1e-9) / 1e3:,.0f}k | {statistics.median(waits) * 1e3:.1f} | "
+        f"{p99 * 1e3:.1f} | {peer.process.peak_bytes() / 1e6:,.0f} |",
         flush=True,
     )
-    return facts
 
 
 def compare(kind, asked, peers, truth, hot):
@@ -94,36 +127,60 @@ def compare(kind, asked, peers, truth, hot):
 def main():
     wanted = arguments()
     left_out = set(filter(None, wanted.without.split(",")))
-    points = Points(wanted.hosts, wanted.rows, int(time.time()) // 10 * 10)
+    now = int(time.time()) // 10 * 10
+    sets = {
+        "cpu": lambda: Points(wanted.hosts, wanted.rows, now),
+        "devops": lambda: Devops(wanted.hosts, wanted.rows, now),
+        "series": lambda: Series(wanted.series, now),
+        "wide": lambda: Wide(wanted.fields, wanted.rows // 100, now),
+    }
+    names = wanted.sets.split(",")
+    if unknown := [name for name in names if name not in sets]:
+        raise SystemExit(f"no such set: {', '.join(unknown)}; there are {', '.join(sets)}")
+    for name in names:
+        compare_set(sets[name](), wanted, left_out)
+
+
+def compare_set(points, wanted, left_out):
     with tempfile.TemporaryDirectory(dir=wanted.directory) as directory:
-        servers = [Flightline(directory, wanted.serve.split())]
+        serve = [*wanted.serve.split(), *points.serve]
+        servers = [Flightline(directory, serve)]
         flightline = servers[0]
         try:
             if "influxd" not in left_out:
                 servers.append(Influxd(directory))
             if "victoria" not in left_out:
                 servers.append(VictoriaMetrics(directory))
-            print(f"{points.steps * points.hosts:,} rows of {points.hosts} machines, {wanted.writers} writers of 10,000 lines a request\n")
+            if "questdb" not in left_out:
+                servers.append(QuestDb(directory, points.tables))
+            print(f"\n{points.name}: {points.count:,} rows in {len(points.tables)} tables, {wanted.writers} writers\n")
             print("| | rows/s | rows/CPU-s | ack p50 ms | ack p99 ms | peak MB |\n|---|---|---|---|---|---|")
             for server in servers:
                 load(server, points, wanted.writers)
+                if server is flightline and points.name == "cpu":
+                    (Path(directory) / "arrow").mkdir()
+                    arrow = load_arrow(Path(directory) / "arrow", points, wanted.writers, serve)
+                    lines = flightline.digest(flightline.ask(EVERYTHING))
+                    if not agree(arrow, lines):
+                        raise SystemExit(f"as Arrow there is {arrow} stored, as lines {lines}")
             if wanted.answers == "parquet":
                 for server in servers:
                     server.at_rest()
             peers = [flightline, FlightlineJson(flightline), FlightlineInfluxQl(flightline), *servers[1:]]
             in_process = []
             if wanted.answers == "parquet":
-                in_process += [] if "datafusion" in left_out else [DataFusion(flightline.files())]
+                tables = flightline.tables()
+                in_process += [] if "datafusion" in left_out else [DataFusion(tables)]
                 if "duckdb" not in left_out:
-                    in_process += [DuckDb(flightline.files(), native=False), DuckDb(flightline.files(), native=True)]
-                print(f"\n{flightline.stored_bytes() / points.steps / points.hosts:.1f} bytes a row in {len(flightline.files())} Parquet files")
+                    in_process += [DuckDb(tables, native=False), DuckDb(tables, native=True)]
+                print(f"\n{flightline.stored_bytes() / points.count:.1f} bytes a row in {len(flightline.files())} Parquet files")
             names = [peer.name for peer in [*peers, *in_process]]
             figures = {}
-            for kind in [kind for kind in KINDS if wanted.only in kind.name]:
+            for kind in [kind for kind in points.kinds if wanted.only in kind.name]:
                 asked = questions(kind, points, max(wanted.runs // 4, 3) if kind.is_heavy else wanted.runs)
                 truths = {}
 
-                def truth(peer, question, truths=truths, kind=kind):
+                def truth(peer, question, truths=truths):
                     """SQL is held against the first SQL answer there is from another engine; InfluxQL against InfluxDB's."""
                     language = "influxql" if peer.name in ("Flightline, InfluxQL", "InfluxDB 1.6") else "sql"
                     if peer.name.startswith("Victoria"):
@@ -133,7 +190,7 @@ def main():
                 figures[kind.name] = compare(kind, asked, [*in_process, *peers], truth, not wanted.first)
                 print(f"{kind.name}: " + json.dumps({name: round(s * 1e3, 2) for name, s in figures[kind.name].items()}), file=sys.stderr, flush=True)
             print("\n" + report.table(names, figures))
-            if wanted.svg:
+            if wanted.svg and points.name == "cpu":
                 wanted.svg.write_text(report.picture("Median milliseconds, logarithmic", names, figures))
             for peer in in_process:
                 peer.stop()

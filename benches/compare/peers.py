@@ -184,6 +184,12 @@ class Flightline:
     def write(self, body, parameters=""):
         self.http.request("POST", f"/api/v3/write_lp?db=bench&precision=ns{parameters}", body)
 
+    def writer(self):
+        """A stream of batches, each of which is acknowledged when it is durable."""
+        from pyarrow import flight
+
+        return ArrowWriter(flight.FlightClient(f"grpc://127.0.0.1:{self.port}"))
+
     def at_rest(self):
         """Everything in Parquet: an orderly stop and a start."""
         self.stop()
@@ -203,12 +209,57 @@ class Flightline:
     def files(self):
         return sorted(self.directory.rglob("*.parquet"))
 
+    def tables(self):
+        """The directory of each table, which is called NUMBER-NAME and has one for each day."""
+        directories = {file.parent.parent for file in self.files()}
+        return {directory.name.split("-", 1)[1]: directory for directory in sorted(directories)}
+
     def stored_bytes(self):
         return sum(file.stat().st_size for file in self.files())
 
     def stop(self):
         self.flight.close()
         self.process.stop()
+
+
+class ArrowWriter:
+    """One connection that sends batches and has a few under way."""
+
+    def __init__(self, client, under_way=4):
+        self.client, self.places, self.sent, self.waits, self.failure = client, threading.Semaphore(under_way), [], [], None
+        self.stream = None
+
+    def write(self, batch):
+        from pyarrow import flight
+
+        if self.stream is None:
+            path = flight.FlightDescriptor.for_path("bench", "cpu")
+            self.stream, answers = self.client.do_put(path, batch.schema)
+            self.reader = threading.Thread(target=self.read, args=(answers,))
+            self.reader.start()
+        self.places.acquire()
+        if self.failure:
+            raise self.failure
+        self.sent.append(time.perf_counter())
+        self.stream.write_batch(batch)
+
+    def read(self, answers):
+        try:
+            while answers.read() is not None:
+                self.waits.append(time.perf_counter() - self.sent[len(self.waits)])
+                self.places.release()
+        except Exception as error:
+            self.failure = error
+            self.places.release()
+
+    def close(self):
+        if self.stream is not None:
+            self.stream.done_writing()
+            self.reader.join()
+            self.stream.close()
+        if self.failure or len(self.waits) != len(self.sent):
+            raise self.failure or RuntimeError("a batch was not acknowledged")
+        self.client.close()
 
 
 class FlightlineJson:
@@ -345,19 +396,69 @@ class VictoriaMetrics:
         self.process.stop()
 
 
+class QuestDb:
+    """QuestDB: lines over HTTP, which it acknowledges before anything is synced (its default), and SQL with answers in JSON."""
+
+    name = "QuestDB 9.3"
+
+    def __init__(self, directory, tables):
+        jar = program("questdb.jar", "QUESTDB_JAR")
+        self.directory = Path(directory) / "questdb"
+        self.directory.mkdir()
+        self.port = free_port()
+        settings = {
+            "QDB_HTTP_BIND_TO": f"127.0.0.1:{self.port}", "QDB_HTTP_MIN_ENABLED": "false", "QDB_PG_ENABLED": "false",
+            "QDB_LINE_TCP_ENABLED": "false", "QDB_TELEMETRY_ENABLED": "false",
+        }
+        self.process = Process(
+            ["java", "-XX:+UseParallelGC", "--add-exports", "java.base/jdk.internal.math=io.questdb", "-p", jar,
+             "-m", "io.questdb/io.questdb.ServerMain", "-d", self.directory, "-f"],
+            self.directory / "output", settings,
+        )
+        self.http = Http(self.port)
+        wait("QuestDB's start", lambda: self.http.answers("/exec?query=SELECT%201"))
+        # The other columns come with the lines; the time is to be called as everywhere.
+        for table in tables:
+            self.sql(f"CREATE TABLE {table} (time TIMESTAMP) TIMESTAMP(time) PARTITION BY DAY WAL")
+
+    def sql(self, text):
+        return self.http.request("GET", "/exec?" + urllib.parse.urlencode({"query": text}))
+
+    def write(self, body):
+        self.http.request("POST", "/write?precision=n", body)
+
+    def at_rest(self):
+        """Waits until what was written is in the tables."""
+        text = "SELECT count(*) FROM wal_tables() WHERE writerTxn <> sequencerTxn OR suspended"
+        wait("QuestDB's tables", lambda: json.loads(self.sql(text))["dataset"] == [[0]])
+
+    def ask(self, question):
+        return self.sql(question.questdb or question.sql)
+
+    @staticmethod
+    def digest(answer):
+        return digest(json.loads(answer)["dataset"])
+
+    def stop(self):
+        self.process.stop()
+
+
 class DuckDb:
     """DuckDB in this process, over these Parquet files or over a table of its own made of them."""
 
-    def __init__(self, files, native):
+    def __init__(self, tables, native):
         import duckdb
 
         self.name = "DuckDB, native" if native else "DuckDB, Parquet"
         self.database = duckdb.connect()
         self.database.execute("SET TimeZone = 'UTC'")
-        paths = ", ".join(f"'{file}'" for file in files)
         kind = "TABLE" if native else "VIEW"
-        order = " ORDER BY hostname, time" if native else ""
-        self.database.execute(f"CREATE {kind} cpu AS SELECT * FROM read_parquet([{paths}]){order}")
+        for table, directory in tables.items():
+            source = f"SELECT * FROM read_parquet('{directory}/**/*.parquet')"
+            columns = {name for name, *_ in self.database.execute(f"DESCRIBE {source}").fetchall()}
+            key = "hostname" if "hostname" in columns else "device"
+            order = f" ORDER BY {key}, time" if native else ""
+            self.database.execute(f"CREATE {kind} {table} AS {source}{order}")
 
     def ask(self, question):
         return self.database.sql(question.sql).to_arrow_table()
@@ -373,12 +474,16 @@ class DataFusion:
 
     name = "DataFusion, Parquet"
 
-    def __init__(self, files):
+    def __init__(self, tables):
         import datafusion
 
-        config = datafusion.SessionConfig({"datafusion.execution.parquet.pushdown_filters": "true"})
+        config = datafusion.SessionConfig({
+            "datafusion.execution.parquet.pushdown_filters": "true",
+            "datafusion.execution.listing_table_ignore_subdirectory": "false",  # there is one for each day
+        })
         self.context = datafusion.SessionContext(config)
-        self.context.register_parquet("cpu", str(files[0].parent))
+        for table, directory in tables.items():
+            self.context.register_parquet(table, str(directory))
 
     def ask(self, question):
         return self.context.sql(question.sql).to_arrow_table()

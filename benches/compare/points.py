@@ -26,10 +26,25 @@ class Points:
     rows: int
     end_seconds: int
     seed: int = 7
+    name = "cpu"
+    tables = ("cpu",)
+    tag_names = TAGS
+    serve = ()
+
+    @property
+    def kinds(self):
+        from queries import KINDS
+
+        return KINDS
 
     @property
     def steps(self):
         return max(self.rows // self.hosts, 1)
+
+    @property
+    def count(self):
+        """Rows of all tables."""
+        return self.steps * self.hosts
 
     @property
     def start_seconds(self):
@@ -58,15 +73,10 @@ class Points:
         """Line protocol, ordered by time, so many rows a body."""
         import numpy
 
-        numbers = numpy.random.default_rng(self.seed)
         heads = ["cpu," + ",".join(map("=".join, zip(TAGS, tags))) for tags in self.tags()]
-        # Whole hundredths, so that every reader sees the same numbers.
-        walks = numbers.integers(0, 10_001, (self.hosts, len(FIELDS)))
         line = "%s " + ",".join(f"{field}=%d.%02d" for field in FIELDS) + " %d"
         lines = []
-        for step in range(self.steps):
-            walks = numpy.clip(walks + numbers.integers(-100, 101, walks.shape), 0, 10_000)
-            time = (self.start_seconds + step * INTERVAL_SECONDS) * SECOND
+        for time, walks in self.walks():
             values = numpy.stack([walks // 100, walks % 100], axis=2).reshape(self.hosts, -1).tolist()
             lines.extend(line % (head, *row, time) for head, row in zip(heads, values))
             while len(lines) >= rows:
@@ -74,3 +84,44 @@ class Points:
                 del lines[:rows]
         if lines:
             yield "\n".join(lines).encode()
+
+    def walks(self):
+        """Each time in nanoseconds, with the hundredths that all machines report for it: whole, so that every reader sees the same numbers."""
+        import numpy
+
+        numbers = numpy.random.default_rng(self.seed)
+        walks = numbers.integers(0, 10_001, (self.hosts, len(FIELDS)))
+        for step in range(self.steps):
+            walks = numpy.clip(walks + numbers.integers(-100, 101, walks.shape), 0, 10_000)
+            yield (self.start_seconds + step * INTERVAL_SECONDS) * SECOND, walks
+
+    def batches(self, rows=BODY_ROWS):
+        """The same points as batches of Arrow, tags as dictionaries, at least so many rows a batch."""
+        import numpy
+        import pyarrow
+
+        machines = list(self.tags())
+        dictionaries = []
+        for column in range(len(TAGS)):
+            values = sorted({tags[column] for tags in machines})
+            place = {value: number for number, value in enumerate(values)}
+            dictionaries.append((numpy.array([place[tags[column]] for tags in machines], dtype="int32"), pyarrow.array(values)))
+
+        def batch(times, hundredths):
+            tags = [
+                pyarrow.DictionaryArray.from_arrays(pyarrow.array(numpy.tile(codes, len(times))), values) for codes, values in dictionaries
+            ]
+            numbers = numpy.concatenate(hundredths)
+            fields = [pyarrow.array(numbers[:, column] / 100.0) for column in range(len(FIELDS))]
+            time = pyarrow.array(numpy.repeat(numpy.array(times, dtype="int64"), self.hosts), pyarrow.timestamp("ns"))
+            return pyarrow.RecordBatch.from_arrays([*tags, *fields, time], [*TAGS, *FIELDS, "time"])
+
+        times, hundredths = [], []
+        for time, walks in self.walks():
+            times.append(time)
+            hundredths.append(walks)
+            if len(times) * self.hosts >= rows:
+                yield batch(times, hundredths)
+                times, hundredths = [], []
+        if times:
+            yield batch(times, hundredths)

@@ -19,6 +19,8 @@ class Question:
     sql: str
     influxql: str | None = None
     promql: tuple[str, int, int, int] | None = None
+    questdb: str | None = None
+    """Where QuestDB's SQL says it in other words."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,8 @@ def export_hour(numbers, points):
     )
 
 
-def fixed(sql, influxql=None):
-    return lambda numbers, points: Question(sql, influxql)
+def fixed(sql, influxql=None, questdb=None):
+    return lambda numbers, points: Question(sql, influxql, questdb=questdb)
 
 
 ALL_FIELDS = ", ".join(f"{'avg' if number % 2 == 0 else 'max'}({field}) AS {field}" for number, field in enumerate(FIELDS))
@@ -172,6 +174,7 @@ KINDS = [
     Kind("lastpoint", fixed(
         "SELECT DISTINCT ON (hostname) * FROM cpu ORDER BY hostname, time DESC",
         "SELECT last(usage_user) AS usage_user FROM cpu GROUP BY hostname",
+        "SELECT * FROM cpu LATEST ON time PARTITION BY hostname",
     )),
     Kind("last-value-1", newest_of_one),
     Kind("newest-100", fixed("SELECT * FROM cpu ORDER BY time DESC LIMIT 100")),
