@@ -269,6 +269,9 @@ fn change(change: &CatalogChange) -> Value {
         CatalogChange::SetTableRetention { id, period } => json!({ "set_table_retention": {
             "id": id.get(), "seconds": period.map(|period| period.as_secs_f64()),
         } }),
+        CatalogChange::SetDefaultPolicy { id, policy } => {
+            json!({ "set_default_policy": { "id": id.get(), "policy": policy } })
+        }
         CatalogChange::Persisted { table, files, through } => json!({ "persisted": {
             "table": table.get(), "through": through.get(), "files": files.iter().map(new_file).collect::<Vec<_>>(),
         } }),

@@ -9,7 +9,7 @@ use super::Engine;
 use super::buffer::BarredViews;
 use super::catalog::{CatalogChange, CatalogState, DatabaseEntry, TableEntry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ColumnKind, DatabaseName, RowSelection, TableName, TableSchema};
+use crate::model::{ColumnKind, DatabaseId, DatabaseName, RowSelection, TableName, TableSchema};
 use crate::steps::{self, Step};
 
 impl Engine {
@@ -69,6 +69,71 @@ impl Engine {
         };
         self.catalog.commit(create).await?;
         Ok(())
+    }
+
+    /// Creates the database that a retention policy of InfluxDB 1 is; if it is to be the default one, requests that name none mean it
+    /// from then on. The database that it belongs to is created too if it is new.
+    ///
+    /// # Errors
+    /// `Conflict` if there is such a policy; `Invalid` if its name can't be that of a database; `Unavailable` if the catalog can't be
+    /// written.
+    pub async fn create_policy(
+        &self,
+        database: &DatabaseName,
+        policy: &str,
+        retention: Option<Duration>,
+        is_default: bool,
+    ) -> Result<()> {
+        self.check_open()?;
+        let own = database.of_policy(policy).map_err(|error| Error::invalid(error.to_string()))?;
+        let create = |state: &CatalogState| {
+            if state.database_by_name(&own).is_some() {
+                return Err(already_exists());
+            }
+            let mut next = state.next_database_id().get();
+            let mut changes = Vec::new();
+            let mut id_of = |name: &DatabaseName| match state.database_by_name(name) {
+                Some(known) => known.id,
+                None => {
+                    let id = DatabaseId::new(next);
+                    next = next.saturating_add(1);
+                    changes.push(CatalogChange::CreateDatabase { id, name: name.clone() });
+                    id
+                }
+            };
+            let (id, policy_id) = (id_of(database), id_of(&own));
+            changes.extend(retention.map(|_| CatalogChange::SetDatabaseRetention { id: policy_id, period: retention }));
+            if is_default {
+                changes.push(CatalogChange::SetDefaultPolicy { id, policy: Some(policy.to_lowercase()) });
+            }
+            Ok(changes)
+        };
+        self.catalog.commit(create).await?;
+        Ok(())
+    }
+
+    /// Says which retention policy of a database requests of InfluxDB 1 mean that name none; `None`: the database itself.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such database; `Unavailable` if the catalog can't be written.
+    pub async fn set_default_policy(&self, database: &DatabaseName, policy: Option<&str>) -> Result<()> {
+        self.check_open()?;
+        let policy = policy.map(str::to_lowercase);
+        let set = |state: &CatalogState| {
+            let database = find_database(state, database)?;
+            if database.default_policy == policy {
+                return Ok(Vec::new());
+            }
+            Ok(vec![CatalogChange::SetDefaultPolicy { id: database.id, policy: policy.clone() }])
+        };
+        self.catalog.commit(set).await?;
+        Ok(())
+    }
+
+    /// The retention policy that requests of InfluxDB 1 mean that name none; `None`: the database itself. There may be none of that
+    /// name any more.
+    pub fn default_policy(&self, database: &DatabaseName) -> Option<String> {
+        self.catalog.state().database_by_name(database)?.default_policy.clone()
     }
 
     /// How long after its time a row is seen, of a database's tables or, if one is named, of that table. `None`: for ever, or

@@ -13,6 +13,7 @@ mod ids;
 pub mod last_write_wins;
 mod names;
 mod overlap;
+mod policies;
 mod rights;
 mod rows;
 mod schema;
@@ -27,6 +28,7 @@ pub use file_list::{FileList, Stretch};
 pub use ids::{DatabaseId, FileId, Sequence, SequenceRange, TableId};
 pub use names::{ColumnName, DatabaseName, NameError, TIME_COLUMN, TableName};
 pub use overlap::{Covers, components};
+pub use policies::OWN_POLICY;
 pub use rights::{Access, Action, Facility, Permission, PermissionError, Rights, Tables};
 pub use rows::{Rows, TableRows, batch_bytes};
 pub use schema::{

@@ -91,6 +91,10 @@ pub enum Precision {
     Microsecond,
     /// As stored.
     Nanosecond,
+    /// Whole minutes, which InfluxDB 1 knows.
+    Minute,
+    /// Whole hours, which InfluxDB 1 knows.
+    Hour,
 }
 
 impl Precision {
@@ -114,6 +118,8 @@ impl Precision {
 
     fn nanos_per_unit(self, number: i64) -> i64 {
         match self {
+            Self::Hour => 3_600_000_000_000,
+            Self::Minute => 60_000_000_000,
             Self::Second => 1_000_000_000,
             Self::Millisecond => 1_000_000,
             Self::Microsecond => 1_000,
@@ -136,6 +142,8 @@ impl fmt::Display for Precision {
             Self::Millisecond => "millisecond",
             Self::Microsecond => "microsecond",
             Self::Nanosecond => "nanosecond",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
         })
     }
 }
@@ -157,6 +165,7 @@ mod tests {
         ] {
             assert_eq!(Precision::Auto.to_timestamp(number), Some(Timestamp(nanos)), "{number}");
         }
+        assert_eq!(Precision::Minute.to_timestamp(-2), Some(Timestamp(-120_000_000_000)));
         assert_eq!(Precision::Second.to_timestamp(i64::MAX), None);
     }
 
@@ -165,6 +174,7 @@ mod tests {
         let now = Timestamp(1_357_020_000_123_456_789);
         assert_eq!(Precision::Second.truncate(now), Timestamp(1_357_020_000_000_000_000));
         assert_eq!(Precision::Millisecond.truncate(now), Timestamp(1_357_020_000_123_000_000));
+        assert_eq!(Precision::Hour.truncate(now), Timestamp(1_357_020_000_000_000_000));
         assert_eq!(Precision::Auto.truncate(now), now);
     }
 

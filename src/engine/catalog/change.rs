@@ -90,6 +90,13 @@ pub enum CatalogChange {
         /// `None`: as long as the database says.
         period: Option<Duration>,
     },
+    /// Which retention policy of the database is meant where a request of InfluxDB 1 names none.
+    SetDefaultPolicy {
+        /// The database.
+        id: DatabaseId,
+        /// The policy, which is a database of its own or none; `None`: the database itself.
+        policy: Option<String>,
+    },
     /// All writes of the table up to one are in files now.
     Persisted {
         /// The table, which may be a deleted one that can be brought back.

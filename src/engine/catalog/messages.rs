@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::cache_messages::{CacheMessage, CreateCacheMessage, DeleteCacheMessage};
 use super::change::CatalogChange;
+use super::database_messages::{DatabaseMessage, DefaultPolicyMessage};
 use super::deletion_messages::{DeleteRowsMessage, DeletionMessage};
 use super::file_messages::DataFileMessage;
 use super::format::{FormatError, RecordContent};
@@ -42,7 +43,7 @@ pub(super) struct RecordMessage {
 struct ChangeMessage {
     #[prost(
         oneof = "Change",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     change: Option<Change>,
 }
@@ -96,6 +97,8 @@ enum Change {
     CreateCache(CreateCacheMessage),
     #[prost(message, tag = "23")]
     DeleteCache(DeleteCacheMessage),
+    #[prost(message, tag = "24")]
+    SetDefaultPolicy(DefaultPolicyMessage),
 }
 
 /// Body of a checkpoint of version 1. In version 2 files and garbage are elsewhere, see `checkpoint`.
@@ -133,16 +136,6 @@ pub(super) struct CheckpointMessage {
     /// Missing in checkpoints of programs that did not look for jumps.
     #[prost(sint64, optional, tag = "15")]
     steady_since: Option<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct DatabaseMessage {
-    #[prost(uint32, tag = "1")]
-    pub(super) id: u32,
-    #[prost(string, tag = "2")]
-    pub(super) name: String,
-    #[prost(uint64, optional, tag = "3")]
-    pub(super) retention: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -274,9 +267,7 @@ fn ticket_key(bytes: &[u8]) -> Decoded<TicketKey> {
 impl From<&CatalogChange> for Change {
     fn from(change: &CatalogChange) -> Self {
         match change {
-            CatalogChange::CreateDatabase { id, name } => {
-                Self::CreateDatabase(DatabaseMessage { id: id.get(), name: name.to_string(), retention: None })
-            }
+            CatalogChange::CreateDatabase { id, name } => Self::CreateDatabase(DatabaseMessage::new(*id, name)),
             CatalogChange::CreateTable { database, id, name, schema } => Self::CreateTable(TableMessage {
                 id: id.get(),
                 database: database.get(),
@@ -321,6 +312,9 @@ impl From<&CatalogChange> for Change {
             }
             CatalogChange::SetTableRetention { id, period } => {
                 Self::SetTableRetention(RetentionMessage { id: id.get(), period: period.map(nanoseconds) })
+            }
+            CatalogChange::SetDefaultPolicy { id, policy } => {
+                Self::SetDefaultPolicy(DefaultPolicyMessage { id: id.get(), policy: policy.clone() })
             }
             CatalogChange::DeleteRows { table, rows } => {
                 Self::DeleteRows(DeleteRowsMessage { table: table.get(), rows: Some(rows.into()) })
@@ -391,6 +385,9 @@ impl TryFrom<Change> for CatalogChange {
             Change::SetTableRetention(RetentionMessage { id, period }) => {
                 Self::SetTableRetention { id: TableId::new(id), period: period.map(Duration::from_nanos) }
             }
+            Change::SetDefaultPolicy(DefaultPolicyMessage { id, policy }) => {
+                Self::SetDefaultPolicy { id: DatabaseId::new(id), policy }
+            }
             Change::DeleteRows(DeleteRowsMessage { table, rows }) => {
                 let rows = rows.ok_or_else(|| FormatError::field("rows", "they are missing"))?;
                 Self::DeleteRows { table: TableId::new(table), rows: rows.try_into()? }
@@ -448,14 +445,7 @@ impl From<&CatalogState> for CheckpointMessage {
             next_file_id: state.next_file_id().get(),
             last_persisted: state.last_persisted_sequence().get(),
             log_owner: state.log_owner().map(LogOwnerMessage::from),
-            databases: state
-                .databases()
-                .map(|database| DatabaseMessage {
-                    id: database.id.get(),
-                    name: database.name.to_string(),
-                    retention: database.retention.map(nanoseconds),
-                })
-                .collect(),
+            databases: state.databases().map(|database| database.as_ref().into()).collect(),
             tables: state.tables().map(|table| TableMessage::from(table.as_ref())).collect(),
             garbage: Vec::new(),
             deleted_databases: state.deleted_databases().map(|deleted| deleted.as_ref().into()).collect(),
@@ -491,13 +481,6 @@ impl CheckpointMessage {
             next_token_id: self.next_token_id.max(1),
             tokens: self.tokens.into_iter().map(TokenEntry::try_from).collect::<Decoded<_>>()?,
         })
-    }
-}
-
-impl DatabaseMessage {
-    pub(super) fn into_database(self) -> Decoded<DatabaseFacts> {
-        let name = database_name(&self.name)?;
-        Ok(DatabaseFacts { id: DatabaseId::new(self.id), name, retention: self.retention.map(Duration::from_nanos) })
     }
 }
 
@@ -580,7 +563,7 @@ impl TryFrom<ColumnMessage> for Column {
     }
 }
 
-fn database_name(text: &str) -> Decoded<DatabaseName> {
+pub(super) fn database_name(text: &str) -> Decoded<DatabaseName> {
     DatabaseName::new(text).map_err(|error| FormatError::field("name", error.to_string()))
 }
 

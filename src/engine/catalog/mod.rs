@@ -34,6 +34,7 @@ mod change;
 mod checkpoint;
 mod checkpoint_files;
 mod copy;
+mod database_messages;
 mod deletion_messages;
 mod error;
 mod file_messages;

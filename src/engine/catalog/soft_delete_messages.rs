@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::database_messages::DatabaseMessage;
 use super::format::FormatError;
-use super::messages::{DatabaseMessage, Decoded, TableMessage, nanoseconds};
+use super::messages::{Decoded, TableMessage};
 use super::state::{DatabaseFacts, DeletedDatabase, DeletedTable, SoftDeletion};
 use crate::model::Timestamp;
 
@@ -81,9 +82,7 @@ impl From<SoftDeletionMessage> for SoftDeletion {
 
 impl From<&DeletedDatabase> for DeletedDatabaseMessage {
     fn from(deleted: &DeletedDatabase) -> Self {
-        let DeletedDatabase { id, name, retention, deletion } = deleted;
-        let database = DatabaseMessage { id: id.get(), name: name.to_string(), retention: retention.map(nanoseconds) };
-        Self { database: Some(database), deletion: Some(deletion.into()) }
+        Self { database: Some(deleted.into()), deletion: Some((&deleted.deletion).into()) }
     }
 }
 
@@ -92,9 +91,9 @@ impl TryFrom<DeletedDatabaseMessage> for DeletedDatabase {
 
     fn try_from(message: DeletedDatabaseMessage) -> Decoded<Self> {
         let database = message.database.ok_or_else(|| missing("database"))?;
-        let DatabaseFacts { id, name, retention } = database.into_database()?;
+        let DatabaseFacts { id, name, retention, default_policy } = database.into_database()?;
         let deletion = message.deletion.ok_or_else(|| missing("deletion"))?;
-        Ok(Self { id, name, retention, deletion: deletion.into() })
+        Ok(Self { id, name, retention, default_policy, deletion: deletion.into() })
     }
 }
 

@@ -69,6 +69,9 @@ pub struct DatabaseEntry {
     pub name: DatabaseName,
     /// How long after its time a row is seen; `None`: for ever.
     pub retention: Option<Duration>,
+    /// The retention policy that is meant where a request of InfluxDB 1 names none; `None`: the database itself. There may be
+    /// none of that name any more.
+    pub default_policy: Option<String>,
     tables: SharedMap<TableName, TableId>,
 }
 
@@ -157,6 +160,7 @@ pub(super) struct DatabaseFacts {
     pub(super) id: DatabaseId,
     pub(super) name: DatabaseName,
     pub(super) retention: Option<Duration>,
+    pub(super) default_policy: Option<String>,
 }
 
 /// All that a checkpoint holds of a state besides its mark.
@@ -394,6 +398,10 @@ impl CatalogState {
                 self.table_mut(*id)?.retention = *period;
                 Ok(())
             }
+            CatalogChange::SetDefaultPolicy { id, policy } => {
+                self.database_mut(*id)?.default_policy.clone_from(policy);
+                Ok(())
+            }
             CatalogChange::Persisted { table, files, through } => self.persisted(*table, files, *through),
             CatalogChange::ReplaceFiles { table, removed, added } => self.replace_files(*table, removed, added, at),
             CatalogChange::DeleteRows { table, rows } => self.delete_rows(*table, rows, at),
@@ -426,17 +434,17 @@ impl CatalogState {
     fn create_database(&mut self, id: DatabaseId, name: &DatabaseName) -> Result<(), ChangeError> {
         expect_next("database", id.get().into(), self.next_database_id.get().into())?;
         let next = id.get().checked_add(1).ok_or(ChangeError::NumbersExhausted { what: "database" })?;
-        self.insert_database(DatabaseFacts { id, name: name.clone(), retention: None })?;
+        self.insert_database(DatabaseFacts { id, name: name.clone(), retention: None, default_policy: None })?;
         self.next_database_id = DatabaseId::new(next);
         Ok(())
     }
 
     fn insert_database(&mut self, database: DatabaseFacts) -> Result<(), ChangeError> {
-        let DatabaseFacts { id, name, retention } = database;
+        let DatabaseFacts { id, name, retention, default_policy } = database;
         if self.databases.get(&name).is_some() || self.database_names.get(&id).is_some() {
             return Err(ChangeError::Exists);
         }
-        let entry = DatabaseEntry { id, name: name.clone(), retention, tables: SharedMap::default() };
+        let entry = DatabaseEntry { id, name: name.clone(), retention, default_policy, tables: SharedMap::default() };
         self.database_names.insert(id, name.clone());
         self.databases.insert(name, Arc::new(entry));
         Ok(())

@@ -10,12 +10,12 @@ use futures::StreamExt;
 
 use super::super::error::QueryError;
 use super::super::running::SeenQueries;
-use super::names::{self, EngineCatalog};
+use super::names::EngineCatalog;
 use super::resolve::{self, Catalog};
 use super::show::Shower;
 use super::value::Type;
 use super::{Cell, Listing, compile, kind_of, level, plan};
-use crate::model::Facility;
+use crate::model::{Facility, OWN_POLICY};
 use crate::syntax::influxql::{Dropped, Select, ServerFacts, Statement};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -134,9 +134,11 @@ impl Answerer {
 
     fn policies(&self, database: Option<&str>) -> Result<Vec<Listing>> {
         let database = self.catalog.named(database).map_err(QueryError::Statement)?;
+        let default = self.catalog.default_policy(&database);
+        let default = default.as_deref().unwrap_or(OWN_POLICY);
         let rows = self.catalog.policies(&database).into_iter().map(|(policy, own)| {
             let period = self.catalog.retention(&own).map_or(0, |period| period.as_secs());
-            let is_default = policy == names::DEFAULT_POLICY;
+            let is_default = policy == default;
             vec![
                 Cell::Text(policy),
                 Cell::Text(go_duration(period)),

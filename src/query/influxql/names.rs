@@ -9,10 +9,7 @@ use std::time::Duration;
 use super::resolve::{Catalog, Measured};
 use super::value::Type;
 use crate::engine::Engine;
-use crate::model::{Action, DatabaseName, FieldType, Rights, TableSchema};
-
-/// The policy that is meant where none is named.
-pub(super) const DEFAULT_POLICY: &str = "autogen";
+use crate::model::{Action, DatabaseName, FieldType, OWN_POLICY, Rights, TableSchema};
 
 /// What the engine has, for one request.
 #[derive(Debug, Clone)]
@@ -60,14 +57,35 @@ impl EngineCatalog {
         known.find(|known| known.database == *database && known.table.is_none()).map(|known| known.period)
     }
 
-    /// The retention policies of a database: their names and databases, the default one first.
+    /// The retention policy that is meant where none is named, if it is another than the database itself. One that may not be known
+    /// to exist is none.
+    pub(super) fn default_policy(&self, database: &DatabaseName) -> Option<String> {
+        let chosen = self.engine.default_policy(database)?;
+        database.of_policy(&chosen).is_ok_and(|own| self.rights.see(&own)).then_some(chosen)
+    }
+
+    /// The databases that a name means which no retention policy stands before, where a statement is about all policies: as in
+    /// InfluxDB what removes rows is.
+    ///
+    /// # Errors
+    /// As [`Catalog::database`].
+    pub(super) fn databases(&self, database: Option<&str>, policy: Option<&str>) -> Result<Vec<String>, String> {
+        let is_policy_named = policy.is_some() || (database.is_none() && self.policy.is_some());
+        if is_policy_named {
+            return Ok(vec![self.database(database, policy)?]);
+        }
+        let policies = self.policies(&self.named(database)?).into_iter();
+        Ok(policies.map(|(_, own)| own.as_str().to_owned()).collect())
+    }
+
+    /// The retention policies of a database: their names and databases, that of the database itself first.
     pub(super) fn policies(&self, database: &DatabaseName) -> Vec<(String, DatabaseName)> {
         let prefix = format!("{}/", database.as_str());
         let others = self.engine.databases().into_iter().filter_map(|other| {
             let policy = other.as_str().strip_prefix(&prefix)?.to_owned();
             self.rights.see(&other).then_some((policy, other))
         });
-        std::iter::once((DEFAULT_POLICY.to_owned(), database.clone())).chain(others).collect()
+        std::iter::once((OWN_POLICY.to_owned(), database.clone())).chain(others).collect()
     }
 }
 
@@ -76,12 +94,11 @@ impl Catalog for EngineCatalog {
         // The policy of the request is that of its database.
         let of_request = if database.is_none() { self.policy.as_deref() } else { None };
         let database = self.named(database)?;
-        let policy = policy.or(of_request).unwrap_or_default();
-        if matches!(policy, "" | DEFAULT_POLICY | "default") {
-            return Ok(database.as_str().to_owned());
-        }
-        let own = DatabaseName::new(&format!("{}/{policy}", database.as_str()).to_lowercase());
-        let own = own.ok().filter(|own| self.exists(own));
+        let policy = match policy.or(of_request) {
+            None | Some("" | "default") => self.default_policy(&database).unwrap_or_else(|| OWN_POLICY.to_owned()),
+            Some(policy) => policy.to_owned(),
+        };
+        let own = database.of_policy(&policy).ok().filter(|own| self.exists(own));
         own.map(|own| own.as_str().to_owned()).ok_or_else(|| format!("retention policy not found: {policy}"))
     }
 

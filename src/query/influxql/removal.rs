@@ -99,19 +99,23 @@ fn measurements(selection: &Selection, answerer: &Answerer) -> Result<Vec<Found>
         names.extend(measurements.map(|name| (database.clone(), name)));
     };
     if selection.sources.is_empty() {
-        all(catalog.database(None, None).map_err(QueryError::Statement)?, &|_| true);
+        catalog.databases(None, None).map_err(QueryError::Statement)?.into_iter().for_each(|own| all(own, &|_| true));
     }
     for source in &selection.sources {
         let Source::Measurement(Measurement { database, policy, name }) = source else { continue };
-        let database = catalog.database(database.as_deref(), policy.as_deref()).map_err(QueryError::Statement)?;
-        match name {
-            MeasurementName::Regex(regex) => all(database, &|name| regex.is_match(name)),
-            MeasurementName::Name(wanted) => {
-                let known = DatabaseName::new(&database).map_err(|_| QueryError::DatabaseNotFound(database.clone()))?;
-                if !catalog.rights.tables(Action::Delete, &known).contains(wanted) {
-                    return Err(QueryError::Forbidden { verb: "delete rows of", table: wanted.clone() });
+        let databases = catalog.databases(database.as_deref(), policy.as_deref()).map_err(QueryError::Statement)?;
+        for (place, database) in databases.into_iter().enumerate() {
+            match name {
+                MeasurementName::Regex(regex) => all(database, &|name| regex.is_match(name)),
+                MeasurementName::Name(wanted) => {
+                    let known =
+                        DatabaseName::new(&database).map_err(|_| QueryError::DatabaseNotFound(database.clone()))?;
+                    let is_meant = place == 0 || catalog.engine.table_schema(&known, wanted).is_some();
+                    if is_meant && !catalog.rights.tables(Action::Delete, &known).contains(wanted) {
+                        return Err(QueryError::Forbidden { verb: "delete rows of", table: wanted.clone() });
+                    }
+                    all(database, &|name| name == wanted);
                 }
-                all(database, &|name| name == wanted);
             }
         }
     }

@@ -6,16 +6,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use super::compatible;
 use crate::error::Result;
 use crate::model::Facility;
 use crate::server::Services;
 use crate::server::auth::Principal;
-
-/// The version that clients compare for features: that of the server they were written for.
-pub(super) const COMPATIBLE_VERSION: &str = "3.10.0";
-
-/// The build that clients look for beside the version.
-pub(super) const BUILD: &str = "Core";
 
 /// 200 `OK` as long as the process answers and has not been replaced by another; 503 and why otherwise.
 pub(super) async fn health(State(services): State<Arc<Services>>, principal: Principal) -> Result<Response> {
@@ -35,14 +30,13 @@ pub(super) async fn ping(
     let request_id = services.clock.unique_id().to_string();
     let body = serde_json::json!({
         "product_name": "Flightline",
-        "version": COMPATIBLE_VERSION,
+        "version": compatible::VERSION,
         "flightline_version": env!("CARGO_PKG_VERSION"),
         "revision": "",
         "process_id": services.process_id.to_string(),
     });
     let mut headers = HeaderMap::new();
-    headers.insert("x-influxdb-version", HeaderValue::from_static(COMPATIBLE_VERSION));
-    headers.insert("x-influxdb-build", HeaderValue::from_static(BUILD));
+    compatible::add_version(&mut headers);
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         headers.insert("request-id", id.clone());
         headers.insert("x-request-id", id);

@@ -7,6 +7,7 @@ mod admin;
 mod backups;
 mod body;
 mod caches;
+mod compatible;
 mod delete;
 mod deletions;
 mod encode;
@@ -20,6 +21,7 @@ mod query;
 mod retention;
 mod tokens;
 mod write;
+mod write_v1;
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub(super) fn router(services: Arc<Services>) -> Router {
     Router::new()
         .route("/api/v3/write_lp", post(write::v3))
         .route("/api/v2/write", post(write::v2))
-        .route("/write", post(write::v1))
+        .route("/write", post(write_v1::write))
         .route("/api/v3/delete", post(delete::v3))
         .route("/api/v2/delete", post(delete::v2))
         .route("/api/v3/query_sql", get(query::sql_get).post(query::sql_post))

@@ -1,4 +1,4 @@
-//! Line protocol over HTTP, in the three forms that clients send it.
+//! Line protocol over HTTP, in the forms of InfluxDB 3 and 2; that of 1 is in `write_v1`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Action, DatabaseName, Precision, TableSchema};
 use crate::server::auth::Principal;
 use crate::server::{Services, status};
-use crate::syntax::line_protocol::{Options, Parsed, RefusedLine, Schemas, parse};
+use crate::syntax::line_protocol::{KindConflict, Options, Parsed, RefusedLine, Schemas, parse};
 
 /// Bodies up to this size are parsed where they are: it takes less than handing them to another thread.
 const PARSE_INLINE_BYTES: usize = 16 * 1024;
@@ -24,19 +24,22 @@ const PARSE_INLINE_BYTES: usize = 16 * 1024;
 const ATTEMPTS_MAX: usize = 5;
 
 /// What a write asks for, whichever way it was asked.
-struct WriteRequest {
-    database: DatabaseName,
-    precision: Precision,
-    accept_partial: bool,
-    durability: Durability,
+pub(super) struct WriteRequest {
+    pub(super) database: DatabaseName,
+    pub(super) precision: Precision,
+    pub(super) accept_partial: bool,
+    pub(super) durability: Durability,
 }
 
 /// What became of a write.
-struct Written {
-    stored: usize,
-    lines: usize,
-    refused: Vec<RefusedLine>,
+pub(super) struct Written {
+    pub(super) stored: usize,
+    /// How many there were. Without any, the client has made a mistake, except in InfluxDB 1.
+    pub(super) lines: usize,
+    pub(super) refused: Vec<RefusedLine>,
     refused_count: usize,
+    /// The first column that was given another kind than it has, and how many lines were refused for that.
+    pub(super) conflict: Option<(KindConflict, usize)>,
 }
 
 /// `POST /api/v3/write_lp?db=&precision=&accept_partial=&no_sync=`.
@@ -56,7 +59,7 @@ pub(super) async fn v3(
         durability: if parameters.flag("no_sync", false)? { Durability::Unsynced } else { Durability::Synced },
     };
     let accept_partial = request.accept_partial;
-    let written = receive(&services, &principal, request, &headers, body).await?;
+    let written = some(receive(&services, &principal, request, &headers, body).await?)?;
     Ok(answer_v3(&written, accept_partial))
 }
 
@@ -74,8 +77,13 @@ pub(super) async fn v2(
             None | Some("") => return Err(Error::invalid("missing bucket value")),
             Some(bucket) => bucket,
         };
-        let request = all_or_nothing(database_name(bucket)?, parameters.precision(Precision::Nanosecond)?);
-        receive(&services, &principal, request, &headers, body).await
+        let request = WriteRequest {
+            database: database_name(bucket)?,
+            precision: parameters.precision(Precision::Nanosecond)?,
+            accept_partial: false,
+            durability: Durability::Synced,
+        };
+        some(receive(&services, &principal, request, &headers, body).await?)
     };
     match request.await {
         Ok(written) => match refusal(&written) {
@@ -86,37 +94,8 @@ pub(super) async fn v2(
     }
 }
 
-/// `POST /write?db=&rp=&precision=`; all lines or none.
-pub(super) async fn v1(
-    State(services): State<Arc<Services>>,
-    principal: Principal,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    let parameters = Parameters::parse(query.as_deref());
-    let database = match parameters.get("db") {
-        None | Some("") => return Err(Error::invalid("no db destination provided")),
-        Some(database) => database,
-    };
-    let database = match parameters.get("rp") {
-        None | Some("" | "''" | "\"\"" | "autogen" | "default") => database_name(database)?,
-        Some(policy) => database_name(&format!("{database}/{policy}").to_lowercase())?,
-    };
-    let request = all_or_nothing(database, parameters.precision(Precision::Nanosecond)?);
-    let written = receive(&services, &principal, request, &headers, body).await?;
-    Ok(match refusal(&written) {
-        None => no_content(),
-        Some(text) => status::response(StatusCode::BAD_REQUEST, &json!({ "error": text })),
-    })
-}
-
-fn all_or_nothing(database: DatabaseName, precision: Precision) -> WriteRequest {
-    WriteRequest { database, precision, accept_partial: false, durability: Durability::Synced }
-}
-
 /// Reads, parses and stores; the lines that were refused come back with their reasons.
-async fn receive(
+pub(super) async fn receive(
     services: &Services,
     principal: &Principal,
     request: WriteRequest,
@@ -143,10 +122,16 @@ async fn receive(
         written.refused_count as u64,
         body.len() as u64,
     );
-    if written.lines == 0 {
-        return Err(Error::invalid("incoming write was empty"));
-    }
     Ok(written)
+}
+
+/// # Errors
+/// `Invalid` if there was no line.
+fn some(written: Written) -> Result<Written> {
+    match written.lines {
+        0 => Err(Error::invalid("incoming write was empty")),
+        _ => Ok(written),
+    }
 }
 
 /// Parses against the schema and stores; again if another write changed the schema in between.
@@ -160,9 +145,10 @@ async fn store(
     let mut attempt = 0;
     loop {
         let parsed = parse_body(engine, services, request, body).await?;
-        let Parsed { rows, accepted, refused, refused_count, lines } = parsed;
+        let Parsed { rows, accepted, refused, refused_count, conflict, conflict_count, lines } = parsed;
         rows.tables.iter().try_for_each(|rows| may_write(rows.table.as_str()))?;
-        let written = Written { stored: accepted, lines, refused, refused_count };
+        let conflict = conflict.map(|conflict| (conflict, conflict_count));
+        let written = Written { stored: accepted, lines, refused, refused_count, conflict };
         if rows.is_empty() {
             return Ok(written);
         }
@@ -250,6 +236,6 @@ fn v2_error(status: StatusCode, message: &str) -> Response {
     status::response(status, &json!({ "code": code, "message": message }))
 }
 
-fn no_content() -> Response {
+pub(super) fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }

@@ -62,7 +62,7 @@ use refused::RefusedLines;
 use series::SeriesMap;
 use table::Tables;
 
-use crate::model::{Precision, Rows, TableSchema, Timestamp};
+use crate::model::{ColumnKind, ColumnName, Precision, Rows, TableSchema, Timestamp};
 
 /// The tables as they are: what a line must agree with.
 pub trait Schemas {
@@ -96,6 +96,10 @@ pub struct Parsed {
     pub refused: Vec<RefusedLine>,
     /// How many lines were refused; may exceed `refused.len()`.
     pub refused_count: usize,
+    /// The first column that was given another kind than it has.
+    pub conflict: Option<KindConflict>,
+    /// How many lines were refused for that.
+    pub conflict_count: usize,
     /// How many lines there were; blank ones and comments are none. Where the first bad line
     /// refuses all, those after it are not counted.
     pub lines: usize,
@@ -110,6 +114,19 @@ pub struct RefusedLine {
     pub original_line: String,
     /// Why, for the user.
     pub message: String,
+}
+
+/// A column that a line gives another kind than it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KindConflict {
+    /// The table of the line.
+    pub table: String,
+    /// The column.
+    pub column: ColumnName,
+    /// What it is.
+    pub expected: ColumnKind,
+    /// What the line makes of it.
+    pub got: ColumnKind,
 }
 
 /// The largest body whose lines are taken, in bytes: offsets and codes in Arrow are 32-bit.
@@ -242,6 +259,8 @@ impl<'r, 'a> Request<'r, 'a> {
             accepted: self.accepted,
             refused: self.refused.details,
             refused_count: self.refused.count,
+            conflict: self.refused.conflict,
+            conflict_count: self.refused.conflict_count,
             lines,
         }
     }
@@ -252,6 +271,8 @@ impl<'r, 'a> Request<'r, 'a> {
             accepted: 0,
             refused: self.refused.details,
             refused_count: self.refused.count,
+            conflict: self.refused.conflict,
+            conflict_count: self.refused.conflict_count,
             lines,
         }
     }

@@ -2,8 +2,10 @@
 
 use memchr::memchr_iter;
 
-use super::RefusedLine;
 use super::error::LineError;
+use super::lines::{Name, NameKind};
+use super::{KindConflict, RefusedLine};
+use crate::model::SchemaError;
 
 /// How many refused lines are described. Who sends more bad ones has one mistake, not a thousand.
 pub(super) const DETAILS_MAX: usize = 1_000;
@@ -15,6 +17,9 @@ pub(super) const TEXT_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct RefusedLines {
     pub(super) details: Vec<RefusedLine>,
     pub(super) count: usize,
+    /// The first conflict of kinds.
+    pub(super) conflict: Option<KindConflict>,
+    pub(super) conflict_count: usize,
     text_bytes: usize,
     /// Newlines before this place of the body are counted.
     counted_to: usize,
@@ -26,6 +31,10 @@ impl RefusedLines {
     pub(super) fn push(&mut self, body: &str, start: usize, end: usize, error: &LineError) {
         self.count += 1;
         let line = &body[start..end];
+        if let Some(conflict) = conflict(line, error) {
+            self.conflict_count += 1;
+            self.conflict.get_or_insert(conflict);
+        }
         let mut original_line = line.strip_suffix('\r').unwrap_or(line);
         if self.details.is_empty() {
             // The first one is always told, if need be cut.
@@ -43,4 +52,12 @@ impl RefusedLines {
             message: error.to_string(),
         });
     }
+}
+
+/// The conflict that is the reason why a line was refused.
+fn conflict(line: &str, error: &LineError) -> Option<KindConflict> {
+    let LineError::Schema(SchemaError::Kind { column, expected, got }) = error else { return None };
+    let start = line.len() - line.trim_start_matches([' ', '\t']).len();
+    let table = Name::read(line, start, NameKind::Measurement).ok()?.text().into_owned();
+    Some(KindConflict { table, column: column.clone(), expected: *expected, got: *got })
 }

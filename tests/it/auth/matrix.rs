@@ -100,6 +100,7 @@ fn asks() -> Vec<Ask> {
         post("/query", "?db=a&q=DROP+SERIES+FROM+t", json!({}), Delete),
         post("/query", "?db=a&q=CREATE+RETENTION+POLICY+autogen+ON+a+DURATION+0s+REPLICATION+1", json!({}), Create),
         post("/query", "?db=a&q=ALTER+RETENTION+POLICY+autogen+ON+a+DURATION+0s", json!({}), Admin),
+        post("/query", "?db=a&q=ALTER+RETENTION+POLICY+autogen+ON+a+DEFAULT", json!({}), Admin),
         get("/api/v3/query_influxql", "?db=a&q=x", Sight),
         get("/api/v3/query_influxql", "?db=a&q=SHOW+DATABASES", Sight),
         get("/api/v3/query_influxql", "?db=a&q=SELECT+*+FROM+t", Read),

@@ -7,12 +7,14 @@
 use serde_json::{Value, json};
 
 mod applications;
+mod clients;
 mod comparison;
 mod generator;
 mod oracle;
 mod otherwise;
 mod parts;
 mod points;
+mod policies;
 mod requests;
 mod statements;
 

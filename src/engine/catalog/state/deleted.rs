@@ -44,6 +44,8 @@ pub struct DeletedDatabase {
     pub name: DatabaseName,
     /// How long after its time a row was seen.
     pub retention: Option<Duration>,
+    /// The retention policy that was meant where a request of InfluxDB 1 named none.
+    pub default_policy: Option<String>,
     /// How and until when it is deleted.
     pub deletion: SoftDeletion,
 }
@@ -113,7 +115,8 @@ impl CatalogState {
             return Ok(());
         }
         let database = self.database(id).ok_or(ChangeError::NoDatabase { id })?;
-        let (name, retention) = (database.name.clone(), database.retention);
+        let (name, retention, default_policy) =
+            (database.name.clone(), database.retention, database.default_policy.clone());
         let tables: Vec<TableId> = self.tables_of(id).map(|table| table.id).collect();
         for table in tables {
             self.put_table_aside(table, hard_delete_at, at, true)?;
@@ -126,7 +129,8 @@ impl CatalogState {
             SoftDeletion { name: name_aside(name.as_str(), id.get(), at, is_taken), deleted_at: at, hard_delete_at };
         self.database_names.remove(&id);
         self.databases.remove(&name);
-        self.deleted_databases.insert(id, Arc::new(DeletedDatabase { id, name, retention, deletion }));
+        let deleted = DeletedDatabase { id, name, retention, default_policy, deletion };
+        self.deleted_databases.insert(id, Arc::new(deleted));
         Ok(())
     }
 
@@ -172,7 +176,8 @@ impl CatalogState {
 
     pub(super) fn undelete_database(&mut self, id: DatabaseId, name: &DatabaseName) -> Result<(), ChangeError> {
         let deleted = self.deleted_databases.remove(&id).ok_or(ChangeError::NoDatabase { id })?;
-        self.insert_database(DatabaseFacts { id, name: name.clone(), retention: deleted.retention })?;
+        let (retention, default_policy) = (deleted.retention, deleted.default_policy.clone());
+        self.insert_database(DatabaseFacts { id, name: name.clone(), retention, default_policy })?;
         let is_its_own = |table: &&Arc<DeletedTable>| table.with_database && table.entry.database == id;
         let tables: Vec<TableId> = self.deleted_tables().filter(is_its_own).map(|table| table.entry.id).collect();
         for table in tables {

@@ -88,6 +88,8 @@ fn change_strategy() -> impl Strategy<Value = CatalogChange> {
             .prop_map(|(table, columns)| CatalogChange::AddColumns { table: TableId::new(table), columns }),
         any::<u32>().prop_map(|id| CatalogChange::DeleteDatabase { id: DatabaseId::new(id) }),
         any::<u32>().prop_map(|id| CatalogChange::DeleteTable { id: TableId::new(id) }),
+        (any::<u32>(), any::<Option<String>>())
+            .prop_map(|(id, policy)| CatalogChange::SetDefaultPolicy { id: DatabaseId::new(id), policy }),
         any::<(u32, Option<i64>)>().prop_map(|(id, at)| CatalogChange::SoftDeleteDatabase {
             id: DatabaseId::new(id),
             hard_delete_at: at.map(Timestamp::from_nanos),
@@ -174,6 +176,10 @@ fn fitting_change(state: &CatalogState, choice: u32) -> CatalogChange {
             CatalogChange::CreateCache { table: table.id, cache: CacheDefinition { name, shape } }
         }
         (6, Some(table)) => CatalogChange::DeleteTable { id: table.id },
+        (7, _) if pick % 4 == 3 && !databases.is_empty() => {
+            let id = DatabaseId::new(databases[pick % databases.len()]);
+            CatalogChange::SetDefaultPolicy { id, policy: (pick % 3 > 0).then_some(name) }
+        }
         (7, _) if pick % 3 == 0 => CatalogChange::ReserveFileIds { count: 1 + u64::from(choice) },
         (7, _) if pick % 3 == 1 && state.tokens().next().is_some() => {
             CatalogChange::DeleteToken { name: state.tokens().next().unwrap().name.clone() }

@@ -1,19 +1,17 @@
 //! Statements that change something, as commands of the engine, with the rights that they need.
 //!
-//! A retention policy other than `autogen` is a database of its own, `database/policy`; so its period is that database's.
+//! A retention policy other than `autogen` is a database of its own, `database/policy`; so its period is that database's. Which of
+//! them is meant where none is named is a fact of the database, and stays so when that policy is dropped, as in InfluxDB.
 
 use std::time::Duration;
 
 use crate::engine::HardDelete;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Action, DatabaseName, TableName};
+use crate::model::{Action, DatabaseName, OWN_POLICY, TableName};
 use crate::query::influxql::{Cell, InfluxQlContext, Listing, Removal, Written};
 use crate::server::Services;
 use crate::server::auth::Principal;
 use crate::syntax::influxql::{CreateDatabase, Dropped, PolicyOptions, RetentionPolicy, Statement};
-
-/// The policy that every database has.
-const DEFAULT_POLICY: &str = "autogen";
 
 /// The shortest period of a retention policy, as in InfluxDB.
 const PERIOD_MIN: Duration = Duration::from_secs(3600);
@@ -94,13 +92,32 @@ impl Commands<'_> {
     async fn create_database(&self, create: &CreateDatabase) -> Result<()> {
         let name = database_name(&create.name)?;
         self.principal.require(Action::Create, &name)?;
-        if create.policy_name.as_deref().is_some_and(|policy| policy != DEFAULT_POLICY) {
-            return Err(other_default());
-        }
         let period = create.policy.as_ref().map(period).transpose()?.flatten().flatten();
+        if let Some(policy) = create.policy_name.as_deref().filter(|policy| *policy != OWN_POLICY) {
+            return self.create_database_with_policy(&name, policy, period).await;
+        }
         match self.services.engine.create_database(&name, period).await {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             other => other,
+        }
+    }
+
+    /// Creates a database whose rows go to a retention policy of this name unless another one is named.
+    async fn create_database_with_policy(
+        &self,
+        name: &DatabaseName,
+        policy: &str,
+        period: Option<Duration>,
+    ) -> Result<()> {
+        let own = own_database(name, policy)?;
+        self.principal.require(Action::Create, &own)?;
+        let engine = &self.services.engine;
+        if !engine.database_exists(name) {
+            return engine.create_policy(name, policy, period, true).await.map_err(policy_exists);
+        }
+        match self.is_default(name, &own) && engine.database_exists(&own) && self.retention(&own) == period {
+            true => Ok(()),
+            false => Err(conflicting()),
         }
     }
 
@@ -108,9 +125,7 @@ impl Commands<'_> {
     async fn drop_database(&self, name: &str) -> Result<()> {
         let Ok(name) = DatabaseName::new(name) else { return Ok(()) };
         self.principal.require(Action::Delete, &name)?;
-        let prefix = format!("{}/", name.as_str());
-        let mut policies = self.services.engine.databases();
-        policies.retain(|other| other.as_str().starts_with(&prefix) && self.principal.rights().see(other));
+        let policies = self.policies(&name);
         policies.iter().try_for_each(|policy| self.principal.require(Action::Delete, policy))?;
         for database in policies.into_iter().chain([name]) {
             if_there(self.services.engine.delete_database(&database, HardDelete::Default).await)?;
@@ -123,40 +138,56 @@ impl Commands<'_> {
         let database = self.existing(database)?;
         let Ok(table) = TableName::new(name) else { return Ok(()) };
         self.principal.require_on_table(Action::Delete, &database, table.as_str())?;
-        if_there(self.services.engine.delete_table(&database, &table, HardDelete::Default).await)
+        let mut databases = vec![database.clone()];
+        for policy in self.policies(&database) {
+            if self.services.engine.table_schema(&policy, table.as_str()).is_some() {
+                self.principal.require_on_table(Action::Delete, &policy, table.as_str())?;
+                databases.push(policy);
+            }
+        }
+        for database in databases {
+            if_there(self.services.engine.delete_table(&database, &table, HardDelete::Default).await)?;
+        }
+        Ok(())
     }
 
     async fn create_policy(&self, policy: &RetentionPolicy) -> Result<()> {
         let database = self.existing(&policy.database)?;
         let period = period(&policy.options)?.flatten();
         let own = own_database(&database, &policy.name)?;
-        if policy.default && own != database {
-            return Err(other_default());
-        }
         self.principal.require(Action::Create, &own)?;
-        match self.services.engine.create_database(&own, period).await {
-            Err(error) if error.kind() == ErrorKind::Conflict && self.retention(&own) == period => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                Err(Error::new(ErrorKind::Conflict, "retention policy already exists"))
+        if policy.default {
+            self.principal.require(Action::Admin, &database)?;
+        }
+        match self.services.engine.create_policy(&database, &policy.name, period, policy.default).await {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.retention(&own) == period => {
+                match !policy.default || self.is_default(&database, &own) {
+                    true => Ok(()),
+                    false => Err(conflicting()),
+                }
             }
-            other => other,
+            other => other.map_err(policy_exists),
         }
     }
 
     async fn alter_policy(&self, policy: &RetentionPolicy) -> Result<()> {
         let database = self.existing(&policy.database)?;
         let own = self.existing_policy(&database, &policy.name)?;
-        if policy.default && own != database {
-            return Err(other_default());
-        }
         self.principal.require(Action::Admin, &own)?;
-        match period(&policy.options)? {
-            Some(period) => self.services.engine.set_retention(&own, None, period).await,
-            None => Ok(()),
+        if policy.default {
+            self.principal.require(Action::Admin, &database)?;
         }
+        if let Some(period) = period(&policy.options)? {
+            self.services.engine.set_retention(&own, None, period).await?;
+        }
+        if policy.default {
+            let chosen = (own != database).then_some(policy.name.as_str());
+            self.services.engine.set_default_policy(&database, chosen).await?;
+        }
+        Ok(())
     }
 
-    /// Deletes it with its measurements, if it exists.
+    /// Deletes it with its measurements, if it exists. If it is the default one it stays so, and rows need another one named.
     async fn drop_policy(&self, database: &str, name: &str) -> Result<()> {
         let database = self.existing(database)?;
         let Ok(own) = self.existing_policy(&database, name) else { return Ok(()) };
@@ -182,6 +213,22 @@ impl Commands<'_> {
         known.map_err(|_| Error::not_found(format!("retention policy not found: {policy}")))
     }
 
+    /// The databases that the retention policies of a database are, as far as they may be known.
+    fn policies(&self, database: &DatabaseName) -> Vec<DatabaseName> {
+        let prefix = format!("{database}/");
+        let mut policies = self.services.engine.databases();
+        policies.retain(|other| other.as_str().starts_with(&prefix) && self.principal.rights().see(other));
+        policies
+    }
+
+    /// Whether a retention policy is the one that is meant where none is named.
+    fn is_default(&self, database: &DatabaseName, own: &DatabaseName) -> bool {
+        match self.services.engine.default_policy(database) {
+            Some(policy) => database.of_policy(&policy).is_ok_and(|chosen| chosen == *own),
+            None => own == database,
+        }
+    }
+
     fn retention(&self, database: &DatabaseName) -> Option<Duration> {
         let mut known = self.services.engine.retentions().into_iter();
         known.find(|known| known.database == *database && known.table.is_none()).map(|known| known.period)
@@ -190,15 +237,20 @@ impl Commands<'_> {
 
 /// The database that a retention policy is.
 fn own_database(database: &DatabaseName, policy: &str) -> Result<DatabaseName> {
-    match policy {
-        DEFAULT_POLICY => Ok(database.clone()),
-        other => database_name(&format!("{}/{other}", database.as_str()).to_lowercase()),
+    database.of_policy(policy).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// What InfluxDB says of a policy that is there and has another period.
+fn policy_exists(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Conflict => Error::new(ErrorKind::Conflict, "retention policy already exists"),
+        _ => error,
     }
 }
 
-fn other_default() -> Error {
-    let message = "the default retention policy of a database is autogen; name another one where you write and read, with rp= or in FROM";
-    Error::new(ErrorKind::Unsupported, message)
+/// What InfluxDB says of a policy that is there and not the default one, or the other way round.
+fn conflicting() -> Error {
+    Error::new(ErrorKind::Conflict, "retention policy conflicts with an existing policy")
 }
 
 /// How long rows are to be seen, if that is said; `Some(None)`: for ever.

@@ -20,11 +20,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::body;
-use super::health::{BUILD, COMPATIBLE_VERSION};
 use super::parameters::{Parameters, deadline};
+use super::{body, compatible};
 use crate::error::{Error, ErrorKind};
 use crate::query::influxql::{self, InfluxQlAnswer, InfluxQlContext, Listing, SeriesRows};
 use crate::query::{Origin, Way};
@@ -54,20 +53,16 @@ pub(in crate::server::http) async fn query(
 ) -> Response {
     if method != Method::GET && method != Method::POST {
         let allow = [(header::ALLOW, HeaderValue::from_static("OPTIONS, GET, POST"))];
-        return (StatusCode::METHOD_NOT_ALLOWED, allow, "Method Not Allowed\n").into_response();
+        let mut response = (StatusCode::METHOD_NOT_ALLOWED, allow, "Method Not Allowed\n").into_response();
+        compatible::add_version(response.headers_mut());
+        return response;
     }
     let format = Format::of(&headers);
-    let response = match answer(&services, principal, method, query.as_deref(), &headers, body).await {
+    let mut response = match answer(&services, principal, method, query.as_deref(), &headers, body).await {
         Ok(response) => response,
         Err(error) => refusal(&error, format),
     };
-    with_version(response)
-}
-
-fn with_version(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert("x-influxdb-version", HeaderValue::from_static(COMPATIBLE_VERSION));
-    headers.insert("x-influxdb-build", HeaderValue::from_static(BUILD));
+    compatible::add_version(response.headers_mut());
     response
 }
 
@@ -80,12 +75,7 @@ fn refusal(error: &Error, format: Format) -> Response {
     } else {
         status::error_response(error)
     };
-    // A header has no room for line ends and other letters than those of ASCII.
-    let plain: String =
-        text.chars().map(|letter| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' }).collect();
-    if let Ok(value) = HeaderValue::from_str(&plain) {
-        response.headers_mut().insert(HeaderName::from_static("x-influxdb-error"), value);
-    }
+    compatible::add_error(&mut response, &text);
     response
 }
 
