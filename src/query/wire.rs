@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::model::without_foreign_kind;
@@ -68,11 +68,82 @@ pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
         .zip(schema.fields())
         .map(|(column, field)| match column.data_type() == field.data_type() {
             true => Ok(Arc::clone(column)),
-            false => cast_with_options(column, field.data_type(), &options),
+            false => match texts_of(column, field.data_type()) {
+                Some(texts) => Ok(texts),
+                None => cast_with_options(column, field.data_type(), &options),
+            },
         })
         .collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)
+}
+
+/// Rows in a row that have one text, on average, from which on texts are written run by run.
+const ROWS_OF_A_RUN: usize = 16;
+
+/// So many copies of a text are made one by one; what a long run needs beyond comes out of them.
+const COPIES: usize = 32;
+
+/// Keys that are compared at once.
+const KEYS_AT_ONCE: usize = 16;
+
+/// The texts of a dictionary, written run by run: rows lie by series, so that a tag is the same in hundreds of them, and copying many short
+/// texts at once takes a fifth of copying one after the other. `None` for anything else, which is cast.
+fn texts_of(column: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
+    let dictionary = column.as_dictionary_opt::<Int32Type>().filter(|_| *wanted == DataType::Utf8)?;
+    let texts = dictionary.values().as_string_opt::<i32>().filter(|texts| texts.null_count() == 0)?;
+    let runs = runs_of(dictionary.keys(), dictionary.len() / ROWS_OF_A_RUN + 1)?;
+    let text = |key: i32| usize::try_from(key).map_or("", |key| texts.value(key));
+    let bytes: usize = runs.iter().map(|(key, rows)| key.map_or(0, |key| text(key).len() * rows)).sum();
+    i32::try_from(bytes).ok()?; // of more the cast says what is wrong
+    let mut written = StringBuilder::with_capacity(dictionary.len(), bytes);
+    for (key, rows) in runs {
+        match key {
+            None => written.append_nulls(rows),
+            Some(key) if rows < 2 * COPIES => written.append_value_n(text(key), rows),
+            Some(key) => {
+                let mut copies = StringBuilder::with_capacity(COPIES, COPIES * text(key).len());
+                copies.append_value_n(text(key), COPIES);
+                let copies = copies.finish();
+                for _ in 0..rows / COPIES {
+                    written.append_array(&copies).ok()?;
+                }
+                written.append_array(&copies.slice(0, rows % COPIES)).ok()?;
+            }
+        }
+    }
+    Some(Arc::new(written.finish()))
+}
+
+/// Each key with the number of rows that it stands in one after the other; `None` if there are more runs than `runs_max`.
+fn runs_of(keys: &Int32Array, runs_max: usize) -> Option<Vec<(Option<i32>, usize)>> {
+    let nulls = keys.nulls().filter(|nulls| nulls.null_count() > 0);
+    let (keys, mut runs, mut start) = (keys.values(), Vec::new(), 0);
+    while let Some(first) = keys.get(start) {
+        let mut end = start + 1;
+        for keys in keys[end..].chunks(KEYS_AT_ONCE) {
+            let same = match keys.iter().fold(0, |different, key| different | (key ^ first)) {
+                0 => keys.len(),
+                _ => keys.iter().take_while(|key| *key == first).count(),
+            };
+            end += same;
+            if same < keys.len() {
+                break;
+            }
+        }
+        let mut key = Some(*first);
+        if let Some(nulls) = nulls {
+            let is_valid = nulls.is_valid(start);
+            end = (start + 1..end).find(|row| nulls.is_valid(*row) != is_valid).unwrap_or(end);
+            key = key.filter(|_| is_valid);
+        }
+        if runs.len() == runs_max {
+            return None;
+        }
+        runs.push((key, end - start));
+        start = end;
+    }
+    Some(runs)
 }
 
 #[cfg(test)]
@@ -80,13 +151,38 @@ mod tests {
     use std::collections::HashMap;
 
     use arrow::array::{
-        Array, AsArray, DictionaryArray, Int32Array, LargeStringArray, ListArray, StringArray, StringViewArray,
-        StructArray, TimestampNanosecondArray,
+        DictionaryArray, LargeStringArray, ListArray, StringArray, StringViewArray, StructArray,
+        TimestampNanosecondArray,
     };
     use arrow::buffer::OffsetBuffer;
-    use arrow::datatypes::{Int32Type, TimeUnit};
+    use arrow::compute::cast;
+    use arrow::datatypes::TimeUnit;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn texts_in_runs_are_those_of_a_cast(
+            runs in prop::collection::vec((prop::option::weighted(0.9, 0..4_i32), 1..600_usize), 0..6),
+            texts in prop::collection::vec(".{0,12}", 4),
+            cut in 0..100_usize,
+        ) {
+            let keys: Int32Array = runs.iter().flat_map(|(key, rows)| std::iter::repeat_n(*key, *rows)).collect();
+            let column = DictionaryArray::<Int32Type>::new(keys, Arc::new(StringArray::from(texts)));
+            let cut = cut.min(column.len());
+            let column: ArrayRef = Arc::new(column.slice(cut, column.len() - cut));
+            let expected = cast(&column, &DataType::Utf8).unwrap();
+            let rows = column.len();
+            let is_in_runs = runs.len() <= rows / ROWS_OF_A_RUN;
+            let found = texts_of(&column, &DataType::Utf8);
+            prop_assert!(found.is_some() || !is_in_runs, "{rows} rows in {} runs", runs.len());
+            if let Some(found) = found {
+                prop_assert_eq!(&found, &expected);
+                prop_assert!(found.to_data().validate_full().is_ok());
+            }
+        }
+    }
 
     fn dictionary() -> ArrayRef {
         let keys = Int32Array::from(vec![Some(1), None, Some(0)]);

@@ -49,6 +49,9 @@ const MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// message use is sent.
 const DICTIONARY_BYTES: usize = 1024 * 1024;
 
+/// A batch of so many rows is hardly the only one.
+const ROWS_OF_MANY: usize = 4096;
+
 /// How long a client hears nothing: proxies and load balancers cut quieter connections, the shortest known after 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -161,6 +164,9 @@ impl Encoder {
         if !same_types(&batch.schema(), &self.schema) {
             return Err(FlightError::ForeignBatch.into());
         }
+        // As much room for the next message as this one took: growing it step by step would copy it several times. A short answer is
+        // one message.
+        self.context.set_reserve_scratch(batch.num_rows() >= ROWS_OF_MANY);
         let (dictionaries, rows) = compacted(batch)
             .and_then(|batch| self.generator.encode(&batch, &mut self.dictionaries, &self.options, &mut self.context))
             .map_err(FlightError::Encode)?;
