@@ -15,6 +15,7 @@
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`shortcuts`] | which questions need few rows |
 //! | [`rules`], [`optimize`] | what we change in DataFusion's plans, and how they are gone through |
+//! | [`few_rows`] | the same for few rows, in one thread |
 //! | [`running`] | what runs: seen, bounded, stopped |
 //! | [`stream`], [`wire`] | how results leave |
 //! | [`error`] | whose fault it is when they don't |
@@ -35,6 +36,7 @@ mod deduplicate;
 mod delete;
 mod error;
 mod executions;
+mod few_rows;
 mod functions;
 pub mod influxql;
 mod insert;
@@ -126,6 +128,8 @@ pub struct QuerySettings {
     pub running: RunningSettings,
     /// Whether last points and distinct tags are looked for at the ends of series and in caches, instead of in all rows.
     pub takes_shortcuts: bool,
+    /// A query of one table that is expected to look at no more rows is planned for one thread.
+    pub few_rows_max: u64,
 }
 
 impl Default for QuerySettings {
@@ -138,6 +142,7 @@ impl Default for QuerySettings {
             value_bytes_max: 64 << 20,
             running: RunningSettings::default(),
             takes_shortcuts: true,
+            few_rows_max: 32 << 10,
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn optimize(session: &SessionState, plan: LogicalPlan) -> DataFusionR
 }
 
 /// Whether a plan is a chain of nodes that reads one table, or none.
-fn is_simple(plan: &LogicalPlan) -> DataFusionResult<bool> {
+pub(super) fn is_simple(plan: &LogicalPlan) -> DataFusionResult<bool> {
     let mut is_simple = true;
     plan.apply(|node| {
         is_simple &= matches!(

@@ -18,6 +18,7 @@ use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 
 use super::catalog::DatabaseTables;
+use super::few_rows::FewRows;
 use super::optimize::ShortWay;
 use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
@@ -71,6 +72,8 @@ impl Sessions {
         functions::register(&mut template, settings.value_bytes_max)?;
         let short_way = Arc::new(ShortWay::of(&template));
         template.config_mut().set_extension(short_way);
+        let few_rows = Arc::new(FewRows::of(&template, settings.few_rows_max));
+        template.config_mut().set_extension(few_rows);
         Ok(Self { engine, running, template })
     }
 

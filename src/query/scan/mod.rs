@@ -27,6 +27,7 @@ mod decoded;
 mod ends;
 mod ends_exec;
 mod hidden;
+mod key_bounds;
 mod newest;
 mod parquet;
 mod prune;
@@ -59,6 +60,7 @@ use crate::model::{Covers, DataFile, Stretch, TableSchema, TimeRange, components
 use buffered::Selection;
 use choose::Conditions;
 use hidden::Hidden;
+use key_bounds::KeyBounds;
 use prune::Filters;
 use units::Slots;
 
@@ -118,6 +120,11 @@ pub(super) fn plan(
         true => Ok(Arc::new(EmptyExec::new(Arc::clone(output)))),
         false => UnionExec::try_new(parts),
     }
+}
+
+/// Whether so few rows of `snapshot` are expected to pass `filters`, by what is known without reading.
+pub(super) fn expects_at_most(rows_max: u64, snapshot: &TableSnapshot, filters: &[Expr]) -> bool {
+    KeyBounds::of(&snapshot.schema, filters).0.expects_at_most(rows_max, snapshot)
 }
 
 /// From when to when the parts of `snapshot` reach that may hold rows that pass `filters`, and how many rows each has.

@@ -3,7 +3,7 @@
 //! Decided from what is known without reading: the range of time of every unit, and the smallest and largest
 //! value of each column of a file. Tags and time never change once written, so filters on them rule out
 //! any unit. A field may be written again: a filter on it says something only about units that share no
-//! point with another.
+//! point with another. What filters say plainly ([`KeyBounds`]) is compared here; DataFusion's pruning decides the others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::PhysicalExpr;
 
+use super::key_bounds::KeyBounds;
 use super::{Unit, unqualified};
 use crate::model::{
     ColumnKind, ColumnName, ColumnStatistics, Covers, FieldType, FileList, Scalar, Stretch, TIME_COLUMN, TableSchema,
@@ -37,7 +38,11 @@ pub(super) struct Filters {
     kinds: TableSchema,
     /// Those that look at tags and time only.
     on_key: Vec<Expr>,
+    /// What these say plainly.
+    bounds: KeyBounds,
+    /// What they say otherwise.
     by_key: Option<PruningPredicate>,
+    /// What all filters say, if some look at fields.
     by_all_columns: Option<PruningPredicate>,
 }
 
@@ -45,25 +50,31 @@ impl Filters {
     pub(super) fn new(state: &dyn Session, table: &TableSchema, filters: &[Expr]) -> DataFusionResult<Self> {
         let usable: Vec<Expr> = filters.iter().filter(|filter| speaks_of_rows(filter)).cloned().collect();
         let on_key: Vec<Expr> = usable.iter().filter(|filter| looks_at_key_only(table, filter)).cloned().collect();
-        let by_key = pruning_predicate(state, table.arrow(), on_key.clone())?;
-        let by_all_columns = pruning_predicate(state, table.arrow(), usable)?;
-        Ok(Self { table: Arc::clone(table.arrow()), kinds: table.clone(), on_key, by_key, by_all_columns })
+        let (bounds, rest) = KeyBounds::of(table, &on_key);
+        let by_key = pruning_predicate(state, table.arrow(), rest)?;
+        let by_all_columns = match usable.len() == on_key.len() {
+            true => None,
+            false => pruning_predicate(state, table.arrow(), usable)?,
+        };
+        Ok(Self { table: Arc::clone(table.arrow()), kinds: table.clone(), on_key, bounds, by_key, by_all_columns })
     }
 
     /// The stretches of files that may hold a row of a fitting time.
     pub(super) fn keep_stretches<'a>(&self, files: &'a FileList) -> DataFusionResult<Vec<&'a Stretch>> {
-        let stretches: Vec<&Stretch> = files.stretches().collect();
+        let stretches: Vec<&Stretch> =
+            files.stretches().filter(|stretch| self.bounds.let_pass(stretch.time())).collect();
         let Some(predicate) = self.by_key.as_ref().filter(|_| !stretches.is_empty()) else { return Ok(stretches) };
         let kept = predicate.prune(&Times(&stretches))?;
         Ok(stretches.into_iter().zip(kept).filter(|(_, keep)| *keep).map(|(stretch, _)| stretch).collect())
     }
 
     /// The units that may hold a row with a fitting key.
-    pub(super) fn keep_by_key(&self, units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
+    pub(super) fn keep_by_key(&self, mut units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
+        units.retain(|unit| self.bounds.let_unit_pass(unit));
         self.keep(self.by_key.as_ref(), units)
     }
 
-    /// The units that may hold a fitting row. Only for units that share no point with another.
+    /// Of units that may hold a row with a fitting key, those that may hold a fitting row. Only for units that share no point with another.
     pub(super) fn keep_by_all_columns(&self, units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
         self.keep(self.by_all_columns.as_ref(), units)
     }
@@ -277,7 +288,8 @@ impl PruningStatistics for Times<'_> {
 #[cfg(test)]
 mod tests {
     use datafusion::execution::session_state::SessionStateBuilder;
-    use datafusion::logical_expr::{col, lit};
+    use datafusion::logical_expr::{Operator, binary_expr, col, lit};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::model::{
@@ -337,7 +349,8 @@ mod tests {
             };
             units.iter().map(number).collect()
         };
-        (numbers(filters.keep_by_key(units()).unwrap()), numbers(filters.keep_by_all_columns(units()).unwrap()))
+        let by_key = filters.keep_by_key(units()).unwrap();
+        (numbers(by_key.clone()), numbers(filters.keep_by_all_columns(by_key).unwrap()))
     }
 
     fn at(nanos: i64) -> Expr {
@@ -393,10 +406,51 @@ mod tests {
         }
     }
 
+    fn plain_filter() -> impl Strategy<Value = Expr> {
+        let time = (0..5_usize, -3_i64..24, any::<bool>()).prop_map(|(op, nanos, is_left)| {
+            let op = [Operator::Eq, Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq][op];
+            let (time, nanos) = (col("time"), at(nanos));
+            if is_left { binary_expr(time, op, nanos) } else { binary_expr(nanos, op, time) }
+        });
+        let host = prop::collection::vec("[a-p]", 1..4).prop_map(|hosts| {
+            let equal = hosts.iter().map(|host| col("host").eq(tag(host)));
+            equal.reduce(Expr::or).expect("one at the least")
+        });
+        let hosts = prop::collection::vec("[a-p]", 1..4)
+            .prop_map(|hosts| col("host").in_list(hosts.iter().map(|host| tag(host)).collect(), false));
+        let other = prop_oneof![
+            Just(col("host").not_eq(tag("e"))),
+            Just(col("time").not_eq(at(3))),
+            Just(col("host").eq(tag("a")).or(col("time").lt(at(4)))),
+            Just(col("host").is_null()),
+        ];
+        prop_oneof![4 => time, 2 => host, 1 => hosts, 2 => other]
+    }
+
+    proptest! {
+        #[test]
+        fn what_filters_say_plainly_keeps_the_units_that_pruning_keeps(
+            filters in prop::collection::vec(plain_filter(), 1..5),
+            is_one in any::<bool>(),
+        ) {
+            let filters = if is_one { vec![conjunction(filters).expect("one at the least")] } else { filters };
+            let state = SessionStateBuilder::new().with_default_features().build();
+            let by_pruning = pruning_predicate(&state, table().arrow(), filters.clone()).unwrap();
+            let found = Filters::new(&state, &table(), &filters).unwrap();
+            let expected = found.keep(by_pruning.as_ref(), units()).unwrap();
+            let kept = found.keep_by_key(units()).unwrap();
+            prop_assert_eq!(format!("{kept:?}"), format!("{expected:?}"));
+        }
+    }
+
     #[test]
     fn tags_rule_out_files_by_their_bounds() {
         for (filter, row_groups) in [
             (col("host").eq(tag("a")), vec![]),
+            (tag("a").eq(col("host")), vec![]),
+            (col("host").eq(tag("a")).or(col("host").eq(tag("e"))), vec![0, 1]),
+            (col("host").eq(tag("a")).or(col("host").eq(tag("z"))), vec![]),
+            (col("host").eq(tag("e")).and(col("host").eq(tag("a"))), vec![]),
             (col("host").eq(tag("d")), vec![0, 1]),
             (col("host").gt(tag("m")), vec![]),
             (col("host").in_list(vec![tag("a"), tag("z")], false), vec![]),

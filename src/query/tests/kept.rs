@@ -43,7 +43,7 @@ const TEXTS: [&str; 30] = [
 ];
 
 /// As texts, and as questions, each under two conditions.
-fn texts() -> Vec<String> {
+pub(super) fn texts() -> Vec<String> {
     let questions = QUESTIONS.iter().enumerate().flat_map(|(number, question)| {
         let conditions = [number, number * 5 + 3].map(|number| CONDITIONS[number % CONDITIONS.len()]);
         conditions.map(|condition| question.replace("{}", &format!("({condition})")))
@@ -112,7 +112,8 @@ async fn a_kept_plan_does_not_keep_the_time() {
     assert_ne!(fixture.answer(text).await, fixture.answer(text).await);
 }
 
-fn sorted(answer: &str) -> Vec<&str> {
+/// The lines of an answer in no order.
+pub(super) fn sorted(answer: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = answer.lines().collect();
     lines.sort_unstable();
     lines

@@ -5,6 +5,7 @@ mod bounds;
 mod cost;
 mod decoded;
 mod delete;
+mod few_rows;
 mod gap_fill;
 mod kept;
 mod model;
@@ -63,7 +64,8 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        Self::with(QuerySettings { threads: 2, ..QuerySettings::default() }).await
+        // On two threads however few rows there are, as it is with many.
+        Self::with(QuerySettings { threads: 2, few_rows_max: 0, ..QuerySettings::default() }).await
     }
 
     async fn with(settings: QuerySettings) -> Self {

@@ -1,0 +1,203 @@
+//! A shorter way to the operators of a question that looks at few rows: one partition, and only the rules that have something to do there.
+//!
+//! To deal rows to several threads, bring them together and sort them into one again takes operators, tasks and channels. For a machine
+//! and an hour that is more work than the rows are. So where a chain of simple nodes reads one table, and filters on time and tags say that
+//! few of its rows pass, it is planned for one thread. That is an estimate of time alone: any plan comes to the same answer.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProviderList, Session};
+use datafusion::common::DFSchema;
+use datafusion::common::config::TableOptions;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::registry::ExtensionTypeRegistryRef;
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, WindowUDF};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::operator_statistics::StatisticsRegistry;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+
+use super::optimize::is_simple;
+use super::scan;
+use super::table::{QuerySnapshots, Table};
+
+/// Rules that find nothing to do where one table is read in one partition, or only look whether others did right.
+const FOR_MORE: [&str; 5] =
+    ["join_selection", "HashJoinBuffering", "TopKRepartition", "SanityCheckPlan", "YieldAfterMultiplying"];
+
+/// The rule that lets operators tell those below of bounds that tighten while they run; among few rows there is nothing to skip.
+const WHILE_RUNNING: &str = "FilterPushdown(Post)";
+
+/// How questions about few rows are planned. Lives in the session's config.
+pub(super) struct FewRows {
+    rows_max: u64,
+    config: SessionConfig,
+    rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+}
+
+impl fmt::Debug for FewRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FewRows").field("rows_max", &self.rows_max).finish_non_exhaustive()
+    }
+}
+
+impl FewRows {
+    /// Of what the sessions of this template plan, what is expected to look at `rows_max` rows at the most.
+    pub(super) fn of(template: &SessionState, rows_max: u64) -> Self {
+        let is_needed = |rule: &&Arc<dyn PhysicalOptimizerRule + Send + Sync>| {
+            !FOR_MORE.contains(&rule.name()) && rule.name() != WHILE_RUNNING
+        };
+        let rules = template.physical_optimizers().iter().filter(is_needed).cloned().collect();
+        Self { rows_max, config: template.config().clone().with_target_partitions(1), rules }
+    }
+
+    /// Whether a plan, as the optimizer leaves it, is expected to look at few rows.
+    ///
+    /// # Errors
+    /// If its table is gone.
+    fn are_expected(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<bool> {
+        let mut scan: Option<&TableScan> = None;
+        if self.rows_max == 0 || !is_simple(plan)? {
+            return Ok(false);
+        }
+        plan.apply(|node| {
+            if let LogicalPlan::TableScan(found) = node {
+                scan = Some(found);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let Some(scan) = scan else { return Ok(true) };
+        let provider = source_as_provider(&scan.source)?;
+        let Some(table) = provider.downcast_ref::<Table>() else { return Ok(false) };
+        Ok(scan::expects_at_most(self.rows_max, table.snapshot(session)?.as_ref(), &scan.filters))
+    }
+}
+
+/// The operators for a plan: for one thread, if that is enough.
+///
+/// # Errors
+/// Whatever `planner` says.
+pub(super) async fn create_physical_plan(
+    planner: &DefaultPhysicalPlanner,
+    plan: &LogicalPlan,
+    session: &dyn Session,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let looked_at = match plan {
+        LogicalPlan::Explain(explain) => explain.plan.as_ref(),
+        LogicalPlan::Analyze(analyze) => analyze.input.as_ref(),
+        plan => plan,
+    };
+    match session.config().get_extension::<FewRows>() {
+        Some(few) if few.are_expected(looked_at, session)? => {
+            let mut config = few.config.clone();
+            if let Some(snapshots) = session.config().get_extension::<QuerySnapshots>() {
+                config.set_extension(snapshots);
+            }
+            let table_options = session.table_options().clone();
+            planner.create_physical_plan(plan, &OneThread { session, few: &few, config, table_options }).await
+        }
+        _ => planner.create_physical_plan(plan, session).await,
+    }
+}
+
+/// A session that plans for one thread.
+struct OneThread<'a> {
+    session: &'a dyn Session,
+    few: &'a FewRows,
+    config: SessionConfig,
+    table_options: TableOptions,
+}
+
+#[async_trait]
+impl Session for OneThread<'_> {
+    fn session_id(&self) -> &str {
+        self.session.session_id()
+    }
+
+    fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    fn catalog_list(&self) -> Arc<dyn CatalogProviderList> {
+        self.session.catalog_list()
+    }
+
+    fn query_planner(&self) -> Arc<dyn QueryPlanner + Send + Sync> {
+        self.session.query_planner()
+    }
+
+    fn optimize(&self, plan: &LogicalPlan) -> DataFusionResult<LogicalPlan> {
+        self.session.optimize(plan)
+    }
+
+    fn physical_optimizers(&self) -> &[Arc<dyn PhysicalOptimizerRule + Send + Sync>] {
+        &self.few.rules
+    }
+
+    fn statistics_registry(&self) -> Option<&StatisticsRegistry> {
+        self.session.statistics_registry()
+    }
+
+    async fn create_physical_plan(&self, plan: &LogicalPlan) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.session.create_physical_plan(plan).await
+    }
+
+    fn create_physical_expr(&self, expr: Expr, schema: &DFSchema) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+        self.session.create_physical_expr(expr, schema)
+    }
+
+    fn scalar_functions(&self) -> &HashMap<String, Arc<ScalarUDF>> {
+        self.session.scalar_functions()
+    }
+
+    fn higher_order_functions(&self) -> &HashMap<String, Arc<HigherOrderUDF>> {
+        self.session.higher_order_functions()
+    }
+
+    fn aggregate_functions(&self) -> &HashMap<String, Arc<AggregateUDF>> {
+        self.session.aggregate_functions()
+    }
+
+    fn window_functions(&self) -> &HashMap<String, Arc<WindowUDF>> {
+        self.session.window_functions()
+    }
+
+    fn extension_type_registry(&self) -> &ExtensionTypeRegistryRef {
+        self.session.extension_type_registry()
+    }
+
+    fn runtime_env(&self) -> &Arc<RuntimeEnv> {
+        self.session.runtime_env()
+    }
+
+    fn execution_props(&self) -> &ExecutionProps {
+        self.session.execution_props()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.session.as_any()
+    }
+
+    fn table_options(&self) -> &TableOptions {
+        &self.table_options
+    }
+
+    fn table_options_mut(&mut self) -> &mut TableOptions {
+        &mut self.table_options
+    }
+
+    fn task_ctx(&self) -> Arc<TaskContext> {
+        self.session.task_ctx()
+    }
+}

@@ -1,0 +1,77 @@
+//! Questions about few rows are planned for one thread, and answered as on two.
+
+use super::kept::{sorted, texts};
+use super::*;
+
+/// Ten hosts of a hundred points each, a minute apart; half of it in files.
+async fn filled(few_rows_max: u64) -> Fixture {
+    let fixture = Fixture::with(QuerySettings { threads: 2, few_rows_max, ..QuerySettings::default() }).await;
+    for half in 0..2 {
+        let points = (half * 50..half * 50 + 50).flat_map(|minute| (0..10).map(move |host| (minute, host)));
+        let line = |(minute, host)| {
+            let time = minute * 60_000_000_000_i64;
+            format!("m,host=h{host},region=r{} a={minute},b={host}i {time}", host % 2)
+        };
+        fixture.write(&points.map(line).collect::<Vec<_>>().join("\n")).await;
+        if half == 0 {
+            fixture.persist().await;
+        }
+    }
+    fixture
+}
+
+#[tokio::test]
+async fn one_thread_answers_as_two_do() {
+    let (one, two) = (filled(1 << 20).await, filled(0).await);
+    let buckets = "SELECT date_bin(INTERVAL '7 minutes', time) AS t, region, count(*) AS n, avg(a) AS a FROM m \
+                   WHERE host IN ('h1', 'h2', 'h7') AND time > '1970-01-01T00:11:00' GROUP BY 1, 2 ORDER BY 1, 2";
+    for text in texts().iter().map(String::as_str).chain([buckets]) {
+        let (one, two) = (one.answer(text).await, two.answer(text).await);
+        // Which rows come before a limit is not always said.
+        match text.contains("LIMIT") {
+            true => assert_eq!(one.lines().count(), two.lines().count(), "{text}"),
+            false => assert_eq!(sorted(&one), sorted(&two), "{text}"),
+        }
+    }
+    assert_eq!(one.answer(buckets).await, two.answer(buckets).await, "in order");
+}
+
+#[tokio::test]
+async fn by_time_and_tags_few_rows_are_expected() {
+    let fixture = filled(60).await;
+    let threads = async |condition: &str| {
+        let text = format!("SELECT region, max(a) AS a FROM m WHERE {condition} GROUP BY region ORDER BY region");
+        let plan = fixture.explain(&text).await;
+        assert_eq!(plan.contains("RepartitionExec"), plan.contains("FinalPartitioned"), "{plan}");
+        if plan.contains("RepartitionExec") { 2 } else { 1 }
+    };
+    for (condition, expected) in [
+        ("true", 2),
+        ("a > 98", 2),
+        ("time < '1970-01-01T00:05:00'", 1),
+        ("time >= '1970-01-01T01:36:00'", 1),
+        ("time >= '1970-01-01T00:05:00'", 2),
+        ("time > '1970-01-01T02:00:00'", 1),
+        ("host = 'h1'", 2),
+        ("host = 'h1' AND time < '1970-01-01T00:30:00'", 1),
+        ("host = 'h1' AND region = 'r1'", 1),
+        ("host <> 'h1' AND region <> 'r1'", 2),
+        ("host = 'h1' OR time < '1970-01-01T00:05:00'", 2),
+    ] {
+        assert_eq!(threads(condition).await, expected, "{condition}");
+    }
+}
+
+/// For `perf stat`: its instructions, with `FEW_ROWS_MAX=0` in the environment and without.
+#[tokio::test]
+#[ignore = "measures"]
+async fn small_questions_again_and_again() {
+    let few_rows_max = std::env::var("FEW_ROWS_MAX").map_or(32 << 10, |text| text.parse().expect("a number"));
+    let fixture = filled(few_rows_max).await;
+    fixture.persist().await;
+    let text = "SELECT date_trunc('minute', time) AS bucket, max(a) AS a FROM m WHERE host = 'h3' \
+                AND time >= TIMESTAMP '1970-01-01T00:10:00' AND time < TIMESTAMP '1970-01-01T01:10:00' GROUP BY 1 ORDER BY 1";
+    for _ in 0..300 {
+        assert_eq!(fixture.ask(text).await.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 60);
+    }
+}
