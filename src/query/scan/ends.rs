@@ -1,8 +1,8 @@
-//! The ends of series: their newest points, or just their tags, read without the rows before them.
+//! The ends of series: their newest points, their oldest, or just their tags, read without the rows between.
 //!
 //! Runs and row groups are sorted by series and time, so the newest rows of a series stand at its end, and its tags are known without
 //! its rows. Units are read from the newest to the oldest; of each one only the series that may have something newer than what was
-//! found ([`newest`](super::newest)).
+//! found ([`newest`](super::newest)). The oldest rows are found in the same way in a time that runs backwards.
 //!
 //! What comes out are points of the table, and all those that were asked for. There may be others; they are older than those that were
 //! asked for of their series, and may lack writes. So this serves who looks at nothing but the newest points.
@@ -47,6 +47,8 @@ const FEW: usize = 4;
 pub(in crate::query) enum Ends {
     /// The newest of each series, so many.
     OfSeries(usize),
+    /// The oldest of each series, so many.
+    OldestOfSeries(usize),
     /// The newest of all, so many.
     OfAll(usize),
     /// Any of each series, but nothing of it than its tags.
@@ -57,6 +59,7 @@ impl fmt::Display for Ends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OfSeries(rows) => write!(f, "newest {rows} of each series"),
+            Self::OldestOfSeries(rows) => write!(f, "oldest {rows} of each series"),
             Self::OfAll(rows) => write!(f, "newest {rows}"),
             Self::Tags => f.write_str("tags"),
         }
@@ -88,10 +91,16 @@ pub(in crate::query) fn ends(
     if conditions.rest().is_some() {
         return Ok(None);
     }
-    let units = units(state, snapshot, filters)?;
+    let is_oldest_first = matches!(which, Ends::OldestOfSeries(_));
+    let mut units = units(state, snapshot, filters)?;
+    match is_oldest_first {
+        true => units.sort_by_key(|unit| (unit.time.min, unit.place)),
+        false => units.sort_by_key(|unit| std::cmp::Reverse((unit.time.max, unit.place))),
+    }
     let said = predicate.map(|predicate| predicate.to_string());
     let visible_from = snapshot.visible_from.map_or(i64::MIN, Timestamp::as_nanos);
-    let reading = Reading { columns, conditions, visible_from, units, access: Arc::clone(access) };
+    let access = Arc::clone(access);
+    let reading = Reading { columns, conditions, visible_from, units, is_oldest_first, access };
     SeriesEndsExec::try_new(snapshot.name.as_str(), which, said, reading, Arc::clone(output)).map(Some)
 }
 
@@ -108,7 +117,7 @@ fn on_key(state: &dyn Session, columns: &TableSchema, filters: &[Expr]) -> DataF
     }
 }
 
-/// What may hold rows that pass, the newest first.
+/// What may hold rows that pass, in no order.
 fn units(state: &dyn Session, snapshot: &TableSnapshot, filters: &[Expr]) -> DataFusionResult<Vec<EndUnit>> {
     let hidden = Hidden::new(snapshot);
     let filters = Filters::new(state, &snapshot.schema, filters)?;
@@ -122,9 +131,7 @@ fn units(state: &dyn Session, snapshot: &TableSnapshot, filters: &[Expr]) -> Dat
         let deleted = hidden.deletions_of(&unit).map(|deletion| deletion.rows.clone()).collect();
         EndUnit { place, time: unit.time(), deleted, unit }
     };
-    let mut units: Vec<EndUnit> = units.into_iter().enumerate().map(with_place).collect();
-    units.sort_by_key(|unit| std::cmp::Reverse((unit.time.max, unit.place)));
-    Ok(units)
+    Ok(units.into_iter().enumerate().map(with_place).collect())
 }
 
 /// A unit, whole.
@@ -145,8 +152,9 @@ pub(super) struct Reading {
     conditions: Conditions,
     /// Rows before this time have expired.
     visible_from: i64,
-    /// The newest first.
+    /// The newest first, or the oldest.
     units: Vec<EndUnit>,
+    is_oldest_first: bool,
     access: Arc<FileAccess>,
 }
 
@@ -169,7 +177,7 @@ impl Reading {
         Ok(self.columns.arrow().index_of(column)?)
     }
 
-    /// The newest points: `rows` of each series, or of all.
+    /// The newest points: `rows` of each series, or of all. The oldest, where the oldest units come first.
     ///
     /// # Errors
     /// What reading says; `ResourcesExhausted` if the memory of all queries does not suffice.
@@ -183,7 +191,8 @@ impl Reading {
         let reservation = MemoryConsumer::new("ends of series").register(context.memory_pool());
         let mut newest = Newest::new(Arc::clone(&self.columns), rows)?;
         for unit in &self.units {
-            let until = unit.time.max.as_nanos();
+            let until = if self.is_oldest_first { unit.time.min } else { unit.time.max };
+            let until = self.newness(until.as_nanos());
             if is_of_all && newest.has_enough(until) {
                 break;
             }
@@ -231,6 +240,11 @@ impl Reading {
         let options = RecordBatchOptions::new().with_row_count(Some(passing.len()));
         tokio::task::coop::consume_budget().await;
         Ok(Some(RecordBatch::try_new_with_options(Arc::clone(output), columns, &options)?))
+    }
+
+    /// What is greater the sooner a point is looked for: the time, or the reverse of it.
+    fn newness(&self, time: i64) -> i64 {
+        if self.is_oldest_first { !time } else { time }
     }
 
     /// The first and the last instant of rows that are seen and pass.
@@ -297,7 +311,11 @@ impl Reading {
             place: unit.place,
             batch,
             series: chosen.iter().flat_map(rows_of).collect(),
-            times: chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]).copied().collect(),
+            times: chosen
+                .iter()
+                .flat_map(|stretch| &times[stretch.rows.clone()])
+                .map(|time| self.newness(*time))
+                .collect(),
         }))
     }
 
@@ -332,7 +350,7 @@ impl Reading {
         }
     }
 
-    /// The places of the newest rows of a series that are seen and pass, at most so many, rising.
+    /// The places of the newest rows of a series that are seen and pass, or of the oldest, at most so many, rising.
     fn ends(&self, unit: &EndUnit, series: &SeriesRows, times: &[i64], place: usize, rows: usize) -> Vec<Range<usize>> {
         let all = series.rows(place);
         let (first, last) = self.bounds();
@@ -345,7 +363,10 @@ impl Reading {
             .filter(|deleted| deleted.tags.iter().all(|(tag, value)| has_tag(series, place, tag, value.as_deref())))
             .map(|deleted| deleted.time)
             .collect();
-        newest_outside(times, start..end.max(start), &deleted, rows)
+        match self.is_oldest_first {
+            true => oldest_outside(times, start..end.max(start), &deleted, rows),
+            false => newest_outside(times, start..end.max(start), &deleted, rows),
+        }
     }
 
     /// The chosen rows of a unit with all columns.
@@ -431,6 +452,26 @@ fn newest_outside(times: &[i64], range: Range<usize>, outside: &[TimeRange], row
     found
 }
 
+/// The first places of `range`, at most `rows`, whose times lie in none of the ranges; rising. Times rise in the range.
+fn oldest_outside(times: &[i64], range: Range<usize>, outside: &[TimeRange], rows: usize) -> Vec<Range<usize>> {
+    let (mut start, mut left, mut found) = (range.start, rows, Vec::new());
+    while left > 0 && start < range.end {
+        let time = times[start];
+        let after = &times[start..range.end];
+        let covers = |outside: &&TimeRange| outside.min.as_nanos() <= time && time <= outside.max.as_nanos();
+        if let Some(covering) = outside.iter().find(covers) {
+            start += after.partition_point(|time| *time <= covering.max.as_nanos());
+            continue;
+        }
+        let begins = outside.iter().map(|outside| outside.min.as_nanos()).filter(|min| time < *min).min();
+        let end = begins.map_or(after.len(), |begins| after.partition_point(|time| *time < begins)).min(left);
+        found.push(start..start + end);
+        left -= end;
+        start += end;
+    }
+    found
+}
+
 /// Lets go of rows that are older than the newest `most`.
 fn keep_newest(chosen: &mut Vec<Stretch>, times: &[i64], most: usize) {
     let mut all: Vec<i64> = chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]).copied().collect();
@@ -469,7 +510,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_newest_outside_of_ranges_are_those_that_a_walk_finds(
+        fn the_newest_and_the_oldest_outside_of_ranges_are_those_that_a_walk_finds(
             times in vec(-20_i64..20, 0..30),
             outside in vec((-22_i64..22, 0_i64..9), 0..4),
             rows in 1_usize..6,
@@ -484,6 +525,9 @@ mod tests {
             let mut walked: Vec<usize> = (start..times.len()).rev().filter(|row| is_outside(times[*row])).take(rows).collect();
             walked.reverse();
             let found: Vec<usize> = newest_outside(&times, start..times.len(), &outside, rows).into_iter().flatten().collect();
+            prop_assert_eq!(found, walked);
+            let walked: Vec<usize> = (start..times.len()).filter(|row| is_outside(times[*row])).take(rows).collect();
+            let found: Vec<usize> = oldest_outside(&times, start..times.len(), &outside, rows).into_iter().flatten().collect();
             prop_assert_eq!(found, walked);
         }
     }

@@ -78,7 +78,7 @@ impl SeriesEndsExec {
 fn properties(output: &SchemaRef, which: Ends) -> Arc<PlanProperties> {
     let emission = match which {
         Ends::Tags => EmissionType::Incremental,
-        Ends::OfSeries(_) | Ends::OfAll(_) => EmissionType::Final,
+        Ends::OfSeries(_) | Ends::OldestOfSeries(_) | Ends::OfAll(_) => EmissionType::Final,
     };
     let equivalences = EquivalenceProperties::new(Arc::clone(output));
     let partitioning = Partitioning::UnknownPartitioning(1);
@@ -171,7 +171,9 @@ impl ExecutionPlan for SeriesEndsExec {
             read,
         };
         let batches = match self.which {
-            Ends::OfSeries(rows) => stream::once(work.newest(rows, false, context)).try_flatten().boxed(),
+            Ends::OfSeries(rows) | Ends::OldestOfSeries(rows) => {
+                stream::once(work.newest(rows, false, context)).try_flatten().boxed()
+            }
             Ends::OfAll(rows) => stream::once(work.newest(rows, true, context)).try_flatten().boxed(),
             Ends::Tags => work.tags(),
         };

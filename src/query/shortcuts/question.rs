@@ -56,30 +56,55 @@ fn of_aggregate(aggregate: &Aggregate) -> Option<Question> {
         let which = if has_only_tags { Ends::Tags } else { Ends::OfSeries(1) };
         return Question::new(which, path);
     }
-    let mut present = BTreeSet::new();
+    let (mut present, mut end) = (BTreeSet::new(), None);
     let mut is_worth_it = !groups.is_empty() || !path.filters.is_empty();
     for function in &aggregate.aggr_expr {
-        let newest = newest(function, groups, &path)?;
-        // The newest time of all is known without reading.
-        is_worth_it |= !matches!(newest, Newest::Time);
-        if let Newest::Value(column) = newest {
+        let (wanted, end_of_function) = wanted(function, groups, &path)?;
+        if *end.get_or_insert(end_of_function) != end_of_function {
+            return None;
+        }
+        // The newest and the oldest time of all are known without reading.
+        is_worth_it |= !matches!(wanted, Wanted::Time);
+        if let Wanted::Value(column) = wanted {
             present.insert(column);
         }
     }
-    let question = Question::new(Ends::OfSeries(1), path).filter(|_| is_worth_it)?;
+    let question = Question::new(end?.of_series(1), path).filter(|_| is_worth_it)?;
     Some(Question { present, ..question })
 }
 
-/// What an aggregate wants of the newest points.
-enum Newest {
+/// An end of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Newest,
+    Oldest,
+}
+
+impl End {
+    /// So many points at this end.
+    fn of_series(self, rows: usize) -> Ends {
+        match self {
+            Self::Newest => Ends::OfSeries(rows),
+            Self::Oldest => Ends::OldestOfSeries(rows),
+        }
+    }
+
+    /// The end that comes last where times rise, or first where they fall.
+    fn newest_if(is_newest: bool) -> Self {
+        if is_newest { Self::Newest } else { Self::Oldest }
+    }
+}
+
+/// What an aggregate wants of the points at an end.
+enum Wanted {
     Time,
     Row,
-    /// The newest value of this column.
+    /// The newest value of this column, or the oldest.
     Value(String),
 }
 
-/// `None` for an aggregate that looks at more than the newest points.
-fn newest(function: &Expr, groups: &[Expr], path: &Path) -> Option<Newest> {
+/// `None` for an aggregate that looks at more than the points at one end.
+fn wanted(function: &Expr, groups: &[Expr], path: &Path) -> Option<(Wanted, End)> {
     let function = match function {
         Expr::Alias(alias) => alias.expr.as_ref(),
         function => function,
@@ -88,20 +113,23 @@ fn newest(function: &Expr, groups: &[Expr], path: &Path) -> Option<Newest> {
     if params.filter.is_some() || params.null_treatment == Some(NullTreatment::IgnoreNulls) {
         return None;
     }
-    let is_by_newest = |is_last: bool| {
+    let end_by_order = |is_last: bool| {
         let order = params.order_by.iter().find(|order| !groups.contains(&order.expr));
-        order.is_some_and(|order| path.is_time(&order.expr) && order.asc == is_last)
+        order.filter(|order| path.is_time(&order.expr)).map(|order| End::newest_if(order.asc == is_last))
     };
     match (func.name(), params.args.as_slice()) {
-        ("max", [time]) if path.is_time(time) => Some(Newest::Time),
+        (name @ ("max" | "min"), [time]) if path.is_time(time) => Some((Wanted::Time, End::newest_if(name == "max"))),
         (name @ ("last_value" | "first_value"), [value]) if !params.distinct => {
             path.resolved(value)?;
-            is_by_newest(name == "last_value").then_some(Newest::Row)
+            end_by_order(name == "last_value").map(|end| (Wanted::Row, end))
         }
-        ("selector_last", [value, time, others @ ..]) if params.order_by.is_empty() && !params.distinct => {
+        (name @ ("selector_last" | "selector_first"), [value, time, others @ ..])
+            if params.order_by.is_empty() && !params.distinct =>
+        {
             let all_are_of_rows = others.iter().all(|other| path.resolved(other).is_some());
             let Expr::Column(column) = path.resolved(value)? else { return None };
-            (all_are_of_rows && path.is_time(time)).then_some(Newest::Value(column.name))
+            let end = End::newest_if(name == "selector_last");
+            (all_are_of_rows && path.is_time(time)).then_some((Wanted::Value(column.name), end))
         }
         _ => None,
     }
@@ -117,7 +145,7 @@ fn of_sort(sort: &Sort) -> Option<Question> {
     if is_newest_first { Question::new(Ends::OfAll(rows), path) } else { None }
 }
 
-/// `row_number() OVER (PARTITION BY tags ORDER BY time DESC) <= n`.
+/// `row_number() OVER (PARTITION BY tags ORDER BY time DESC) <= n`, or from the oldest on.
 fn of_filter(filter: &Filter) -> Option<Question> {
     let mut parts: Vec<Expr> = split_conjunction(&filter.predicate).into_iter().cloned().collect();
     let mut plan = filter.input.as_ref();
@@ -131,23 +159,25 @@ fn of_filter(filter: &Filter) -> Option<Question> {
     let numbers = Expr::Column(window.schema.columns().pop()?);
     let most = parts.iter().filter_map(|part| most(part, &numbers)).min()?;
     let path = Path::down(&window.input)?;
-    let is_fit = (1..=ROWS_MAX).contains(&most) && numbers_newest_first(numbering, &path);
-    if is_fit { Question::new(Ends::OfSeries(most), path) } else { None }
+    let end = numbers_from(numbering, &path).filter(|_| (1..=ROWS_MAX).contains(&most))?;
+    Question::new(end.of_series(most), path)
 }
 
-fn numbers_newest_first(numbering: &Expr, path: &Path) -> bool {
+/// The end from which on rows are numbered.
+fn numbers_from(numbering: &Expr, path: &Path) -> Option<End> {
     let numbering = match numbering {
         Expr::Alias(alias) => alias.expr.as_ref(),
         numbering => numbering,
     };
-    let Expr::WindowFunction(function) = numbering else { return false };
+    let Expr::WindowFunction(function) = numbering else { return None };
     let WindowFunction { fun, params } = function.as_ref();
     let order = params.order_by.iter().find(|order| !params.partition_by.contains(&order.expr));
-    NUMBERING.contains(&fun.name())
+    let is_fit = NUMBERING.contains(&fun.name())
         && params.filter.is_none()
         && params.partition_by.iter().all(|partition| path.is_of_series(partition))
-        && params.order_by.iter().all(|order| path.resolved(&order.expr).is_some())
-        && order.is_some_and(|order| !order.asc && path.is_time(&order.expr))
+        && params.order_by.iter().all(|order| path.resolved(&order.expr).is_some());
+    let order = order.filter(|order| is_fit && path.is_time(&order.expr))?;
+    Some(End::newest_if(!order.asc))
 }
 
 /// The greatest number that passes a filter; `None` if it is not one on the number.

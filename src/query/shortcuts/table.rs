@@ -42,7 +42,7 @@ impl ShortcutTable {
         let kind = match self.question.which {
             Ends::Tags => CacheKind::Distinct,
             Ends::OfSeries(_) if self.question.present.is_empty() => CacheKind::Last,
-            Ends::OfSeries(_) | Ends::OfAll(_) => return Ok(None),
+            Ends::OfSeries(_) | Ends::OldestOfSeries(_) | Ends::OfAll(_) => return Ok(None),
         };
         for cache in self.table.caches(kind) {
             if !self.is_answered_by(&cache, &snapshot.schema, output, filters) {
@@ -79,7 +79,7 @@ impl ShortcutTable {
                     && keys.len() == table.tags().len()
                     && filters.iter().all(|filter| looks_at_key(filter) || is_lower_bound_of_time(filter))
             }
-            Ends::OfAll(_) => false,
+            Ends::OldestOfSeries(_) | Ends::OfAll(_) => false,
         };
         let columns = cache.output(table);
         let is_tag = |name: &str| table.tags().iter().any(|tag| tag.as_str() == name);

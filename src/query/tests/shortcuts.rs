@@ -25,7 +25,7 @@ pub(super) const CONDITIONS: [&str; 9] = [
 ];
 
 /// Where two series of a host have a point at one time, each says which of them counts.
-pub(super) const QUESTIONS: [&str; 26] = [
+pub(super) const QUESTIONS: [&str; 34] = [
     "SELECT host, region, max(time) AS t FROM m WHERE {} GROUP BY host, region",
     "SELECT host, max(time) AS t FROM m WHERE {} GROUP BY host",
     "SELECT max(time) AS t FROM m WHERE {}",
@@ -52,6 +52,14 @@ pub(super) const QUESTIONS: [&str; 26] = [
     "SELECT h, max(t) AS t FROM (SELECT host AS h, time AS t, region AS time FROM m WHERE {}) AS x WHERE h <> 'h2' GROUP BY h",
     "SELECT a.host, a.t, b.t AS u FROM (SELECT host, max(time) AS t FROM m WHERE {} GROUP BY host) a JOIN (SELECT host, min(time) AS t FROM m GROUP BY host) b ON a.host = b.host",
     "SELECT host, region, max(time) AS t, grouping(host) AS g FROM m WHERE {} GROUP BY ROLLUP (host, region)",
+    "SELECT host, min(time) AS t FROM m WHERE {} GROUP BY host",
+    "SELECT host, region, first_value(a ORDER BY time) AS a, first_value(b + 1 ORDER BY time) AS b FROM m WHERE {} GROUP BY host, region",
+    "SELECT host, last_value(a ORDER BY time DESC, region) AS a, min(time) AS t FROM m WHERE {} GROUP BY host",
+    "SELECT host, region, selector_first(a, time) AS a, selector_first(b, time, a) AS b FROM m WHERE {} GROUP BY host, region",
+    "SELECT DISTINCT ON (host, region) * FROM m WHERE {} ORDER BY host, region, time",
+    "SELECT host, region, time, a, b FROM (SELECT *, row_number() OVER (PARTITION BY host, region ORDER BY time) AS n FROM m WHERE {}) AS x WHERE n <= 2",
+    "SELECT host, region, time, a FROM (SELECT *, rank() OVER (PARTITION BY host ORDER BY time) AS n FROM m WHERE {}) AS x WHERE n < 3 AND a > 0",
+    "SELECT host, region, min(time) AS t, max(time) AS u FROM m WHERE {} GROUP BY host, region",
 ];
 
 struct Asked {
@@ -59,11 +67,13 @@ struct Asked {
     quick: Vec<Fixture>,
 }
 
-/// The same engine without shortcuts, and with them: decoding at once, never, and with caches.
+/// The same engine without shortcuts and on two threads, and with them and on one: decoding at once, never, and with caches.
 async fn asked() -> Asked {
     let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    let few_rows_max = QuerySettings::default().few_rows_max;
     let fixture = async |takes_shortcuts: bool, decoded_bytes_max: usize| {
-        let settings = QuerySettings { threads: 2, takes_shortcuts, ..QuerySettings::default() };
+        let few_rows_max = if takes_shortcuts { few_rows_max } else { 0 };
+        let settings = QuerySettings { threads: 2, takes_shortcuts, few_rows_max, ..QuerySettings::default() };
         let change = |settings: &mut EngineSettings| {
             settings.recent = RecentSettings { bytes_max: 1 << 20, recency: century };
             settings.decoded_bytes_max = decoded_bytes_max;
@@ -153,7 +163,7 @@ async fn questions_for_the_newest_rows_read_the_ends_of_series() {
     fixture.write("m,host=h0,region=r0 a=1,b=1i 10\nm,host=h1,region=r0 a=1,b=1i 20").await;
     fixture.persist().await;
     fixture.write("m,host=h1,region=r0 a=1,b=1i 30").await;
-    let not_answered = [9, 10, 16];
+    let not_answered = [9, 10, 16, 33];
     for (number, question) in QUESTIONS.iter().enumerate() {
         let text = question.replace("{}", "region = 'r0'");
         let plan = fixture.explain(&text).await;
@@ -161,10 +171,12 @@ async fn questions_for_the_newest_rows_read_the_ends_of_series() {
     }
     for (text, what) in [
         ("SELECT DISTINCT ON (host) * FROM m ORDER BY host, time DESC", Some("what=newest 1 of each series, units=2")),
+        ("SELECT DISTINCT ON (host) * FROM m ORDER BY host, time", Some("what=oldest 1 of each series, units=2")),
         ("SELECT * FROM m ORDER BY time DESC LIMIT 100", Some("what=newest 100, units=2")),
         ("SELECT DISTINCT host FROM m WHERE region = 'r0'", Some("what=tags, units=2")),
         ("SELECT host, max(time) FROM m WHERE host = 'h0' GROUP BY host", Some("predicate=host")),
         ("SELECT max(time) FROM m", None),
+        ("SELECT min(time) FROM m", None),
         ("SELECT host, max(time) FROM m WHERE a > 0 GROUP BY host", None),
         ("SELECT host, max(time), min(time) FROM m GROUP BY host", None),
         ("SELECT host, max(a) FROM m GROUP BY host", None),
@@ -198,6 +210,10 @@ async fn a_series_that_ended_long_ago_is_found_and_new_files_are_enough_for_the_
     let plan = fixture.ask(&format!("EXPLAIN ANALYZE {text}")).await.unwrap();
     let plan = plan[0].column_by_name("plan").unwrap().as_string::<i32>().value(0).to_owned();
     assert!(plan.contains("units=4") && plan.contains("output_rows=5, ") && plan.contains("units_read=2"), "{plan}");
+    let oldest = "SELECT host, first_value(a ORDER BY time) AS a FROM m GROUP BY host";
+    let plan = fixture.ask(&format!("EXPLAIN ANALYZE {oldest}")).await.unwrap();
+    let plan = plan[0].column_by_name("plan").unwrap().as_string::<i32>().value(0).to_owned();
+    assert!(plan.contains("units=4") && plan.contains("output_rows=5, ") && plan.contains("units_read=1"), "{plan}");
     let newest = "SELECT * FROM m ORDER BY time DESC LIMIT 10";
     let plan = fixture.ask(&format!("EXPLAIN ANALYZE {newest}")).await.unwrap();
     let plan = plan[0].column_by_name("plan").unwrap().as_string::<i32>().value(0).to_owned();
