@@ -3,7 +3,7 @@
 //! | command | table |
 //! |---|---|
 //! | `cargo bench --bench flight get` | MB/s of one result, beside a bare arrow-flight server that sends the same batches from memory |
-//! | `cargo bench --bench flight put` | rows/s of the same rows as Arrow and as line protocol, durable, by one writer |
+//! | `cargo bench --bench flight put` | rows/s of the same rows as line protocol and as Arrow in its forms, durable, by one writer |
 //! | `cargo bench --bench flight small` | prepared queries for one row: requests/s and their times, by connections |
 //! | `cargo bench --bench flight memory` | resident memory with idle connections and with results that are being sent |
 //!
@@ -20,11 +20,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{
+    CommandStatementIngest, ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
@@ -32,6 +37,7 @@ use arrow_flight::{
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use points::Points;
 use process::{ServerProcess, percentile};
+use prost::Message;
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
@@ -213,7 +219,7 @@ async fn get(directory: &Path, size: &Size) {
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 async fn put(directory: &Path, size: &Size) {
-    println!("\n| one writer, {BATCH_ROWS} rows at a time, durable | rows/s |\n|---|---|");
+    println!("\n| one writer, durable | rows/s |\n|---|---|");
     let mut points = Points::new("");
     let bodies: Vec<String> = (0..size.rows.div_ceil(BATCH_ROWS)).map(|_| points.lines(BATCH_ROWS)).collect();
     let rows = (bodies.len() * BATCH_ROWS) as f64;
@@ -224,27 +230,77 @@ async fn put(directory: &Path, size: &Size) {
     for body in bodies {
         assert_eq!(http.post(&url).body(body).send().await.unwrap().status(), 204);
     }
-    println!("| line protocol | {:.0} |", rows / start.elapsed().as_secs_f64());
+    println!("| line protocol, {BATCH_ROWS} rows a request | {:.0} |", rows / start.elapsed().as_secs_f64());
 
     // The same rows, in the order in which they were written.
     let written = batches(lines.address, "SELECT * FROM cpu ORDER BY time, hostname").await;
-    let all = arrow::compute::concat_batches(&written[0].schema(), &written).unwrap();
-    let arrow = ServerProcess::start(&directory.join("arrow"), &[]);
-    let pieces: Vec<_> = (0..all.num_rows())
-        .step_by(BATCH_ROWS)
-        .map(|row| Ok(all.slice(row, BATCH_ROWS.min(all.num_rows() - row))))
+    let text = arrow::compute::concat_batches(&written[0].schema(), &written).unwrap();
+    drop(lines);
+    let path = FlightDescriptor::new_path(vec!["bench".to_owned(), "cpu".to_owned()]);
+    let ingest = FlightDescriptor::new_cmd(ingest_command().as_any().encode_to_vec());
+    let dictionaries = with_dictionaries(&text);
+    for (number, (name, to, rows, batch_rows)) in [
+        ("DoPut to a path, tags as dictionaries", &path, &dictionaries, BATCH_ROWS),
+        ("the same", &path, &dictionaries, BATCH_ROWS / 10),
+        ("DoPut to a path, tags as text", &path, &text, BATCH_ROWS),
+        ("the same", &path, &text, BATCH_ROWS / 10),
+        ("CommandStatementIngest, tags as dictionaries", &ingest, &dictionaries, BATCH_ROWS),
+        ("CommandStatementIngest, tags as text", &ingest, &text, BATCH_ROWS),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let server = ServerProcess::start(&directory.join(format!("arrow-{number}")), &[]);
+        let messages = encoded(rows, batch_rows, to.clone()).await;
+        let mut request = Request::new(stream::iter(messages));
+        request.metadata_mut().insert("database", "bench".parse().unwrap());
+        let start = Instant::now();
+        let answers = raw(channel(server.address).await).do_put(request).await.unwrap().into_inner();
+        assert!(!answers.try_collect::<Vec<_>>().await.unwrap().is_empty());
+        let rate = rows.num_rows() as f64 / start.elapsed().as_secs_f64();
+        println!("| {name}, {batch_rows} rows a batch | {rate:.0} |");
+    }
+}
+
+fn ingest_command() -> CommandStatementIngest {
+    let options = TableDefinitionOptions {
+        if_not_exist: TableNotExistOption::Create.into(),
+        if_exists: TableExistsOption::Append.into(),
+    };
+    CommandStatementIngest {
+        table_definition_options: Some(options),
+        table: "cpu".to_owned(),
+        ..CommandStatementIngest::default()
+    }
+}
+
+/// The same rows with each column of text as a dictionary.
+fn with_dictionaries(rows: &RecordBatch) -> RecordBatch {
+    let columns = rows.schema().fields().iter().zip(rows.columns()).map(|(field, column)| {
+        let column = match column.data_type() {
+            DataType::Utf8 => {
+                cast(column, &DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into())).unwrap()
+            }
+            _ => Arc::clone(column),
+        };
+        let field = Field::new(field.name(), column.data_type().clone(), true).with_metadata(field.metadata().clone());
+        (field, column)
+    });
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = columns.unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// The rows as a client sends them, a message a batch.
+async fn encoded(rows: &RecordBatch, batch_rows: usize, to: FlightDescriptor) -> Vec<FlightData> {
+    let pieces: Vec<_> = (0..rows.num_rows())
+        .step_by(batch_rows)
+        .map(|row| Ok(rows.slice(row, batch_rows.min(rows.num_rows() - row))))
         .collect();
     let encoder = FlightDataEncoderBuilder::new()
         .with_max_flight_data_size(32 << 20) // a batch is a message, as clients send it
-        .with_flight_descriptor(Some(FlightDescriptor::new_path(vec!["bench".to_owned(), "cpu".to_owned()])));
-    let messages: Vec<FlightData> = encoder.build(stream::iter(pieces)).try_collect().await.unwrap();
-    let start = Instant::now();
-    let answers = raw(channel(arrow.address).await).do_put(stream::iter(messages)).await.unwrap().into_inner();
-    assert!(answers.try_collect::<Vec<_>>().await.unwrap().len() >= written.len().min(1));
-    println!(
-        "| DoPut of Arrow, a batch acknowledged at a time | {:.0} |",
-        all.num_rows() as f64 / start.elapsed().as_secs_f64()
-    );
+        .with_dictionary_handling(DictionaryHandling::Resend)
+        .with_flight_descriptor(Some(to));
+    encoder.build(stream::iter(pieces)).try_collect().await.unwrap()
 }
 
 /// One connection that asks until the time is over: the time of each request.

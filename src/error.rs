@@ -96,6 +96,13 @@ impl Error {
         self
     }
 
+    /// The same, about a part of what was asked for: `what` stands before the message.
+    #[must_use]
+    pub fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// When the caller should come back, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

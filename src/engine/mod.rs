@@ -72,7 +72,7 @@ pub use deletions::HardDelete;
 pub use facts::{EngineMetrics, FileState, Retention, StoredFile, TableFacts};
 pub use snapshot::TableSnapshot;
 pub use tokens::{NameTaken, NewToken};
-pub use wal::Durability;
+pub use wal::{Durability, Submitted};
 pub use write::DatabaseSchemas;
 
 /// What an engine may use and when it acts.

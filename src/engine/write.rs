@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::buffer::TableContents;
 use super::catalog::{CatalogChange, CatalogState, TableEntry};
-use super::wal::{Durability, RecordEntry, WriteRecord};
+use super::wal::{Durability, RecordEntry, Submitted, WriteRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DatabaseId, DatabaseName, Rows, Sequence, TableRows, TableSchema, Timestamp};
 
@@ -28,6 +28,15 @@ impl Engine {
     /// `Unavailable` if there is no room in the buffer or storage fails: nothing is acknowledged and
     /// writing the same rows again is safe.
     pub async fn write(&self, database: &DatabaseName, rows: Rows, durability: Durability) -> Result<Sequence> {
+        self.submit(database, rows, durability).await?.stored().await
+    }
+
+    /// Gives rows to the log, behind all that it was given before, and doesn't wait until they are stored: what one caller submits one
+    /// after the other is stored in that order, and shares syncs.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write). Nothing is stored then; whether the rest goes well is known when they are stored.
+    pub async fn submit(&self, database: &DatabaseName, rows: Rows, durability: Durability) -> Result<Submitted> {
         self.check_open()?;
         if !self.buffer.budget().has_room(ROOM_PATIENCE).await {
             return Err(Error::new(
@@ -40,7 +49,7 @@ impl Engine {
         }
         self.check_backlog()?;
         let record = self.admit(database, rows).await?; // known columns, or a catalog change
-        self.wal.append(record, durability).await // durable and visible when it returns
+        self.wal.submit(record, durability).await // durable and visible when it is stored
     }
 
     /// Times for so many rows that bring none: the one that is returned and the nanoseconds after it. No others get them from

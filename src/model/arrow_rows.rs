@@ -1,4 +1,5 @@
-//! Batches of Arrow as rows of a table: each column gets its place and is cast as a whole. No row is looked at by itself.
+//! Batches of Arrow as rows of a table: each column gets its place and is cast as a whole. No row is looked at by itself, but for tags
+//! that come as text ([`super::tag_encoder`]).
 //!
 //! | column | becomes |
 //! |---|---|
@@ -10,29 +11,34 @@
 //!
 //! A null is a field that is not written: it leaves what was written before. An empty tag is no tag, as in line protocol.
 
-use std::collections::HashSet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, StringArray, TimestampNanosecondArray,
-    new_null_array,
-};
-use arrow::compute::kernels::cmp::eq;
-use arrow::compute::{CastOptions, cast_with_options, nullif};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, make_array, new_null_array};
+use arrow::array::{ArrayData, MutableArrayData};
+use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit};
 use arrow::error::ArrowError;
 
 use super::names::{ColumnName, NameError, TIME_COLUMN};
+use super::rows::batch_bytes;
 use super::schema::{COLUMN_TYPE_KEY, Column, ColumnKind, FieldType, TableSchema};
+use super::tag_encoder::{RefusedText, TagEncoder};
 use super::time::Timestamp;
 use crate::error::{Error, ErrorKind};
 
 /// Longest text of one field, as in line protocol.
-const TEXT_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most bytes that the texts of one column may take once dictionaries and views are gone: a few values, referred to often, are
 /// small in a message and not in memory.
-const COLUMN_BYTES_MAX: usize = 256 << 20;
+pub(super) const COLUMN_BYTES_MAX: usize = 256 << 20;
+
+/// How much memory rows may hold on to that is not theirs: an eighth of their own, or this where it is more.
+const FOREIGN_BYTES_MIN: usize = 64 << 10;
 
 /// Why a batch can't be rows of a table. Every message names the column.
 #[derive(Debug, thiserror::Error)]
@@ -152,14 +158,86 @@ impl ArrowColumns {
     /// # Errors
     /// Names the column with a value that can't be stored.
     pub fn rows(&self, batch: &RecordBatch, first_time: Timestamp) -> Result<RecordBatch, ArrowRowsError> {
+        self.rows_of(std::slice::from_ref(batch), first_time).map_err(|refused| refused.error)
+    }
+
+    /// The rows of all of these batches, which have the columns that this was made for, as one. They share columns with a batch that is
+    /// alone, but not so that they would keep much more memory than they need.
+    ///
+    /// # Errors
+    /// Names the first column with a value that can't be stored, and which batch has it.
+    pub fn rows_of(&self, batches: &[RecordBatch], first_time: Timestamp) -> Result<RecordBatch, RefusedBatch> {
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
         let fields = self.schema.arrow().fields().iter().zip(&self.sources);
-        let columns = fields.map(|(field, source)| match source.and_then(|source| batch.columns().get(source)) {
-            Some(column) => place(field, column),
-            None => Ok(times_from(first_time, batch.num_rows())),
+        let columns = fields.map(|(field, source)| {
+            let Some(source) = *source else { return Ok(times_from(first_time, rows)) };
+            let pieces: Vec<&ArrayRef> = batches.iter().filter_map(|batch| batch.columns().get(source)).collect();
+            match field.data_type() {
+                DataType::Dictionary(_, _) => tag(field.name(), &pieces, rows),
+                _ => plain(field, &pieces),
+            }
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(Arc::clone(self.schema.arrow()), columns).map_err(ArrowRowsError::Batch)
+        let rows = RecordBatch::try_new(Arc::clone(self.schema.arrow()), columns).and_then(own);
+        rows.map_err(|error| RefusedBatch::first(ArrowRowsError::Batch(error)))
     }
+}
+
+/// A batch with a value that can't be stored.
+#[derive(Debug)]
+pub struct RefusedBatch {
+    /// Which of the batches it is, from 0.
+    pub batch: usize,
+    /// What is wrong with it.
+    pub error: ArrowRowsError,
+}
+
+impl RefusedBatch {
+    fn first(error: ArrowRowsError) -> Self {
+        Self { batch: 0, error }
+    }
+}
+
+/// The rows without what they hold on to of messages and are not: a column that became shorter leaves its bytes with those that
+/// stayed in the same memory.
+fn own(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let needed = batch_bytes(&rows);
+    if held_bytes(&rows) <= needed + (needed / 8).max(FOREIGN_BYTES_MIN) {
+        return Ok(rows);
+    }
+    let copies = rows.columns().iter().map(|column| {
+        let data = column.to_data();
+        let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+        copy.try_extend(0, 0, data.len())?;
+        Ok(make_array(copy.freeze()))
+    });
+    RecordBatch::try_new(rows.schema(), copies.collect::<Result<_, ArrowError>>()?)
+}
+
+/// The memory that stays as long as the rows do. What several columns are parts of counts once.
+fn held_bytes(rows: &RecordBatch) -> usize {
+    fn add(data: &ArrayData, held: &mut HashMap<usize, usize>) {
+        let nulls = data.nulls().map(|nulls| nulls.buffer());
+        for buffer in data.buffers().iter().chain(nulls) {
+            held.insert(buffer.data_ptr().as_ptr() as usize, buffer.capacity());
+        }
+        data.child_data().iter().for_each(|child| add(child, held));
+    }
+    let mut held = HashMap::new();
+    rows.columns().iter().for_each(|column| add(&column.to_data(), &mut held));
+    held.values().sum()
+}
+
+/// A column that is no tag, of its pieces.
+fn plain(field: &Field, pieces: &[&ArrayRef]) -> Result<ArrayRef, RefusedBatch> {
+    let placed = pieces.iter().enumerate();
+    let placed = placed.map(|(batch, piece)| place(field, piece).map_err(|error| RefusedBatch { batch, error }));
+    let placed = placed.collect::<Result<Vec<_>, _>>()?;
+    if let [only] = &placed[..] {
+        return Ok(Arc::clone(only));
+    }
+    let placed: Vec<&dyn Array> = placed.iter().map(AsRef::as_ref).collect();
+    concat(&placed).map_err(|error| RefusedBatch::first(ArrowRowsError::Batch(error)))
 }
 
 fn check_time(data_type: &DataType) -> Result<(), ArrowRowsError> {
@@ -247,7 +325,7 @@ fn times_from(first: Timestamp, rows: usize) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::from_iter_values(times))
 }
 
-/// The column as it is stored.
+/// The column as it is stored, if it is no tag.
 fn place(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
     let name = field.name();
     if *column.data_type() == DataType::Null {
@@ -258,7 +336,6 @@ fn place(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
     }
     match field.data_type() {
         DataType::Timestamp(TimeUnit::Nanosecond, None) => time(column),
-        DataType::Dictionary(_, _) => tag(name, column),
         DataType::Utf8 => text(name, column),
         wanted => cast(name, column, wanted),
     }
@@ -293,45 +370,54 @@ fn text(name: &str, column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
 }
 
 /// A dictionary in which every value occurs once, none is empty, and none is there in vain by far.
-fn tag(name: &str, column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
-    let wanted = ColumnKind::Tag.data_type();
-    let column = match column.data_type() {
-        DataType::Dictionary(_, _) if is_tidy(column) => cast(name, column, &wanted)?,
-        _ => cast(name, &text(name, column)?, &wanted)?,
-    };
-    let dictionary = column.as_dictionary::<Int32Type>();
-    let values = dictionary.values().as_string::<i32>();
-    check_longest(name, values)?;
-    let empty = values.iter().position(|value| value == Some(""));
-    let Some(empty) = empty.and_then(|empty| i32::try_from(empty).ok()) else { return Ok(column) };
-    let without = eq(dictionary.keys(), &Int32Array::new_scalar(empty))
-        .and_then(|is_empty| nullif(dictionary.keys(), &is_empty))
-        .and_then(|keys| {
-            DictionaryArray::<Int32Type>::try_new(
-                keys.as_primitive::<Int32Type>().clone(),
-                Arc::clone(dictionary.values()),
-            )
-        })
-        .map_err(|source| ArrowRowsError::Cast { column: name.to_owned(), wanted, source })?;
-    Ok(Arc::new(without))
-}
-
-fn check_longest(name: &str, texts: &StringArray) -> Result<(), ArrowRowsError> {
-    match texts.iter().flatten().map(str::len).max() {
-        Some(bytes) if bytes > TEXT_BYTES_MAX => Err(ArrowRowsError::Text { column: name.to_owned(), bytes }),
-        _ => Ok(()),
+fn tag(name: &str, pieces: &[&ArrayRef], rows: usize) -> Result<ArrayRef, RefusedBatch> {
+    if let [only] = pieces
+        && is_tag_already(only)
+    {
+        return Ok(Arc::clone(only));
     }
+    let mut encoder = TagEncoder::with_capacity(rows);
+    for (batch, piece) in pieces.iter().enumerate() {
+        push_tags(name, &mut encoder, piece).map_err(|error| RefusedBatch { batch, error })?;
+    }
+    Ok(encoder.finish())
 }
 
-/// Whether the values of a dictionary can stay as they are.
-fn is_tidy(column: &ArrayRef) -> bool {
-    let values = column.as_any_dictionary().values();
-    if values.null_count() > 0 || values.len() > column.len() {
+fn push_tags(name: &str, encoder: &mut TagEncoder, piece: &ArrayRef) -> Result<(), ArrowRowsError> {
+    let pushed = match piece.data_type() {
+        DataType::Utf8 => encoder.push_texts(piece.as_string::<i32>()),
+        DataType::LargeUtf8 => encoder.push_texts(piece.as_string::<i64>()),
+        DataType::Utf8View => encoder.push_texts(piece.as_string_view()),
+        // Where most values are in vain it takes less to look at the rows.
+        DataType::Dictionary(_, values) if piece.as_any_dictionary().values().len() <= piece.len() => {
+            let dictionary = piece.as_any_dictionary();
+            let keys = cast(name, &make_array(dictionary.keys().to_data()), &DataType::Int32)?;
+            let (keys, texts) = (keys.as_primitive::<Int32Type>(), dictionary.values());
+            match values.as_ref() {
+                DataType::Utf8 => encoder.push_dictionary(keys, texts.as_string::<i32>()),
+                DataType::LargeUtf8 => encoder.push_dictionary(keys, texts.as_string::<i64>()),
+                DataType::Utf8View => encoder.push_dictionary(keys, texts.as_string_view()),
+                _ => encoder.push_texts(text(name, piece)?.as_string::<i32>()),
+            }
+        }
+        _ => encoder.push_texts(text(name, piece)?.as_string::<i32>()),
+    };
+    pushed.map_err(|refused| match refused {
+        RefusedText::Long(bytes) => ArrowRowsError::Text { column: name.to_owned(), bytes },
+        RefusedText::TooLarge => ArrowRowsError::TooLarge(name.to_owned()),
+    })
+}
+
+/// Whether a column can stay as it is.
+fn is_tag_already(column: &ArrayRef) -> bool {
+    if *column.data_type() != ColumnKind::Tag.data_type() {
         return false;
     }
-    let Ok(texts) = cast_with_options(values, &DataType::Utf8, &CastOptions::default()) else { return false };
+    let texts = column.as_dictionary::<Int32Type>().values().as_string::<i32>();
     let mut seen = HashSet::with_capacity(texts.len());
-    texts.as_string::<i32>().iter().all(|text| seen.insert(text))
+    texts.null_count() == 0
+        && texts.len() <= column.len()
+        && texts.iter().flatten().all(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()) && seen.insert(text))
 }
 
 /// Judges how many bytes a column takes as plain text before it is made so.
@@ -367,177 +453,4 @@ fn cast(name: &str, column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Ar
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let failed = |source| ArrowRowsError::Cast { column: name.to_owned(), wanted: wanted.clone(), source };
     cast_with_options(column, wanted, &options).map_err(failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use arrow::array::{
-        BooleanArray, Date32Array, Decimal128Array, Float32Array, Int16Array, Int64Array, LargeStringArray, NullArray,
-        StringViewArray, TimestampMillisecondArray, TimestampSecondArray, UInt8Array,
-    };
-    use arrow::util::display::array_value_to_string;
-
-    use super::*;
-
-    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
-            .unwrap()
-    }
-
-    fn texts(values: &[&str]) -> ArrayRef {
-        Arc::new(StringArray::from(values.to_vec()))
-    }
-
-    fn dictionary(values: &[&str]) -> ArrayRef {
-        Arc::new(values.iter().copied().collect::<DictionaryArray<Int32Type>>())
-    }
-
-    /// Each column as `name:kind value value`, in the order of the table.
-    fn stored(batch: &RecordBatch, known: Option<&TableSchema>, tags: Option<&[&str]>) -> Result<Vec<String>, String> {
-        let tags: Option<Vec<String>> = tags.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
-        let columns = ArrowColumns::new(&batch.schema(), known, tags.as_deref()).map_err(|error| error.to_string())?;
-        let rows = columns.rows(batch, Timestamp::from_nanos(100)).map_err(|error| error.to_string())?;
-        assert_eq!(rows.schema(), *columns.schema().arrow());
-        let column = |(field, column): (&Arc<Field>, &ArrayRef)| {
-            let kind = columns.schema().kind(field.name()).map_or("time", ColumnKind::wire_name);
-            let kind = kind.rsplit("::").next().unwrap();
-            let values = (0..column.len()).map(|row| array_value_to_string(column, row).unwrap());
-            format!("{}:{kind} {}", field.name(), values.collect::<Vec<_>>().join(" "))
-        };
-        Ok(rows.schema().fields().iter().zip(rows.columns()).map(column).collect())
-    }
-
-    #[test]
-    fn every_type_has_its_field() {
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            ("bool", Arc::new(BooleanArray::from(vec![Some(true), None]))),
-            ("decimal", Arc::new(Decimal128Array::from(vec![150, 250]).with_precision_and_scale(5, 2).unwrap())),
-            ("f32", Arc::new(Float32Array::from(vec![0.5, 1.5]))),
-            ("i16", Arc::new(Int16Array::from(vec![-1, 1]))),
-            ("large", Arc::new(LargeStringArray::from(vec!["a", "b"]))),
-            ("nothing", Arc::new(NullArray::new(2))),
-            ("u8", Arc::new(UInt8Array::from(vec![1, 255]))),
-            ("view", Arc::new(StringViewArray::from(vec!["c", "d"]))),
-        ];
-        let expected = [
-            "bool:boolean true ",
-            "decimal:float 1.5 2.5",
-            "f32:float 0.5 1.5",
-            "i16:integer -1 1",
-            "large:string a b",
-            "time:time 1970-01-01T00:00:00.000000100 1970-01-01T00:00:00.000000101",
-            "u8:uinteger 1 255",
-            "view:string c d",
-        ];
-        assert_eq!(stored(&batch(columns), None, None).unwrap(), expected);
-    }
-
-    #[test]
-    fn what_no_field_can_hold_is_refused_with_what_it_can_be_instead() {
-        use arrow::array::{BinaryArray, ListArray, Time64NanosecondArray};
-        let list = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>([Some([Some(1)])]);
-        for (column, advice) in [
-            (Arc::new(Date32Array::from(vec![1])) as ArrayRef, "text such as '2024-01-31'"),
-            (Arc::new(Time64NanosecondArray::from(vec![1])), "text such as '13:45:00'"),
-            (Arc::new(TimestampSecondArray::from(vec![1])), "a whole number of nanoseconds"),
-            (Arc::new(BinaryArray::from_vec(vec![b"x"])), "text, such as base64"),
-            (Arc::new(list), "a row for each item"),
-        ] {
-            let data_type = column.data_type().clone();
-            let error = stored(&batch(vec![("odd", column)]), None, None).unwrap_err();
-            let expected = format!("column 'odd' holds {data_type}, which no field can hold; send it as {advice}");
-            assert!(error.starts_with(&expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_time_of_any_unit_and_zone_is_its_instant() {
-        let times: [ArrayRef; 7] = [
-            Arc::new(TimestampSecondArray::from(vec![86_400])),
-            Arc::new(TimestampMillisecondArray::from(vec![86_400_000]).with_timezone("+05:30")),
-            Arc::new(TimestampNanosecondArray::from(vec![86_400_000_000_000]).with_timezone("UTC")),
-            Arc::new(Date32Array::from(vec![1])),
-            Arc::new(Int64Array::from(vec![86_400_000_000_000])),
-            texts(&["1970-01-02T02:00:00+02:00"]),
-            texts(&["1970-01-02"]),
-        ];
-        for time in times {
-            let kind = time.data_type().clone();
-            assert_eq!(
-                stored(&batch(vec![("time", time)]), None, None).unwrap(),
-                ["time:time 1970-01-02T00:00:00"],
-                "{kind}"
-            );
-        }
-        let late: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MAX]));
-        assert!(stored(&batch(vec![("time", late)]), None, None).unwrap_err().starts_with("column 'time' can't be"));
-        let null: ArrayRef = Arc::new(TimestampSecondArray::from(vec![Some(1), None]));
-        let error = stored(&batch(vec![("time", null)]), None, None).unwrap_err();
-        assert!(error.starts_with("column 'time' is null in row 1"), "{error}");
-    }
-
-    #[test]
-    fn tags_are_those_that_are_named_or_marked_or_dictionaries() {
-        let metadata = HashMap::from([(COLUMN_TYPE_KEY.to_owned(), "iox::column_type::tag".to_owned())]);
-        let fields = vec![
-            Field::new("a", DataType::Utf8, true),
-            Field::new("b", DataType::Utf8, true).with_metadata(metadata),
-            Field::new("c", dictionary(&["x"]).data_type().clone(), true),
-            Field::new("time", DataType::Int64, true),
-        ];
-        let time: ArrayRef = Arc::new(Int64Array::from(vec![0]));
-        let columns = vec![texts(&["1"]), texts(&["2"]), dictionary(&["3"]), time];
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-        let time = "time:time 1970-01-01T00:00:00";
-        assert_eq!(stored(&batch, None, None).unwrap(), ["a:string 1", "b:tag 2", "c:tag 3", time]);
-        assert_eq!(stored(&batch, None, Some(&["a"])).unwrap(), ["a:tag 1", "b:string 2", "c:string 3", time]);
-        let known = TableSchema::new([Column { name: ColumnName::new("a").unwrap(), kind: ColumnKind::Tag }]);
-        assert_eq!(stored(&batch, Some(&known), None).unwrap(), ["a:tag 1", "b:tag 2", "c:tag 3", time]);
-        assert_eq!(stored(&batch, None, Some(&["z"])).unwrap_err(), "'z' is to be a tag and there is no such column");
-    }
-
-    #[test]
-    fn a_tag_has_each_value_once_and_none_that_is_empty() {
-        let keys = Int32Array::from(vec![Some(0), Some(1), Some(2), None, Some(3)]);
-        let values = StringArray::from(vec![Some("a"), Some(""), Some("a"), None]);
-        let odd: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values)).unwrap());
-        let columns = ArrowColumns::new(&batch(vec![("t", Arc::clone(&odd))]).schema(), None, None).unwrap();
-        let rows = columns.rows(&batch(vec![("t", odd)]), Timestamp::from_nanos(0)).unwrap();
-        let tags = rows.column(0).as_dictionary::<Int32Type>();
-        let found: Vec<Option<&str>> = tags.downcast_dict::<StringArray>().unwrap().into_iter().collect();
-        assert_eq!(found, [Some("a"), None, Some("a"), None, None]);
-        let mut values: Vec<_> = tags.values().as_string::<i32>().iter().collect();
-        let count = values.len();
-        values.sort_unstable();
-        values.dedup();
-        assert_eq!(values.len(), count);
-    }
-
-    #[test]
-    fn what_does_not_fit_names_its_column() {
-        let field = |field_type| {
-            TableSchema::new([Column { name: ColumnName::new("v").unwrap(), kind: ColumnKind::Field(field_type) }])
-        };
-        let wide: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-        let small: ArrayRef = Arc::new(Int16Array::from(vec![1]));
-        let float = field(FieldType::Float);
-        assert_eq!(
-            stored(&batch(vec![("v", wide)]), Some(&float), None).unwrap_err(),
-            "invalid column type for column 'v', expected iox::column_type::field::float, got Int64"
-        );
-        assert_eq!(stored(&batch(vec![("v", small)]), Some(&float), None).unwrap()[1], "v:float 1.0");
-        let date: ArrayRef = Arc::new(Date32Array::from(vec![1]));
-        let error = stored(&batch(vec![("day", date)]), None, None).unwrap_err();
-        assert!(error.starts_with("column 'day' holds Date32, which no field can hold"), "{error}");
-        let long = texts(&[&"x".repeat(TEXT_BYTES_MAX + 1)]);
-        let error = stored(&batch(vec![("v", long)]), None, None).unwrap_err();
-        assert_eq!(error, "column 'v' has a text of 1048577 bytes, more than the 1048576 that are allowed");
-        let often = Int32Array::from(vec![0; 600]);
-        let value = Arc::new(StringArray::from(vec!["x".repeat(TEXT_BYTES_MAX / 2)]));
-        let bomb: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::try_new(often, value).unwrap());
-        let error = stored(&batch(vec![("v", bomb)]), Some(&field(FieldType::String)), None).unwrap_err();
-        assert_eq!(error, "column 'v' takes more than 268435456 bytes as text; send smaller batches");
-    }
 }

@@ -17,9 +17,10 @@ mod policies;
 mod rights;
 mod rows;
 mod schema;
+mod tag_encoder;
 mod time;
 
-pub use arrow_rows::{ArrowColumns, ArrowRowsError};
+pub use arrow_rows::{ArrowColumns, ArrowRowsError, RefusedBatch};
 pub use cache::{CacheDefinition, CacheError, CacheKind, CacheShape};
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
 pub use deletion::{Deletion, RowSelection};

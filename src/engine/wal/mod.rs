@@ -37,6 +37,7 @@ mod store_disk;
 mod tests;
 mod writer;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Sleep;
 use uuid::Uuid;
 
 pub use disk::{Disk, DiskFile, MemoryDisk, RealDisk};
@@ -173,6 +175,11 @@ impl Shared {
         *self.metrics.lock() = log.metrics();
         self.next_sequence.store(log.next_sequence().get(), Ordering::Release);
     }
+
+    /// Why nobody answers any more.
+    fn gone(&self) -> WalError {
+        if self.finished.load(Ordering::Acquire) { WalError::Closed } else { WalError::Stopped }
+    }
 }
 
 impl Wal {
@@ -254,27 +261,29 @@ impl Wal {
     /// `Unavailable` if the disk refuses or the log is closed: whether the write is stored is then unknown, and writing it
     /// again is safe.
     pub async fn append(&self, record: WriteRecord, durability: Durability) -> Result<Sequence> {
-        // Before the queue: encoding is the caller's work and runs on as many cores as there are callers.
-        let encoded = EncodedRecord::encode(&record)?;
-        let stored = self.enqueue(record, encoded, durability);
-        match self.patience {
-            None => stored.await,
-            Some(patience) => match tokio::time::timeout(patience, stored).await {
-                Ok(stored) => stored,
-                Err(_) => Err(WalError::late(&self.shared).into()),
-            },
-        }
+        self.submit(record, durability).await?.stored().await
     }
 
-    async fn enqueue(&self, record: WriteRecord, encoded: EncodedRecord, durability: Durability) -> Result<Sequence> {
+    /// Puts one write into the queue, behind all that are there. Waits while it is full.
+    ///
+    /// # Errors
+    /// `Unavailable` if the log is closed or the queue stays full: the write is not stored.
+    pub async fn submit(&self, record: WriteRecord, durability: Durability) -> Result<Submitted> {
+        // Before the queue: encoding is the caller's work and runs on as many cores as there are callers.
+        let encoded = EncodedRecord::encode(&record)?;
+        let mut late = self.patience.map(|patience| Box::pin(tokio::time::sleep(patience)));
         let permits = permits_for(encoded.bytes()).min(self.queue_permits);
-        let permit = Arc::clone(&self.queue).acquire_many_owned(permits).await.map_err(|_| WalError::Closed)?;
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.queue).acquire_many_owned(permits) => permit.map_err(|_| WalError::Closed)?,
+            () = passed(&mut late) => return Err(WalError::late(&self.shared).into()),
+        };
         let (answer, answered) = oneshot::channel();
         let write = WaitingWrite { record, encoded, durability, answer, _permit: permit };
         if !self.messages.send(Message::Append(write)) {
-            return Err(self.gone().into());
+            return Err(self.shared.gone().into());
         }
-        answered.await.map_err(|_| self.gone())?
+        Ok(Submitted { answered, late, shared: Arc::clone(&self.shared) })
     }
 
     /// Everything of `table` up to `through` is in Parquet and the catalog says so: segments that hold nothing else go.
@@ -299,9 +308,9 @@ impl Wal {
             let _ = answer.send(look());
         };
         if !self.messages.send(Message::Run(Box::new(work))) {
-            return Err(self.gone().into());
+            return Err(self.shared.gone().into());
         }
-        Ok(answered.await.map_err(|_| self.gone())?)
+        Ok(answered.await.map_err(|_| self.shared.gone())?)
     }
 
     /// Refuses if another process has the log, as far as this one has heard.
@@ -351,9 +360,35 @@ impl Wal {
         // A closed log has no segments to remove: the next start releases them again.
         self.messages.send(message);
     }
+}
 
-    fn gone(&self) -> WalError {
-        if self.shared.finished.load(Ordering::Acquire) { WalError::Closed } else { WalError::Stopped }
+/// A write in the queue. Dropping this does not take it back.
+#[derive(Debug)]
+pub struct Submitted {
+    answered: oneshot::Receiver<Result<Sequence>>,
+    late: Option<Pin<Box<Sleep>>>,
+    shared: Arc<Shared>,
+}
+
+impl Submitted {
+    /// The write's sequence, once it is as durable as asked for, and published.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk refuses or the log ended: whether the write is stored is then unknown, and writing it again is safe.
+    pub async fn stored(mut self) -> Result<Sequence> {
+        tokio::select! {
+            biased;
+            answer = self.answered => answer.map_err(|_| self.shared.gone())?,
+            () = passed(&mut self.late) => Err(WalError::late(&self.shared).into()),
+        }
+    }
+}
+
+/// Waits until patience is over; for ever where there is no end of it.
+async fn passed(late: &mut Option<Pin<Box<Sleep>>>) {
+    match late {
+        Some(late) => late.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 

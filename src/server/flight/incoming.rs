@@ -10,9 +10,10 @@
 //! | only zstd | LZ4, whose decoder does not stop at the claimed size |
 //! | buffers inside the body | slices beyond it, which panic |
 //!
-//! What is left of wrong messages is found by Arrow's own validation; where that panics, on a thread of its own, the message is refused.
+//! What is left of wrong messages is found by Arrow's own validation; where that panics, the message is refused.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
@@ -23,7 +24,8 @@ use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::{CompressionType, Endianness, Message, MessageHeader, root_as_message};
 use arrow_flight::FlightData;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::stream::Fuse;
+use futures::{FutureExt, Stream, StreamExt};
 use tonic::Status;
 
 use super::error::FlightError;
@@ -41,6 +43,9 @@ const BODY_ALIGNMENT: usize = 16;
 /// Bytes that stand before a compressed buffer: its length when it is unpacked.
 const LENGTH_PREFIX_BYTES: usize = 8;
 
+/// Messages up to this size are decoded where they are, unless they are compressed: it takes less than handing them to another thread.
+const DECODE_HERE_BYTES_MAX: usize = 64 * 1024;
+
 /// A batch, and what the client sent along with it.
 pub(super) struct Received {
     pub(super) batch: RecordBatch,
@@ -49,8 +54,9 @@ pub(super) struct Received {
 
 /// The batches of one stream of messages.
 pub(super) struct Incoming<S> {
-    first: Option<FlightData>,
-    messages: S,
+    /// A message that came and is not decoded yet.
+    held: Option<FlightData>,
+    messages: Fuse<S>,
     /// `None` while a message is decoded, and for good if that was cut off.
     decoder: Option<Decoder>,
 }
@@ -58,7 +64,7 @@ pub(super) struct Incoming<S> {
 impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> Incoming<S> {
     /// The batches of `first`, which also brought the descriptor, and of what follows it.
     pub(super) fn new(first: FlightData, messages: S) -> Self {
-        Self { first: Some(first), messages, decoder: Some(Decoder::default()) }
+        Self { held: Some(first), messages: messages.fuse(), decoder: Some(Decoder::default()) }
     }
 
     /// The columns, once they are known: after the first batch at the latest.
@@ -72,8 +78,8 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> Incoming<S> {
     /// `Invalid` for what can't be decoded or is refused; whatever the transport says if the stream breaks.
     pub(super) async fn next(&mut self) -> Result<Option<Received>> {
         loop {
-            let message = match self.first.take() {
-                Some(first) => first,
+            let message = match self.held.take() {
+                Some(held) => held,
                 None => match self.messages.next().await {
                     None => return Ok(None),
                     Some(Ok(message)) => message,
@@ -84,23 +90,81 @@ impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> Incoming<S> {
                 continue;
             }
             let app_metadata = message.app_metadata.clone();
-            if let Some(batch) = self.decode(message).await? {
+            let batch = if is_light(&message) { self.decode_here(&message)? } else { self.decode(message).await? };
+            if let Some(batch) = batch {
                 return Ok(Some(Received { batch, app_metadata }));
             }
         }
     }
 
+    /// The next batch if it has come already and takes little to decode.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(super) fn next_at_hand(&mut self) -> Option<Result<Received>> {
+        loop {
+            let message = match self.held.take() {
+                Some(held) => held,
+                None => match self.messages.next().now_or_never()?? {
+                    Ok(message) => message,
+                    Err(status) => return Some(Err(broken(&status))),
+                },
+            };
+            if !is_light(&message) {
+                self.held = Some(message);
+                return None;
+            }
+            if message.data_header.is_empty() {
+                continue;
+            }
+            let app_metadata = message.app_metadata.clone();
+            match self.decode_here(&message) {
+                Ok(None) => {}
+                Ok(Some(batch)) => return Some(Ok(Received { batch, app_metadata })),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
     async fn decode(&mut self, message: FlightData) -> Result<Option<RecordBatch>> {
-        let mut decoder = self.decoder.take().ok_or_else(|| Error::internal("decoding was cut off"))?;
-        let decoded = tokio::task::spawn_blocking(move || {
-            let batch = decoder.decode(&message);
-            (decoder, batch)
-        });
-        // A panic of the decoder is the message's fault as far as anyone can tell.
-        let (decoder, batch) = decoded.await.map_err(|_| FlightError::Message("its parts contradict each other"))?;
+        let decoder = self.decoder.take();
+        let decoded = tokio::task::spawn_blocking(move || decode(decoder, &message));
+        let decoded = decoded.await.unwrap_or_else(|_| Err(Error::internal("decoding was cut off")));
+        self.keep(decoded)
+    }
+
+    fn decode_here(&mut self, message: &FlightData) -> Result<Option<RecordBatch>> {
+        let decoded = decode(self.decoder.take(), message);
+        self.keep(decoded)
+    }
+
+    fn keep(&mut self, decoded: Result<(Decoder, Result<Option<RecordBatch>>)>) -> Result<Option<RecordBatch>> {
+        let (decoder, batch) = decoded?;
         self.decoder = Some(decoder);
         batch
     }
+}
+
+/// Decodes a message, if none before was cut off.
+fn decode(decoder: Option<Decoder>, message: &FlightData) -> Result<(Decoder, Result<Option<RecordBatch>>)> {
+    let mut decoder = decoder.ok_or_else(|| Error::internal("decoding was cut off"))?;
+    let decoded = catch_unwind(AssertUnwindSafe(move || {
+        let batch = decoder.decode(message);
+        (decoder, batch)
+    }));
+    // A panic of the decoder is the message's fault as far as anyone can tell.
+    decoded.map_err(|_| FlightError::Message("its parts contradict each other").into())
+}
+
+/// Whether it takes little to decode a message.
+fn is_light(message: &FlightData) -> bool {
+    if message.data_body.len() > DECODE_HERE_BYTES_MAX {
+        return false;
+    }
+    // What can't be read is refused at once.
+    let Ok(header) = root_as_message(&message.data_header) else { return true };
+    let dictionary = header.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+    header.header_as_record_batch().or(dictionary).is_none_or(|batch| batch.compression().is_none())
 }
 
 /// The client went away or sent something that gRPC can't read.

@@ -3,80 +3,47 @@
 //! | way in | answers | what is one write |
 //! |---|---|---|
 //! | `CommandStatementIngest` | once, with the count of all rows | up to [`GATHERED_BYTES_MAX`]; what is larger is written in parts as it comes |
-//! | a path, `[table]` or `[database, table]` | once for each batch, when it is durable and visible | a batch |
+//! | a path, `[table]` or `[database, table]` | once for each batch, when it is durable and visible | a batch, or small ones that have come already |
 //!
 //! Always true: of a batch that is refused, nothing is stored, and no table or column is made for it.
 //!
-//! Not here: how columns become tags and fields (`model::arrow_rows`).
+//! Not here: how batches get from here to the log (`writing`), and how columns become tags and fields (`model::arrow_rows`).
 
-use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow_flight::sql::{CommandStatementIngest, TableExistsOption, TableNotExistOption};
 use arrow_flight::{FlightData, PutResult};
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt};
-use tokio::sync::Semaphore;
+use futures::FutureExt;
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use tokio::sync::mpsc::{self, OwnedPermit, Sender};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::call::Call;
 use super::error::FlightError;
 use super::incoming::{Incoming, Received};
 use super::statements::{refuse_transaction, update_result};
+use super::writing::{Destination, Group, Outcome, Writer, received_bytes, schema_of};
 use super::{Answers, FlightService};
-use crate::engine::{Durability, Engine, HardDelete};
+use crate::engine::HardDelete;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{
-    Action, ArrowColumns, DatabaseName, Rows, TableName, TableRows, TableSchema, Timestamp, batch_bytes,
-};
-use crate::query::{Asker, CATALOG, TABLE_SCHEMA};
-use crate::server::limits::Limits;
+use crate::model::{Action, TableName};
+use crate::query::{CATALOG, TABLE_SCHEMA};
 use crate::server::status;
-use crate::telemetry::Telemetry;
 
-/// Bytes of batches that are gathered into one write.
+/// Bytes of batches that an ingest gathers into one write.
 const GATHERED_BYTES_MAX: usize = 32 << 20;
 
-/// How often a batch is fitted to a schema that moves under it before the client is told to try later.
-const ATTEMPTS_MAX: usize = 5;
+/// Bytes up to which small batches that have come already are one write. A larger one costs the same alone.
+const TOGETHER_BYTES_MAX: usize = 2 << 20;
+
+/// Groups whose answers wait for a client that doesn't read them, until it is read from no more.
+const UNREAD_ANSWERS_MAX: usize = 64;
 
 /// The option of `CommandStatementIngest` with the names of the columns that are tags.
 const TAGS_OPTION: &str = "tags";
-
-/// What writing needs.
-#[derive(Debug, Clone)]
-pub(super) struct Writer {
-    pub(super) engine: Arc<Engine>,
-    pub(super) telemetry: Arc<Telemetry>,
-    /// Bounds the memory of writes, those of HTTP included.
-    pub(super) slots: Arc<Semaphore>,
-    /// Bounds what one token writes in a second.
-    pub(super) limits: Arc<Limits>,
-}
-
-/// Where batches go.
-#[derive(Debug, Clone)]
-struct Destination {
-    /// Who writes.
-    asker: Asker,
-    database: DatabaseName,
-    table: TableName,
-    /// The columns that are said to be tags, if anything is said.
-    tags: Option<Vec<String>>,
-}
-
-impl Destination {
-    /// # Errors
-    /// `Forbidden` if the caller may not write there, or not make the database.
-    fn check(&self, call: &Call, engine: &Engine) -> Result<()> {
-        call.principal.require_on_table(Action::Write, &self.database, self.table.as_str())?;
-        if !engine.database_exists(&self.database) {
-            call.principal.require(Action::Create, &self.database)?;
-        }
-        Ok(())
-    }
-}
 
 /// What becomes of the table before the first row.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +62,7 @@ impl FlightService {
         &self,
         command: CommandStatementIngest,
         first: FlightData,
-        rest: impl Stream<Item = Result<FlightData, Status>> + Unpin,
+        rest: impl Stream<Item = Result<FlightData, Status>> + Unpin + Send,
         call: &Call,
     ) -> Result<PutResult> {
         let definition = definition(&command)?;
@@ -110,30 +77,28 @@ impl FlightService {
         if definition.if_exists == TableExistsOption::Replace {
             call.principal.require_on_table(Action::Delete, &to.database, to.table.as_str())?;
         }
-        let mut incoming = Incoming::new(first, rest);
-        let (mut gathered, mut bytes, mut count, mut begun) = (Vec::new(), 0, 0, false);
-        loop {
-            let received = incoming.next().await?;
-            let is_last = received.is_none();
-            if let Some(Received { batch, .. }) = received {
-                bytes += batch_bytes(&batch);
-                gathered.push(batch);
+        let mut gathering = Gathering { incoming: Incoming::new(first, rest), next: 1 };
+        let begin = gathering.next_group().await?;
+        let schema =
+            gathering.incoming.schema().ok_or(FlightError::Message("there is none: the stream has no schema"))?;
+        let batches = match &begin {
+            Some(group) => group.batches.to_vec(),
+            None => vec![RecordBatch::new_empty(schema)],
+        };
+        self.writer.define(&to, definition, batches).await?;
+        let rest = stream::try_unfold(gathering, |mut gathering| async {
+            Ok(gathering.next_group().await?.map(|group| (group, gathering)))
+        });
+        let groups = stream::iter(begin.map(Ok)).chain(rest);
+        let mut outcomes = std::pin::pin!(self.writer.store(to, groups));
+        let mut count = 0;
+        while let Some(Outcome { rows, error, .. }) = outcomes.next().await {
+            if let Some(error) = error {
+                return Err(error);
             }
-            if !is_last && bytes < GATHERED_BYTES_MAX {
-                continue;
-            }
-            let schema = incoming.schema().ok_or(FlightError::Message("there is none: the stream has no schema"))?;
-            let batch = concat_batches(&schema, &std::mem::take(&mut gathered))
-                .map_err(|error| Error::with_source(ErrorKind::Invalid, "could not put the batches together", error))?;
-            if !std::mem::replace(&mut begun, true) {
-                self.writer.define(&to, definition, &batch).await?;
-            }
-            count += self.writer.write(&to, batch).await?;
-            bytes = 0;
-            if is_last {
-                return Ok(update_result(Some(count)));
-            }
+            count += rows.iter().sum::<u64>();
         }
+        Ok(update_result(Some(count)))
     }
 
     /// Stores batches that come with a path; answers each when it is stored, with what the client sent along with it, or if that
@@ -152,40 +117,134 @@ impl FlightService {
         let (asker, table) = (call.principal.asker(), table_name(table)?);
         let to = Destination { asker, database, table, tags: call.tags.clone() };
         to.check(call, &self.engine)?;
-        let batches = Batches { writer: self.writer.clone(), to, incoming: Incoming::new(first, rest), stored: 0 };
-        let answers = stream::unfold(Some(batches), |batches| async {
-            let mut batches = batches?;
-            match batches.store_next().await {
-                Ok(Some(answer)) => Some((Ok(answer), Some(batches))),
-                Ok(None) => None,
-                Err(error) => Some((Err(status::grpc(&error)), None)),
+        let (answers, mut received) = mpsc::channel(UNREAD_ANSWERS_MAX + 1);
+        let batches = Batches { incoming: Incoming::new(first, rest), next: 1, answers: answers.clone(), broken: None };
+        // A task of its own: what is under way holds slots, and goes on whether or not the client reads its answers.
+        let mut storing = AbortOnDropHandle::new(tokio::spawn(self.writer.clone().put(to, batches, answers)));
+        let mut has_ended = false;
+        let answers = stream::poll_fn(move |context| {
+            if has_ended {
+                return Poll::Ready(None);
             }
+            if let Some(answer) = ready!(received.poll_recv(context)) {
+                return Poll::Ready(Some(answer));
+            }
+            let ended = ready!(storing.poll_unpin(context));
+            has_ended = true;
+            let cut_off = |error| Error::with_source(ErrorKind::Internal, "storing batches was cut off", error);
+            Poll::Ready(ended.map_err(cut_off).err().map(|error| Err(status::grpc(&error))))
         });
-        Ok(answers.boxed())
+        Ok(answers.map_ok(|answers| stream::iter(answers.into_iter().map(Ok))).try_flatten().boxed())
     }
 }
 
-/// Batches that are stored and answered one by one.
-struct Batches<S> {
-    writer: Writer,
-    to: Destination,
+/// What is answered for one group.
+type GroupAnswers = Result<Vec<PutResult>, Status>;
+
+/// The batches of an ingest.
+struct Gathering<S> {
     incoming: Incoming<S>,
-    /// Rows stored so far.
-    stored: u64,
+    /// The number of the next batch.
+    next: u64,
+}
+
+impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> Gathering<S> {
+    /// As many batches as become one write; `None` at the end.
+    async fn next_group(&mut self) -> Result<Option<Group<()>>> {
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while bytes < GATHERED_BYTES_MAX {
+            let Some(Received { batch, .. }) = self.incoming.next().await? else { break };
+            bytes += received_bytes(&batch, &[]);
+            batches.push(batch);
+        }
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        let first = self.next;
+        self.next += batches.len() as u64;
+        Ok(Some(Group { first, batches: batches.into(), is_whole: true, bytes, token: () }))
+    }
+}
+
+/// Batches that are answered one by one.
+struct Batches<S> {
+    incoming: Incoming<S>,
+    /// The number of the next batch.
+    next: u64,
+    answers: Sender<GroupAnswers>,
+    /// What is wrong with what came after the last group.
+    broken: Option<Error>,
+}
+
+/// What each batch of a group is answered with, and the place for these answers.
+struct Promised {
+    app_metadata: Vec<Bytes>,
+    place: OwnedPermit<GroupAnswers>,
 }
 
 impl<S: Stream<Item = Result<FlightData, Status>> + Unpin> Batches<S> {
-    async fn store_next(&mut self) -> Result<Option<PutResult>> {
+    /// The next batch, with those that have come already if they are small; `None` at the end, or if nobody waits for answers.
+    async fn next_group(&mut self) -> Result<Option<Group<Promised>>> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        let Ok(place) = self.answers.clone().reserve_owned().await else { return Ok(None) };
         let Some(Received { batch, app_metadata }) = self.incoming.next().await? else { return Ok(None) };
-        self.stored += self.writer.write(&self.to, batch).await?;
-        let app_metadata = if app_metadata.is_empty() { Bytes::from(self.stored.to_string()) } else { app_metadata };
-        Ok(Some(PutResult { app_metadata }))
+        let mut bytes = received_bytes(&batch, &app_metadata);
+        let (mut batches, mut app_metadata) = (vec![batch], vec![app_metadata]);
+        while bytes < TOGETHER_BYTES_MAX {
+            match self.incoming.next_at_hand() {
+                None => break,
+                Some(Ok(received)) => {
+                    bytes += received_bytes(&received.batch, &received.app_metadata);
+                    batches.push(received.batch);
+                    app_metadata.push(received.app_metadata);
+                }
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    break;
+                }
+            }
+        }
+        let first = self.next;
+        self.next += batches.len() as u64;
+        let token = Promised { app_metadata, place };
+        Ok(Some(Group { first, batches: batches.into(), is_whole: false, bytes, token }))
     }
 }
 
 impl Writer {
+    /// Stores batches and answers each.
+    async fn put<S>(self, to: Destination, batches: Batches<S>, answers: Sender<GroupAnswers>)
+    where
+        S: Stream<Item = Result<FlightData, Status>> + Unpin + Send,
+    {
+        // Kept for the error that may come, so that it finds room whatever the client reads.
+        let Ok(last) = answers.reserve_owned().await else { return };
+        let groups = stream::try_unfold(batches, |mut batches| async {
+            Ok(batches.next_group().await?.map(|group| (group, batches)))
+        });
+        let mut outcomes = std::pin::pin!(self.store(to, groups));
+        let mut stored = 0;
+        while let Some(Outcome { rows, token, error }) = outcomes.next().await {
+            if let Some(Promised { app_metadata, place }) = token {
+                let answer = |(rows, app_metadata): (u64, Bytes)| {
+                    stored += rows;
+                    let is_said = !app_metadata.is_empty();
+                    let app_metadata = if is_said { app_metadata } else { Bytes::from(stored.to_string()) };
+                    PutResult { app_metadata }
+                };
+                place.send(Ok(rows.into_iter().zip(app_metadata).map(answer).collect()));
+            }
+            if let Some(error) = error {
+                last.send(Err(status::grpc(&error)));
+                return;
+            }
+        }
+    }
+
     /// Brings the table into the state that the options ask for. A first batch that doesn't fit changes nothing.
-    async fn define(&self, to: &Destination, definition: Definition, first: &RecordBatch) -> Result<()> {
+    async fn define(&self, to: &Destination, definition: Definition, first: Vec<RecordBatch>) -> Result<()> {
         let exists = self.engine.table_schema(&to.database, to.table.as_str()).is_some();
         match (exists, definition.if_exists) {
             (true, TableExistsOption::Append) => return Ok(()),
@@ -197,63 +256,15 @@ impl Writer {
                 return Err(Error::not_found(format!("table not found: {}", to.table)));
             }
             // The write makes it, if there is one.
-            (false, TableExistsOption::Append) if first.num_rows() > 0 => return Ok(()),
+            (false, TableExistsOption::Append) if first.iter().any(|batch| batch.num_rows() > 0) => return Ok(()),
             (false, _) => {}
         }
-        let fitted = fit(to, None, first.clone(), self.engine.arrival_times(0)).await?;
+        let schema = schema_of(to, first, self.engine.arrival_times(0)).await?;
         if exists {
             self.engine.delete_table(&to.database, &to.table, HardDelete::Default).await?;
         }
-        self.engine.create_table(&to.database, &to.table, fitted.schema, None).await
+        self.engine.create_table(&to.database, &to.table, schema, None).await
     }
-
-    /// Stores a batch as one write. Returns how many rows it has, when they are durable and visible.
-    async fn write(&self, to: &Destination, batch: RecordBatch) -> Result<u64> {
-        let rows = batch.num_rows();
-        if rows == 0 {
-            return Ok(0);
-        }
-        // Not refused: what came before in this stream is stored already, and a client that isn't read from waits by itself.
-        self.limits.write_in_turn(&to.asker, batch_bytes(&batch), rows).await;
-        let _slot = self.slots.acquire().await.map_err(|_| Error::internal("write slots were closed"))?;
-        let first_time = self.engine.arrival_times(rows);
-        let mut attempt = 0;
-        loop {
-            let known = self.engine.table_schema(&to.database, to.table.as_str());
-            let fitted = Rows { tables: vec![fit(to, known, batch.clone(), first_time).await?] };
-            let bytes = fitted.byte_count() as u64;
-            match self.engine.write(&to.database, fitted, Durability::Synced).await {
-                Ok(_) => {
-                    self.telemetry.write(to.database.as_str(), rows as u64, 0, bytes);
-                    return Ok(rows as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::Conflict && attempt + 1 < ATTEMPTS_MAX => attempt += 1,
-                Err(error) if error.kind() == ErrorKind::Conflict => {
-                    let message = "the schema kept changing during the write; try again";
-                    return Err(Error::with_source(ErrorKind::Unavailable, message, error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// The batch as rows of its table, which looks like `known` if there is one. Made where nobody waits for the network.
-async fn fit(
-    to: &Destination,
-    known: Option<Arc<TableSchema>>,
-    batch: RecordBatch,
-    first_time: Timestamp,
-) -> Result<TableRows> {
-    let (tags, table) = (to.tags.clone(), to.table.clone());
-    let fitted = tokio::task::spawn_blocking(move || -> Result<TableRows> {
-        let columns = ArrowColumns::new(&batch.schema(), known.as_deref(), tags.as_deref())?;
-        let batch = columns.rows(&batch, first_time)?;
-        Ok(TableRows { table, schema: columns.schema().clone(), batch })
-    });
-    fitted
-        .await
-        .map_err(|error| Error::with_source(ErrorKind::Internal, "fitting a batch to its table was cut off", error))?
 }
 
 fn table_name(name: &str) -> Result<TableName> {

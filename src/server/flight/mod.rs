@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `call` | what the headers say: database, language, deadline, handshake |
 //! | `statements`, `prepared`, `values` | queries and statements that change something, with their parameters |
-//! | `ingest`, `incoming` | batches into tables; messages into batches, guarded |
+//! | `ingest`, `writing`, `incoming` | what is asked for; batches into tables, several at a time; messages into batches, guarded |
 //! | `metadata`, `types`, `sql_info` | what there is |
 //! | `tickets` | work, sealed |
 //! | `parts` | results in several endpoints, held for a while |
@@ -43,6 +43,7 @@ mod stream;
 mod tickets;
 mod types;
 mod values;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -70,12 +71,12 @@ use tonic::{Request, Response, Status, Streaming};
 use actions::ACTIONS;
 use call::Call;
 use error::FlightError;
-use ingest::Writer;
 use parts::Held;
 use prepared::Bound;
 use running::Running;
 use stream::{Messages, encode};
 use tickets::{Metadata, Seal, Statement, Work};
+use writing::Writer;
 
 use crate::clock::Clock;
 use crate::engine::Engine;

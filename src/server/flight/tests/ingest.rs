@@ -217,3 +217,116 @@ async fn of_a_large_ingest_that_breaks_off_the_parts_before_are_stored_and_can_b
     put(&service, &append("large"), whole).await.unwrap();
     assert_eq!(all(&service, "SELECT count(*), max(n) FROM large").await, ["2621440 2621439"]);
 }
+
+/// Rows of one point, with these values.
+fn one_point(values: std::ops::Range<i64>) -> Vec<RecordBatch> {
+    let batch = |value: i64| {
+        let (value, time) = (Int64Array::from(vec![value]), TimestampMicrosecondArray::from(vec![7]));
+        RecordBatch::try_from_iter([("v", Arc::new(value) as ArrayRef), ("time", Arc::new(time))]).unwrap()
+    };
+    values.map(batch).collect()
+}
+
+/// Puts messages with a path; the answers until the first error, and that.
+async fn answers_until_error(service: &Service, mut messages: Vec<FlightData>) -> (Vec<Bytes>, Option<Status>) {
+    messages[0].flight_descriptor = Some(FlightDescriptor::new_path(vec!["t".to_owned()]));
+    let mut received = service.client.clone().do_put(stream::iter(messages)).await.unwrap().into_inner();
+    let mut answers = Vec::new();
+    loop {
+        match received.next().await {
+            None => return (answers, None),
+            Some(Ok(answer)) => answers.push(answer.app_metadata),
+            Some(Err(error)) => return (answers, Some(error)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn batches_that_are_under_way_together_are_stored_in_their_order() {
+    let service = service(&["nyc"]).await;
+    let (answers, error) = answers_until_error(&service, sent(&one_point(0..1000)).await).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(answers, (1..=1000).map(|count| Bytes::from(count.to_string())).collect::<Vec<_>>());
+    assert_eq!(all(&service, "SELECT v FROM t").await, ["999"]);
+    // Those too large to share a write.
+    let large = |last: i64| {
+        let numbers = Int64Array::from_iter((0..300_000).map(|number| if number == 299_999 { last } else { number }));
+        let times = TimestampMicrosecondArray::from_iter_values((0..300_000).map(|number| number / 2 * 2));
+        RecordBatch::try_from_iter([("v", Arc::new(numbers) as ArrayRef), ("time", Arc::new(times))]).unwrap()
+    };
+    let batches: Vec<RecordBatch> = (-9..0).map(large).collect();
+    let (answers, error) = answers_until_error(&service, messages(batches[0].schema(), batches).await).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(answers.last().unwrap(), &Bytes::from((9 * 300_000).to_string()));
+    assert_eq!(all(&service, "SELECT v FROM t ORDER BY time DESC LIMIT 1").await, ["-1"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_is_named_and_those_before_it_are_answered_and_stored() {
+    let service = service(&["nyc"]).await;
+    let without_time = {
+        let (value, time) = (Int64Array::from(vec![9]), TimestampMicrosecondArray::from(vec![None::<i64>]));
+        RecordBatch::try_from_iter_with_nullable([
+            ("v", Arc::new(value) as ArrayRef, true),
+            ("time", Arc::new(time), true),
+        ])
+    };
+    for before in [0, 1, 3] {
+        let mut batches: Vec<RecordBatch> = one_point(before * 10..before * 10 + before)
+            .into_iter()
+            .map(|batch| {
+                RecordBatch::try_new(without_time.as_ref().unwrap().schema(), batch.columns().to_vec()).unwrap()
+            })
+            .collect();
+        batches.push(without_time.as_ref().unwrap().clone());
+        batches.push(RecordBatch::try_new(batches[0].schema(), one_point(77..78)[0].columns().to_vec()).unwrap());
+        let (answers, error) = answers_until_error(&service, sent(&batches).await).await;
+        assert_eq!(answers.len() as i64, before);
+        let error = error.unwrap();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        let expected = format!("batch {} of the stream: column 'time' is null in row 0", before + 1);
+        assert!(error.message().starts_with(&expected), "{error}");
+        let database = DatabaseName::new("nyc").unwrap();
+        match before {
+            0 => assert!(service.engine.table_schema(&database, "t").is_none()),
+            _ => assert_eq!(all(&service, "SELECT v FROM t").await, [(before * 10 + before - 1).to_string()]),
+        }
+    }
+    // So is one that can't be decoded.
+    let mut messages = sent(&one_point(0..2)).await;
+    let last = messages.pop().unwrap();
+    messages.push(FlightData { data_body: last.data_body.slice(..3), ..last });
+    let (answers, error) = answers_until_error(&service, messages).await;
+    assert_eq!((answers.len(), error.unwrap().code()), (1, Code::InvalidArgument));
+    assert_eq!(all(&service, "SELECT v FROM t").await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_answers_holds_nobody_up_and_one_that_leaves_is_not_read_on() {
+    let service = service(&["nyc"]).await;
+    let mut messages = sent(&one_point(0..200)).await;
+    messages[0].flight_descriptor = Some(FlightDescriptor::new_path(vec!["t".to_owned()]));
+    let (gone, is_gone) = tokio::sync::oneshot::channel::<()>();
+    // One by one, so that each is a write, and then nothing for ever.
+    let messages = stream::iter(messages)
+        .then(|message| async {
+            tokio::task::yield_now().await;
+            message
+        })
+        .chain(stream::pending())
+        .map(move |message| {
+            let _held = &gone;
+            message
+        });
+    let answers = service.client.clone().do_put(Box::pin(messages)).await.unwrap();
+    let stored = async {
+        while service.engine.table_schema(&DatabaseName::new("nyc").unwrap(), "t").is_none()
+            || all(&service, "SELECT v FROM t").await != ["199"]
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), stored).await.unwrap();
+    drop(answers);
+    assert!(tokio::time::timeout(Duration::from_secs(60), is_gone).await.unwrap().is_err());
+}
