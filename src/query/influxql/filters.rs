@@ -46,7 +46,14 @@ pub(super) fn within(bounds: (i64, i64)) -> Vec<Expr> {
 
 /// That a row has one of the fields that are asked for: else it is none.
 pub(super) fn has_field(level: &Level, input: &Input) -> Expr {
-    let fields: Vec<&String> = match level.calls.is_empty() {
+    // Where no field is known there are no rows.
+    let has_field = fields(level, input).into_iter().map(|field| column(field).is_not_null()).reduce(Expr::or);
+    has_field.unwrap_or_else(|| lit(false))
+}
+
+/// The fields of which a row has to have one.
+pub(super) fn fields<'a>(level: &Level, input: &'a Input) -> Vec<&'a String> {
+    match level.calls.is_empty() {
         true => input
             .slots
             .iter()
@@ -55,10 +62,7 @@ pub(super) fn has_field(level: &Level, input: &Input) -> Expr {
             .filter_map(|(source, _)| field(source))
             .collect(),
         false => level.calls.iter().filter_map(|call| field(&input.slots[call.slot])).collect(),
-    };
-    // Where no field is known there are no rows.
-    let has_field = fields.into_iter().map(|field| column(field).is_not_null()).reduce(Expr::or);
-    has_field.unwrap_or_else(|| lit(false))
+    }
 }
 
 /// The parts of a condition that are all to hold.
@@ -107,7 +111,8 @@ fn exact(condition: &Node, input: &Input) -> Option<Expr> {
     }
 }
 
-fn field(source: &SlotSource) -> Option<&String> {
+/// The field that a slot is.
+pub(super) fn field(source: &SlotSource) -> Option<&String> {
     match source {
         SlotSource::Field(field) => Some(field),
         _ => None,

@@ -7,6 +7,7 @@
 //! | [`resolve`] | names, wildcards, types against what there is ([`names`]) |
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
 //! | [`plan`], [`filters`], [`condition`] | rows found, filtered and sorted by DataFusion |
+//! | [`ends`] | which levels need only the rows at the ends of series |
 //! | [`reduction`], [`buckets`], [`extremes`] | buckets reduced to a row by DataFusion |
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
@@ -29,6 +30,7 @@ mod buckets;
 mod compile;
 mod condition;
 mod date_part;
+mod ends;
 mod estimate;
 mod extremes;
 mod filters;
@@ -78,6 +80,8 @@ pub(in crate::query) use answerer::Answerer;
 pub(in crate::query) use flat::FlatPlan;
 pub use into::Written;
 pub(in crate::query) use names::EngineCatalog;
+#[cfg(test)]
+pub(in crate::query) use plan::tag_rows;
 pub use removal::Removal;
 
 /// For whom a statement is answered.

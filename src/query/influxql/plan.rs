@@ -1,7 +1,7 @@
 //! Levels as DataFusion plans: rows of tables are found, filtered and sorted by DataFusion, series are walked by [`SeriesExec`].
 //!
 //! Where a level asks only for what an aggregation knows ([`Reduction`]), DataFusion reduces the rows of each bucket to one, and
-//! these are sorted and walked.
+//! these are sorted and walked. Where the rows at the ends of series are enough ([`ends`]), only these are read.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::future::BoxFuture;
 
 use super::super::error::QueryError;
-use super::super::table;
+use super::super::{shortcuts, table};
+use super::ends;
 use super::filters::{self, column, slot_type, table_column};
 use super::level::{From, Input, Level, SlotSource};
 use super::reduction::Reduction;
@@ -109,7 +110,7 @@ async fn of_table(
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-    let builder = scan(level, input, table, engine)?.filter(filters::has_field(level, input))?;
+    let builder = scan(level, input, table, engine, session)?.filter(filters::has_field(level, input))?;
     let slots = level.slots.iter().zip(&input.slots).enumerate();
     let mut columns: Vec<Expr> =
         slots.map(|(n, (slot, source))| table_column(slot, source, table).alias(slot_name(n))).collect();
@@ -130,7 +131,7 @@ async fn reduced(
     let [input @ Input { from: From::Table(table), .. }] = level.inputs.as_slice() else {
         return Err(internal_datafusion_err!("an aggregation of several tables").into());
     };
-    let mut builder = scan(level, input, table, engine)?;
+    let mut builder = scan(level, input, table, engine, session)?;
     // Of one bucket alone it is no matter whether there are rows without the fields, and without the filter statistics may do.
     if level.window.is_some() || !level.groups.is_empty() {
         builder = builder.filter(filters::has_field(level, input))?;
@@ -140,14 +141,25 @@ async fn reduced(
 }
 
 /// The rows of a table that the level reads.
-fn scan(level: &Level, input: &Input, table: &Table, engine: &Arc<Engine>) -> Result<LogicalPlanBuilder, QueryError> {
+fn scan(
+    level: &Level,
+    input: &Input,
+    table: &Table,
+    engine: &Arc<Engine>,
+    session: &SessionState,
+) -> Result<LogicalPlanBuilder, QueryError> {
     let gone = || QueryError::TableNotFound(table.name.clone());
     let database = DatabaseName::new(&table.database).map_err(|_| gone())?;
     let schema = engine.table_schema(&database, &table.name).ok_or_else(gone)?;
     let provider = table::Table::new(Arc::clone(engine), database, &table.name, schema);
-    let source = provider_as_source(Arc::new(provider));
+    let filters = filters::filters(level, input, table);
+    let few = match ends::needed(level, input) {
+        Some((which, present)) => shortcuts::scan_of_ends(session, &provider, which, present, filters.clone())?,
+        None => None,
+    };
+    let source = few.unwrap_or_else(|| provider_as_source(Arc::new(provider)));
     let mut builder = LogicalPlanBuilder::scan(table_reference(&table.name), source, None)?;
-    for filter in filters::filters(level, input, table) {
+    for filter in filters {
         builder = builder.filter(filter)?;
     }
     Ok(builder)
@@ -202,7 +214,7 @@ fn is_number(data_type: &DataType) -> bool {
 }
 
 /// The rows of tags of a table: every combination that some row in the range has, sorted.
-pub(super) async fn tag_rows(
+pub(in crate::query) async fn tag_rows(
     engine: &Arc<Engine>,
     session: &SessionState,
     database: &DatabaseName,

@@ -1,11 +1,11 @@
-//! The ends of series: their newest points, their oldest, or just their tags, read without the rows between.
+//! The ends of series: their newest or oldest points, or just their tags, read without the rows between.
 //!
-//! Runs and row groups are sorted by series and time, so the newest rows of a series stand at its end, and its tags are known without
-//! its rows. Units are read from the newest to the oldest; of each one only the series that may have something newer than what was
-//! found ([`newest`](super::newest)). The oldest rows are found in the same way in a time that runs backwards.
+//! Runs and row groups are sorted by series and time, so the newest rows of a series stand at its end, the oldest at its begin, and its
+//! tags are known without its rows. Units are read from the newest to the oldest, or the other way round; of each one only the series that
+//! may have something newer (or older) than what was found ([`newest`](super::newest)).
 //!
-//! What comes out are points of the table, and all those that were asked for. There may be others; they are older than those that were
-//! asked for of their series, and may lack writes. So this serves who looks at nothing but the newest points.
+//! What comes out are points of the table, and all those that were asked for. There may be others; they are further from the end than
+//! those that were asked for of their series, and may lack writes. So this serves who looks at nothing but the points at that end.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -47,10 +47,12 @@ const FEW: usize = 4;
 pub(in crate::query) enum Ends {
     /// The newest of each series, so many.
     OfSeries(usize),
-    /// The oldest of each series, so many.
-    OldestOfSeries(usize),
     /// The newest of all, so many.
     OfAll(usize),
+    /// The oldest of each series, so many.
+    FirstOfSeries(usize),
+    /// The oldest of all, so many.
+    FirstOfAll(usize),
     /// Any of each series, but nothing of it than its tags.
     Tags,
 }
@@ -59,9 +61,42 @@ impl fmt::Display for Ends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OfSeries(rows) => write!(f, "newest {rows} of each series"),
-            Self::OldestOfSeries(rows) => write!(f, "oldest {rows} of each series"),
             Self::OfAll(rows) => write!(f, "newest {rows}"),
+            Self::FirstOfSeries(rows) => write!(f, "oldest {rows} of each series"),
+            Self::FirstOfAll(rows) => write!(f, "oldest {rows}"),
             Self::Tags => f.write_str("tags"),
+        }
+    }
+}
+
+/// Which end of a series is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Newest,
+    Oldest,
+}
+
+impl End {
+    fn of(which: Ends) -> Self {
+        match which {
+            Ends::OfSeries(_) | Ends::OfAll(_) | Ends::Tags => Self::Newest,
+            Ends::FirstOfSeries(_) | Ends::FirstOfAll(_) => Self::Oldest,
+        }
+    }
+
+    /// A number for a time that is the greater the closer the time is to this end.
+    fn closeness(self, time: i64) -> i64 {
+        match self {
+            Self::Newest => time,
+            Self::Oldest => !time, // the opposite, without an overflow
+        }
+    }
+
+    /// The time of a unit that is closest to this end.
+    fn of_unit(self, time: TimeRange) -> i64 {
+        match self {
+            Self::Newest => time.max.as_nanos(),
+            Self::Oldest => time.min.as_nanos(),
         }
     }
 }
@@ -91,16 +126,11 @@ pub(in crate::query) fn ends(
     if conditions.rest().is_some() {
         return Ok(None);
     }
-    let is_oldest_first = matches!(which, Ends::OldestOfSeries(_));
-    let mut units = units(state, snapshot, filters)?;
-    match is_oldest_first {
-        true => units.sort_by_key(|unit| (unit.time.min, unit.place)),
-        false => units.sort_by_key(|unit| std::cmp::Reverse((unit.time.max, unit.place))),
-    }
+    let end = End::of(which);
+    let units = units(state, snapshot, filters, end)?;
     let said = predicate.map(|predicate| predicate.to_string());
     let visible_from = snapshot.visible_from.map_or(i64::MIN, Timestamp::as_nanos);
-    let access = Arc::clone(access);
-    let reading = Reading { columns, conditions, visible_from, units, is_oldest_first, access };
+    let reading = Reading { columns, conditions, visible_from, end, units, access: Arc::clone(access) };
     SeriesEndsExec::try_new(snapshot.name.as_str(), which, said, reading, Arc::clone(output)).map(Some)
 }
 
@@ -117,8 +147,8 @@ fn on_key(state: &dyn Session, columns: &TableSchema, filters: &[Expr]) -> DataF
     }
 }
 
-/// What may hold rows that pass, in no order.
-fn units(state: &dyn Session, snapshot: &TableSnapshot, filters: &[Expr]) -> DataFusionResult<Vec<EndUnit>> {
+/// What may hold rows that pass, from this end on.
+fn units(state: &dyn Session, snapshot: &TableSnapshot, filters: &[Expr], end: End) -> DataFusionResult<Vec<EndUnit>> {
     let hidden = Hidden::new(snapshot);
     let filters = Filters::new(state, &snapshot.schema, filters)?;
     let files = filters.keep_stretches(&snapshot.files)?.into_iter().flat_map(FileStretch::files);
@@ -131,7 +161,9 @@ fn units(state: &dyn Session, snapshot: &TableSnapshot, filters: &[Expr]) -> Dat
         let deleted = hidden.deletions_of(&unit).map(|deletion| deletion.rows.clone()).collect();
         EndUnit { place, time: unit.time(), deleted, unit }
     };
-    Ok(units.into_iter().enumerate().map(with_place).collect())
+    let mut units: Vec<EndUnit> = units.into_iter().enumerate().map(with_place).collect();
+    units.sort_by_key(|unit| std::cmp::Reverse((end.closeness(end.of_unit(unit.time)), unit.place)));
+    Ok(units)
 }
 
 /// A unit, whole.
@@ -152,9 +184,9 @@ pub(super) struct Reading {
     conditions: Conditions,
     /// Rows before this time have expired.
     visible_from: i64,
-    /// The newest first, or the oldest.
+    end: End,
+    /// From that end on.
     units: Vec<EndUnit>,
-    is_oldest_first: bool,
     access: Arc<FileAccess>,
 }
 
@@ -169,7 +201,7 @@ impl Reading {
         self.units.len()
     }
 
-    /// Where a column is in what [`Reading::newest`] gives.
+    /// Where a column is in what [`Reading::points`] gives.
     ///
     /// # Errors
     /// If the table has no such column; a defect.
@@ -177,11 +209,11 @@ impl Reading {
         Ok(self.columns.arrow().index_of(column)?)
     }
 
-    /// The newest points: `rows` of each series, or of all. The oldest, where the oldest units come first.
+    /// The points at the end: `rows` of each series, or of all.
     ///
     /// # Errors
     /// What reading says; `ResourcesExhausted` if the memory of all queries does not suffice.
-    pub(super) async fn newest(
+    pub(super) async fn points(
         &self,
         rows: usize,
         is_of_all: bool,
@@ -191,8 +223,7 @@ impl Reading {
         let reservation = MemoryConsumer::new("ends of series").register(context.memory_pool());
         let mut newest = Newest::new(Arc::clone(&self.columns), rows)?;
         for unit in &self.units {
-            let until = if self.is_oldest_first { unit.time.min } else { unit.time.max };
-            let until = self.newness(until.as_nanos());
+            let until = self.end.closeness(self.end.of_unit(unit.time));
             if is_of_all && newest.has_enough(until) {
                 break;
             }
@@ -242,11 +273,6 @@ impl Reading {
         Ok(Some(RecordBatch::try_new_with_options(Arc::clone(output), columns, &options)?))
     }
 
-    /// What is greater the sooner a point is looked for: the time, or the reverse of it.
-    fn newness(&self, time: i64) -> i64 {
-        if self.is_oldest_first { !time } else { time }
-    }
-
     /// The first and the last instant of rows that are seen and pass.
     fn bounds(&self) -> (i64, i64) {
         let (first, last) = self.conditions.time();
@@ -278,7 +304,7 @@ impl Reading {
         names.filter(|name| !self.columns.tags().contains(name) && file.columns.has(name.as_str())).collect()
     }
 
-    /// The newest rows of these series of one unit; of all of them `most` at most. `None` if there is none that passes.
+    /// The rows at the end of these series of one unit; of all of them `most` at most. `None` if there is none that passes.
     async fn ends_of(
         &self,
         unit: &EndUnit,
@@ -300,7 +326,7 @@ impl Reading {
             chosen.extend(ends.into_iter().map(|rows| Stretch { series: *place, rows }));
         }
         if let Some(most) = most {
-            keep_newest(&mut chosen, times, most);
+            keep_closest(&mut chosen, times, most, self.end);
         }
         if chosen.is_empty() {
             return Ok(None);
@@ -311,10 +337,8 @@ impl Reading {
             place: unit.place,
             batch,
             series: chosen.iter().flat_map(rows_of).collect(),
-            times: chosen
-                .iter()
-                .flat_map(|stretch| &times[stretch.rows.clone()])
-                .map(|time| self.newness(*time))
+            times: (chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]))
+                .map(|time| self.end.closeness(*time))
                 .collect(),
         }))
     }
@@ -350,7 +374,7 @@ impl Reading {
         }
     }
 
-    /// The places of the newest rows of a series that are seen and pass, or of the oldest, at most so many, rising.
+    /// The places of the rows at the end of a series that are seen and pass, at most so many, rising.
     fn ends(&self, unit: &EndUnit, series: &SeriesRows, times: &[i64], place: usize, rows: usize) -> Vec<Range<usize>> {
         let all = series.rows(place);
         let (first, last) = self.bounds();
@@ -363,9 +387,9 @@ impl Reading {
             .filter(|deleted| deleted.tags.iter().all(|(tag, value)| has_tag(series, place, tag, value.as_deref())))
             .map(|deleted| deleted.time)
             .collect();
-        match self.is_oldest_first {
-            true => oldest_outside(times, start..end.max(start), &deleted, rows),
-            false => newest_outside(times, start..end.max(start), &deleted, rows),
+        match self.end {
+            End::Newest => newest_outside(times, start..end.max(start), &deleted, rows),
+            End::Oldest => oldest_outside(times, start..end.max(start), &deleted, rows),
         }
     }
 
@@ -463,26 +487,33 @@ fn oldest_outside(times: &[i64], range: Range<usize>, outside: &[TimeRange], row
             start += after.partition_point(|time| *time <= covering.max.as_nanos());
             continue;
         }
-        let begins = outside.iter().map(|outside| outside.min.as_nanos()).filter(|min| time < *min).min();
-        let end = begins.map_or(after.len(), |begins| after.partition_point(|time| *time < begins)).min(left);
-        found.push(start..start + end);
-        left -= end;
-        start += end;
+        let begins = outside.iter().map(|outside| outside.min.as_nanos()).filter(|min| *min > time).min();
+        let length = begins.map_or(after.len(), |begins| after.partition_point(|time| *time < begins)).min(left);
+        found.push(start..start + length);
+        left -= length;
+        start += length;
     }
     found
 }
 
-/// Lets go of rows that are older than the newest `most`.
-fn keep_newest(chosen: &mut Vec<Stretch>, times: &[i64], most: usize) {
-    let mut all: Vec<i64> = chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]).copied().collect();
+/// Lets go of rows that are further from the end than the `most` closest ones.
+fn keep_closest(chosen: &mut Vec<Stretch>, times: &[i64], most: usize, end: End) {
+    let all = chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]);
+    let mut all: Vec<i64> = all.map(|time| end.closeness(*time)).collect();
     if most == 0 || all.len() <= most {
         return;
     }
-    let (_, oldest, _) = all.select_nth_unstable_by(most - 1, |a, b| b.cmp(a));
-    let oldest = *oldest;
+    let (_, furthest, _) = all.select_nth_unstable_by(most - 1, |a, b| b.cmp(a));
+    let furthest = *furthest;
     for stretch in chosen.iter_mut() {
         let rows = stretch.rows.clone();
-        stretch.rows.start += times[rows].partition_point(|time| *time < oldest);
+        match end {
+            End::Newest => stretch.rows.start += times[rows].partition_point(|time| *time < furthest),
+            End::Oldest => {
+                let kept = times[rows].partition_point(|time| end.closeness(*time) >= furthest);
+                stretch.rows.end = stretch.rows.start + kept;
+            }
+        }
     }
     chosen.retain(|stretch| !stretch.rows.is_empty());
 }
@@ -503,14 +534,19 @@ mod tests {
             Stretch { series: 2, rows: 5..6 },
             Stretch { series: 3, rows: 6..7 },
         ];
-        keep_newest(&mut chosen, &times, 2);
+        let mut oldest: Vec<Stretch> =
+            chosen.iter().map(|stretch| Stretch { series: stretch.series, rows: stretch.rows.clone() }).collect();
+        keep_closest(&mut chosen, &times, 2, End::Newest);
         let rows: Vec<usize> = chosen.into_iter().flat_map(|stretch| stretch.rows).collect();
         assert_eq!(rows, [2, 5, 6], "of equal times all stay");
+        keep_closest(&mut oldest, &times, 3, End::Oldest);
+        let rows: Vec<usize> = oldest.into_iter().flat_map(|stretch| stretch.rows).collect();
+        assert_eq!(rows, [0, 3, 4]);
     }
 
     proptest! {
         #[test]
-        fn the_newest_and_the_oldest_outside_of_ranges_are_those_that_a_walk_finds(
+        fn the_newest_outside_of_ranges_are_those_that_a_walk_finds(
             times in vec(-20_i64..20, 0..30),
             outside in vec((-22_i64..22, 0_i64..9), 0..4),
             rows in 1_usize..6,

@@ -34,8 +34,8 @@ pub(in crate::query) struct SeriesEndsExec {
     said: Option<String>,
     reading: Arc<Reading>,
     output: SchemaRef,
-    /// Columns that have to have a value in every newest point; where one has none, the whole table is read by the plan beside.
-    present: Arc<[String]>,
+    /// Columns of which one has to have a value in every point; where none has, the whole table is read by the plan beside.
+    present: Arc<[Vec<String>]>,
     otherwise: Option<Arc<dyn ExecutionPlan>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -68,9 +68,9 @@ impl SeriesEndsExec {
         })
     }
 
-    /// The same where the newest point of each series counts only if these columns have a value in it: if one has none, all rows
+    /// The same where a point counts only if of each of these lists one column has a value in it: if a point is none, all rows
     /// come from `otherwise`, which has the same columns.
-    pub(in crate::query) fn with_present(self, present: Vec<String>, otherwise: Arc<dyn ExecutionPlan>) -> Self {
+    pub(in crate::query) fn with_present(self, present: Vec<Vec<String>>, otherwise: Arc<dyn ExecutionPlan>) -> Self {
         Self { present: present.into(), otherwise: Some(otherwise), ..self }
     }
 }
@@ -78,7 +78,7 @@ impl SeriesEndsExec {
 fn properties(output: &SchemaRef, which: Ends) -> Arc<PlanProperties> {
     let emission = match which {
         Ends::Tags => EmissionType::Incremental,
-        Ends::OfSeries(_) | Ends::OldestOfSeries(_) | Ends::OfAll(_) => EmissionType::Final,
+        Ends::OfSeries(_) | Ends::OfAll(_) | Ends::FirstOfSeries(_) | Ends::FirstOfAll(_) => EmissionType::Final,
     };
     let equivalences = EquivalenceProperties::new(Arc::clone(output));
     let partitioning = Partitioning::UnknownPartitioning(1);
@@ -171,10 +171,12 @@ impl ExecutionPlan for SeriesEndsExec {
             read,
         };
         let batches = match self.which {
-            Ends::OfSeries(rows) | Ends::OldestOfSeries(rows) => {
-                stream::once(work.newest(rows, false, context)).try_flatten().boxed()
+            Ends::OfSeries(rows) | Ends::FirstOfSeries(rows) => {
+                stream::once(work.points(rows, false, context)).try_flatten().boxed()
             }
-            Ends::OfAll(rows) => stream::once(work.newest(rows, true, context)).try_flatten().boxed(),
+            Ends::OfAll(rows) | Ends::FirstOfAll(rows) => {
+                stream::once(work.points(rows, true, context)).try_flatten().boxed()
+            }
             Ends::Tags => work.tags(),
         };
         let batches = batches.map_ok(move |batch| batch.record_output(&baseline));
@@ -190,7 +192,7 @@ impl ExecutionPlan for SeriesEndsExec {
 struct Work {
     reading: Arc<Reading>,
     output: SchemaRef,
-    present: Arc<[String]>,
+    present: Arc<[Vec<String>]>,
     otherwise: Option<Arc<dyn ExecutionPlan>>,
     read: Count,
 }
@@ -198,8 +200,8 @@ struct Work {
 type Batches = BoxStream<'static, DataFusionResult<RecordBatch>>;
 
 impl Work {
-    async fn newest(self, rows: usize, is_of_all: bool, context: Arc<TaskContext>) -> DataFusionResult<Batches> {
-        let found = self.reading.newest(rows, is_of_all, &context, &self.read).await?;
+    async fn points(self, rows: usize, is_of_all: bool, context: Arc<TaskContext>) -> DataFusionResult<Batches> {
+        let found = self.reading.points(rows, is_of_all, &context, &self.read).await?;
         if let Some(otherwise) = self.otherwise.filter(|_| lacks(&found, &self.present)) {
             return Ok(execute_stream(otherwise, context)?.boxed());
         }
@@ -218,10 +220,12 @@ impl Work {
     }
 }
 
-/// Whether a row lacks a value in one of these columns.
-fn lacks(rows: &[RecordBatch], present: &[String]) -> bool {
-    let is_whole = |batch: &RecordBatch, name: &String| {
-        batch.column_by_name(name).is_some_and(|column| column.logical_null_count() == 0)
+/// Whether of one of these lists of columns a row has a value in none.
+pub(in crate::query) fn lacks(rows: &[RecordBatch], present: &[Vec<String>]) -> bool {
+    let lacks_all = |batch: &RecordBatch, names: &Vec<String>| {
+        let columns: Vec<_> = names.iter().filter_map(|name| batch.column_by_name(name)).collect();
+        let is_whole = columns.iter().any(|column| column.logical_null_count() == 0);
+        !is_whole && (0..batch.num_rows()).any(|row| columns.iter().all(|column| column.is_null(row)))
     };
-    rows.iter().any(|batch| !present.iter().all(|name| is_whole(batch, name)))
+    rows.iter().any(|batch| present.iter().any(|names| lacks_all(batch, names)))
 }

@@ -3,6 +3,8 @@
 //! Every unit gives its own newest rows of a series. A point that is among the newest of all is among the newest in each unit that
 //! holds a write of it, so all its writes are here, and merging them gives its values. Of other points some writes may be missing:
 //! they are older than what is asked for of their series, and most are let go.
+//!
+//! Where the oldest points are asked for, times are given turned round: the older, the greater.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ pub(super) struct Piece {
     pub(super) batch: RecordBatch,
     /// The series of each row, as numbered by [`Newest::number`].
     pub(super) series: Vec<u32>,
-    /// The time of each row.
+    /// The time of each row, or what stands for it.
     pub(super) times: Vec<i64>,
 }
 

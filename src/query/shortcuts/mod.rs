@@ -18,23 +18,66 @@
 //! | [`path`] | what lies between an operator and the table |
 //! | [`table`] | where the rows come from: a cache that has them, the ends of series, or the whole table |
 //!
+//! Who plans scans by itself asks for [`scan_of_ends`]: InfluxQL does for `last()`, `first()` and rows with a `LIMIT`.
+//!
 //! Not here: how the ends of series are read (`scan::ends`).
 
 mod path;
 mod question;
 mod table;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as DataFusionResult;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use super::scan::Ends;
 use super::table::Table;
 use question::Question;
 use table::ShortcutTable;
+
+/// The name of the rule.
+const NAME: &str = "take_shortcuts";
+
+/// A table to be scanned for these of its rows; others may come too, as with every shortcut. `filters` are all that stand above the scan
+/// but those that say of fields that they have a value; of each list of columns in `present` one has to have a value in a row for
+/// it to count. Where filters look at more than tags and times, or where the newest points don't count, all rows come.
+///
+/// `None` if the session takes no shortcuts.
+///
+/// # Errors
+/// If a filter does not fit the table; a defect.
+pub(super) fn scan_of_ends(
+    session: &SessionState,
+    table: &Table,
+    which: Ends,
+    present: BTreeSet<Vec<String>>,
+    filters: Vec<Expr>,
+) -> DataFusionResult<Option<Arc<dyn TableSource>>> {
+    if !session.optimizer().rules.iter().any(|rule| rule.name() == NAME) {
+        return Ok(None);
+    }
+    // As the optimizer would leave them: some functions are only known before it.
+    let columns = Arc::new(DFSchema::try_from(Arc::clone(table.columns().arrow()))?);
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(&columns))
+        .with_config_options(Arc::clone(session.config_options()))
+        .with_query_execution_start_time(session.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let simple = |filter| simplifier.simplify(simplifier.coerce(filter, &columns)?);
+    let filters = filters.into_iter().map(simple).collect::<DataFusionResult<Vec<Expr>>>()?;
+    let question = Question::of_ends(which, present, filters);
+    Ok(Some(provider_as_source(Arc::new(ShortcutTable::new(table.clone(), question)))))
+}
 
 /// Exchanges scans where few rows are enough. Comes after DataFusion's rules: they have brought the forms in which a question can be
 /// asked to a few, and filters down to the scan.
@@ -43,7 +86,7 @@ pub(super) struct TakeShortcuts;
 
 impl OptimizerRule for TakeShortcuts {
     fn name(&self) -> &'static str {
-        "take_shortcuts"
+        NAME
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {

@@ -21,13 +21,18 @@ const NUMBERING: [&str; 3] = ["row_number", "rank", "dense_rank"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) which: Ends,
-    /// Columns of which it needs the newest value, if there is none in the newest point.
-    pub(super) present: BTreeSet<String>,
+    /// Lists of columns, of each of which it needs a value in every point that it looks at: else it looks further.
+    pub(super) present: BTreeSet<Vec<String>>,
     /// The filters that stand above the table.
     pub(super) filters: Arc<[Expr]>,
 }
 
 impl Question {
+    /// What whoever plans a scan by itself needs of it: see [`scan_of_ends`](super::scan_of_ends).
+    pub(super) fn of_ends(which: Ends, present: BTreeSet<Vec<String>>, filters: Vec<Expr>) -> Self {
+        Self { which, present, filters: filters.into() }
+    }
+
     /// What the root of a plan needs of the only table below; `None` if that is more than this knows of.
     pub(super) fn of(plan: &LogicalPlan) -> Option<Self> {
         match plan {
@@ -66,7 +71,7 @@ fn of_aggregate(aggregate: &Aggregate) -> Option<Question> {
         // The newest and the oldest time of all are known without reading.
         is_worth_it |= !matches!(wanted, Wanted::Time);
         if let Wanted::Value(column) = wanted {
-            present.insert(column);
+            present.insert(vec![column]);
         }
     }
     let question = Question::new(end?.of_series(1), path).filter(|_| is_worth_it)?;
@@ -85,7 +90,7 @@ impl End {
     fn of_series(self, rows: usize) -> Ends {
         match self {
             Self::Newest => Ends::OfSeries(rows),
-            Self::Oldest => Ends::OldestOfSeries(rows),
+            Self::Oldest => Ends::FirstOfSeries(rows),
         }
     }
 

@@ -41,14 +41,16 @@ impl ShortcutTable {
     ) -> DataFusionResult<Option<(Arc<CacheDefinition>, RecordBatch)>> {
         let kind = match self.question.which {
             Ends::Tags => CacheKind::Distinct,
-            Ends::OfSeries(_) if self.question.present.is_empty() => CacheKind::Last,
-            Ends::OfSeries(_) | Ends::OldestOfSeries(_) | Ends::OfAll(_) => return Ok(None),
+            Ends::OfSeries(_) => CacheKind::Last,
+            Ends::OfAll(_) | Ends::FirstOfSeries(_) | Ends::FirstOfAll(_) => return Ok(None),
         };
         for cache in self.table.caches(kind) {
             if !self.is_answered_by(&cache, &snapshot.schema, output, filters) {
                 continue;
             }
             match snapshot.cached(&cache, &[]).map_err(scan::from_engine)? {
+                // Whether an older point has a value is not known.
+                Some(rows) if scan::lacks(std::slice::from_ref(&rows), &self.present()) => {}
                 // A distinct cache that is full may have left something out.
                 Some(rows) if cache.keys_max().is_none_or(|max| rows.num_rows() < max) => {
                     return Ok(Some((cache, rows)));
@@ -58,6 +60,16 @@ impl ShortcutTable {
             }
         }
         Ok(None)
+    }
+
+    fn present(&self) -> Vec<Vec<String>> {
+        self.question.present.iter().cloned().collect()
+    }
+
+    /// Whether a filter says only what the question asks for besides: that one of some fields has a value.
+    fn is_presence(&self, filter: &Expr) -> bool {
+        let mut columns = Vec::new();
+        present_columns(filter, &mut columns) && self.question.present.iter().any(|names| same_names(names, &columns))
     }
 
     fn is_answered_by(
@@ -79,7 +91,7 @@ impl ShortcutTable {
                     && keys.len() == table.tags().len()
                     && filters.iter().all(|filter| looks_at_key(filter) || is_lower_bound_of_time(filter))
             }
-            Ends::OldestOfSeries(_) | Ends::OfAll(_) => false,
+            Ends::OfAll(_) | Ends::FirstOfSeries(_) | Ends::FirstOfAll(_) => false,
         };
         let columns = cache.output(table);
         let is_tag = |name: &str| table.tags().iter().any(|tag| tag.as_str() == name);
@@ -88,6 +100,27 @@ impl ShortcutTable {
             && keys.iter().all(|key| is_tag(key.as_str()))
             && output.fields().iter().all(|field| columns.iter().any(|column| column == field.name()))
     }
+}
+
+/// Adds the columns of `a IS NOT NULL OR b IS NOT NULL`; `false` for another expression.
+fn present_columns(filter: &Expr, columns: &mut Vec<String>) -> bool {
+    match filter {
+        Expr::IsNotNull(column) => match column.as_ref() {
+            Expr::Column(column) => {
+                columns.push(column.name.clone());
+                true
+            }
+            _ => false,
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            present_columns(left, columns) && present_columns(right, columns)
+        }
+        _ => false,
+    }
+}
+
+fn same_names(some: &[String], others: &[String]) -> bool {
+    some.iter().all(|name| others.contains(name)) && others.iter().all(|name| some.contains(name))
 }
 
 /// `time >= …`, or the same the other way round.
@@ -130,7 +163,9 @@ impl TableProvider for ShortcutTable {
         };
         // All that stand above: DataFusion brings down most of them, and which rows are the newest depends on each.
         let mut known: Vec<Expr> = self.question.filters.to_vec();
-        known.extend(filters.iter().filter(|filter| !self.question.filters.contains(filter)).cloned());
+        let others =
+            filters.iter().filter(|filter| !self.question.filters.contains(filter) && !self.is_presence(filter));
+        known.extend(others.cloned());
         if let Some((cache, rows)) = self.cached(&snapshot, &output, &known)? {
             let wanted = Wanted::new(output, None, None, false, None)?;
             let name = snapshot.name.as_str();
@@ -140,7 +175,7 @@ impl TableProvider for ShortcutTable {
         match scan::ends(state, &access, &snapshot, &output, &known, self.question.which)? {
             Some(ends) if self.question.present.is_empty() => Ok(Arc::new(ends)),
             Some(ends) => {
-                let present = self.question.present.iter().cloned().collect();
+                let present = self.present();
                 let otherwise = self.table.scan(state, projection, filters, limit).await?;
                 Ok(Arc::new(ends.with_present(present, otherwise)))
             }

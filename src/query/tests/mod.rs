@@ -8,6 +8,7 @@ mod delete;
 mod few_rows;
 mod gap_fill;
 mod kept;
+mod many_series;
 mod model;
 mod plans;
 mod read_only;

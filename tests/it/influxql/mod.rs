@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 mod applications;
 mod clients;
 mod comparison;
+mod ends;
 mod generator;
 mod oracle;
 mod otherwise;
