@@ -8,7 +8,7 @@
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
 //! | [`plan`], [`filters`], [`condition`] | rows found, filtered and sorted by DataFusion |
 //! | [`ends`] | which levels need only the rows at the ends of series |
-//! | [`reduction`], [`buckets`], [`extremes`] | buckets reduced to a row by DataFusion |
+//! | [`reduction`], [`buckets`], [`extremes`], [`collected`] | buckets reduced to a row by DataFusion |
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
 //! | [`show`] | what there is |
@@ -27,6 +27,7 @@
 mod answerer;
 mod arguments;
 mod buckets;
+mod collected;
 mod compile;
 mod condition;
 mod date_part;

@@ -1,6 +1,7 @@
 //! The part of a level that DataFusion's aggregation does: one row for each series and bucket, with what calls make of its rows.
 //!
-//! That are the functions for which the order of rows does not matter: `count`, `sum`, `mean`, `spread`, and the selectors
+//! That are the functions for which the order of rows does not matter: `count`, `sum`, `mean`, `spread`, `median`, `stddev`,
+//! `count(distinct())`, `percentile` where only its value is seen, and the selectors
 //! `first`, `last`, `min`, `max` with the columns of the row that they choose. Empty buckets, transformations, arithmetic and
 //! limits are then left to the pass over series, which sees a row for a bucket instead of all of its rows.
 //!
@@ -12,10 +13,11 @@ use datafusion::common::ScalarValue;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::functions::core::expr_fn::get_field;
-use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, cast, lit};
 
 use super::buckets;
+use super::collected::{self, Collected};
 use super::filters::{self, column, table_column};
 use super::level::{Call, From, Input, Level, Node, SlotSource};
 use super::reduce::{Point, Reducer};
@@ -46,9 +48,12 @@ struct Column {
 #[derive(Debug, Clone, PartialEq)]
 enum Aggregate {
     Count,
+    CountDistinct,
     Sum,
     Least,
     Greatest,
+    /// What is made of all values at once.
+    Collected(Collected),
     /// A part of the row that a selector chooses, which has these slots too.
     Chosen {
         selector: &'static str,
@@ -118,6 +123,12 @@ impl Reduction {
         let is_row_seen = level.is_selector && (level.window.is_none() || !shown.is_empty());
         let selector = match call.reducer.as_ref()? {
             Reducer::Count => return Some(Reduced::Count(place(Aggregate::Count))),
+            Reducer::CountDistinct => return Some(Reduced::Count(place(Aggregate::CountDistinct))),
+            Reducer::Median => return Some(Reduced::Value(place(Aggregate::Collected(Collected::Median)))),
+            Reducer::Stddev => return Some(Reduced::Value(place(Aggregate::Collected(Collected::Stddev)))),
+            Reducer::Percentile(rank) if !is_row_seen => {
+                return Some(Reduced::Value(place(Aggregate::Collected(Collected::Percentile(*rank)))));
+            }
             Reducer::Sum => return Some(Reduced::Value(place(Aggregate::Sum))),
             Reducer::Mean => {
                 return Some(Reduced::Mean { sum: place(Aggregate::Sum), count: place(Aggregate::Count) });
@@ -252,6 +263,8 @@ impl Reduction {
         let value = slot(wanted.slot);
         let aggregate = match &wanted.aggregate {
             Aggregate::Count => count(value),
+            Aggregate::CountDistinct => count_distinct(value),
+            Aggregate::Collected(what) => collected::aggregate(*what).call(vec![value]),
             Aggregate::Sum => sum(value),
             Aggregate::Least => extremes::least().call(vec![value]),
             Aggregate::Greatest => extremes::greatest().call(vec![value]),
@@ -265,6 +278,10 @@ impl Reduction {
             true => Ok(aggregate),
             // Another call reads more.
             false => match filters::within(wanted.bounds).into_iter().reduce(Expr::and) {
+                // What is built forgets that it was about different values.
+                Some(bounds) if wanted.aggregate == Aggregate::CountDistinct => {
+                    aggregate.filter(bounds).distinct().build()
+                }
                 Some(bounds) => aggregate.filter(bounds).build(),
                 None => Ok(aggregate),
             },

@@ -184,13 +184,16 @@ async fn buckets_are_reduced_before_series_are_walked() {
         "SELECT last(usage), host, note FROM cpu WHERE usage > 1 AND host != 'c'",
         "SELECT max(usage) - min(usage), first(note) FROM cpu GROUP BY * tz('Europe/Berlin')",
         "SELECT derivative(mean(usage), 1s) FROM cpu WHERE time >= 0 AND time < 60 GROUP BY time(10ns)",
+        "SELECT median(usage), stddev(load), percentile(usage, 90), count(distinct(note)) FROM cpu GROUP BY host",
+        "SELECT percentile(usage, 90) FROM cpu WHERE time >= 0 AND time < 60 GROUP BY time(10ns)",
         "SELECT median(m) FROM (SELECT mean(usage) AS m FROM cpu GROUP BY host)",
     ] {
         let plan = plan(q).await;
         assert!(plan.contains("AggregateExec"), "{q}: {plan}");
     }
     for q in [
-        "SELECT median(usage), mean(usage) FROM cpu",
+        "SELECT mode(usage), mean(usage) FROM cpu",
+        "SELECT percentile(usage, 50) FROM cpu",
         "SELECT distinct(usage) FROM cpu",
         "SELECT integral(usage) FROM cpu",
         "SELECT top(usage, 2) FROM cpu",
@@ -245,7 +248,7 @@ async fn with_odd_points(server: &TestServer) {
     server.write("db", lines).await;
 }
 
-/// `median` needs all rows: beside it every function sees them one by one.
+/// `mode` needs all rows: beside it every function sees them one by one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_says_the_same_of_a_reduced_bucket_and_of_its_rows() {
     let server = TestServer::start().await;
@@ -258,6 +261,11 @@ async fn a_function_says_the_same_of_a_reduced_bucket_and_of_its_rows() {
         "min(f), max(f), min(i), max(i), min(u), max(u), min(b), max(b)",
         "first(f), last(f), first(s), last(s), first(b), last(b), first(u), last(i)",
         "mean(n), sum(n), difference(max(n))",
+        "median(f), median(i), median(u), median(n)",
+        "stddev(n), stddev(u), count(distinct(s)), count(distinct(f)), count(distinct(b))",
+        "percentile(f, 90), percentile(i, 50), percentile(u, 10), percentile(n, 3), percentile(n, 100)",
+        "moving_average(median(n), 2), cumulative_sum(count(distinct(i)))",
+        "difference(count(n)), count(distinct(n)), median(n)",
         "max(n::float) - min(n), count(f::integer)",
     ];
     let conditions = [
@@ -283,12 +291,13 @@ async fn a_function_says_the_same_of_a_reduced_bucket_and_of_its_rows() {
     for functions in functions {
         for condition in conditions {
             for tail in tails {
-                if functions.contains("difference") && !tail.contains("time(") {
+                let transforms = ["difference", "moving_average"].iter().any(|name| functions.contains(name));
+                if transforms && !tail.contains("time(") {
                     continue;
                 }
                 let rest = format!("FROM odd WHERE {condition} {tail}");
                 let reduced = values(&server, &format!("SELECT {functions}, count(n) {rest}")).await;
-                let mut one_by_one = values(&server, &format!("SELECT {functions}, count(n), median(n) {rest}")).await;
+                let mut one_by_one = values(&server, &format!("SELECT {functions}, count(n), mode(n) {rest}")).await;
                 for row in one_by_one.as_array_mut().into_iter().flatten() {
                     row.as_array_mut().unwrap().pop();
                 }
