@@ -324,12 +324,12 @@ impl Queries {
     async fn plan_substrait(&self, query: Query, watch: &Arc<Watch>) -> Result<PlannedQuery> {
         let (engine, sessions, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.sessions), self.cpu.clone());
         let (bytes_max, watch) = (self.settings.text_bytes_max, Arc::clone(watch));
-        let work = async move {
+        let work = substrait::readable(async move {
             let session = sessions.open_for(&query, &query.access.read);
             let read = substrait::plan(&session, &query.plan, bytes_max).await?;
             let unbound = Arc::new(Unbound::of_plan(&session, (read, true), &engine, &query.database, &cpu.quick)?);
             plan(session, &unbound, &query, &cpu, watch)
-        };
+        });
         Ok(on_cpu(&self.cpu.quick, work).await?)
     }
 

@@ -11,6 +11,7 @@ use std::panic::AssertUnwindSafe;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion_substrait::logical_plan::consumer::from_substrait_plan;
@@ -42,13 +43,38 @@ pub(super) async fn plan(session: &SessionState, bytes: &[u8], bytes_max: usize)
     if bytes.len() > bytes_max {
         return Err(QueryError::TextTooLong { bytes: bytes.len(), bytes_max });
     }
-    let plan = deserialize_bytes(bytes).map_err(|error| QueryError::Plan(error.message().into_owned()))?;
+    let plan = deserialize_bytes(bytes).map_err(|error| QueryError::Plan(undecodable(&error.message())))?;
     shape::check(&plan)?;
-    // What a plan points to by number is looked up unchecked; `shape` can't know all of it without planning itself.
-    let planned = AssertUnwindSafe(from_substrait_plan(session, &plan)).catch_unwind().await;
-    let planned = planned.map_err(|panic| QueryError::Plan(panic_text(panic.as_ref())))??;
+    let planned = from_substrait_plan(session, &plan).await?;
     check_types(&planned)?;
     Ok(planned)
+}
+
+/// Why a plan can't be decoded, without the way to the place, which may be a hundred messages long.
+fn undecodable(message: &str) -> String {
+    match message.rsplit(": ").next() {
+        Some("recursion limit reached") => "it nests more than 100 messages".to_owned(),
+        reason => reason.unwrap_or_default().to_owned(),
+    }
+}
+
+/// Plans on: of a plan that nobody wrote by a text, what looks like a defect of the server is the plan's own. What it points to by
+/// number is looked up unchecked, and `shape` can't know all of it without planning itself.
+///
+/// # Errors
+/// What the work says, and `Plan` where it panics or finds what can't be.
+pub(super) async fn readable<T>(work: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Err(panic) => Err(QueryError::Plan(panic_text(panic.as_ref()))),
+        Ok(Err(QueryError::DataFusion(error))) if is_internal(&error) => {
+            Err(QueryError::Plan(error.strip_backtrace().lines().next().unwrap_or_default().to_owned()))
+        }
+        Ok(result) => result,
+    }
+}
+
+fn is_internal(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::Internal(_))
 }
 
 /// Refuses types whose values are as long as the plan likes.
