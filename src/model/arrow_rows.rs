@@ -56,7 +56,7 @@ pub enum ArrowRowsError {
     Type { column: String, data_type: DataType },
     #[error("column '{TIME_COLUMN}' holds {0}; it can be a timestamp, a date, a whole number of nanoseconds or text")]
     TimeType(DataType),
-    #[error("column '{TIME_COLUMN}' is null in row {0} of the batch; leave the column out for times of arrival")]
+    #[error("column '{TIME_COLUMN}' is null in row {0}, counted from 1; leave the column out for times of arrival")]
     NoTime(usize),
     #[error("column '{column}' can't be {wanted}: {source}")]
     Cast { column: String, wanted: DataType, source: ArrowError },
@@ -331,7 +331,7 @@ fn place(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
     if *column.data_type() == DataType::Null {
         return match field.is_nullable() || column.is_empty() {
             true => Ok(new_null_array(field.data_type(), column.len())),
-            false => Err(ArrowRowsError::NoTime(0)),
+            false => Err(ArrowRowsError::NoTime(1)),
         };
     }
     match field.data_type() {
@@ -343,7 +343,7 @@ fn place(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
 
 fn time(column: &ArrayRef) -> Result<ArrayRef, ArrowRowsError> {
     if let Some(row) = column.logical_nulls().and_then(|nulls| nulls.iter().position(|is_valid| !is_valid)) {
-        return Err(ArrowRowsError::NoTime(row));
+        return Err(ArrowRowsError::NoTime(row + 1));
     }
     let zoneless = DataType::Timestamp(TimeUnit::Nanosecond, None);
     match column.data_type() {

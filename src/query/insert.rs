@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Fields, Schema};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{FieldRef, Fields, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection, Values};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use tokio::runtime::Handle;
@@ -155,7 +156,23 @@ fn only_named_columns(input: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
         return Err(DataFusionError::Internal(format!("an INSERT of {}", input.display())).into());
     };
     let named: Vec<Expr> = projection.expr.iter().filter(|expr| !is_filled_in(expr)).cloned().collect();
-    Ok(LogicalPlan::Projection(Projection::try_new(named, Arc::clone(&projection.input))?))
+    let input = with_nullable_values(projection.input.as_ref().clone())?;
+    Ok(LogicalPlan::Projection(Projection::try_new(named, Arc::new(input))?))
+}
+
+/// The planner says of a `VALUES` that its columns are those of the table, of which time is never null. One that is null all the same
+/// would be told of by its number in the plan; as a column that may have nulls it is told of by its name and row where rows are fitted to the table.
+fn with_nullable_values(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    let changed = plan.transform_up(|node| match node {
+        LogicalPlan::Values(Values { schema, values }) => {
+            let nullable = |field: &FieldRef| Arc::new(field.as_ref().clone().with_nullable(true));
+            let fields = schema.iter().map(|(table, field)| (table.cloned(), nullable(field))).collect();
+            let schema = Arc::new(DFSchema::new_with_metadata(fields, schema.metadata().clone())?);
+            Ok(Transformed::yes(LogicalPlan::Values(Values { schema, values })))
+        }
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(changed.data)
 }
 
 /// Values of the statement stand below the projection, so that a null in it is never one of them.

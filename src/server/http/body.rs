@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of a body that arrive in a second at the least, after the patience that each body has: a modem's. Whoever sends one is
-/// waited for with a place to write held, so that a few who send a byte now and then would keep all others from writing.
-const BYTES_PER_SECOND_LEAST: f64 = 4096.0;
+/// Bytes of a body that arrive in a second at the least, after the patience that each body has: a tenth of what the slowest mobile networks
+/// bring. Whoever sends one is waited for with a place to write held, so that a few who send a byte now and then would keep all others
+/// from writing.
+const BYTES_PER_SECOND_LEAST: f64 = 256.0;
 
 /// The same body, but with an error where its client is silent for longer than `patience`, or slow for longer.
 pub(super) fn paced(body: Body, patience: Duration) -> Body {
@@ -142,10 +143,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_for_a_while_and_then_has_a_pace() {
         assert_eq!(came(2, 1, 10).await.unwrap().len(), 2, "slow, but soon at its end");
-        assert_eq!(came(1000, 5000, 1).await.unwrap().len(), 5_000_000, "a modem");
+        assert_eq!(came(1000, 300, 1).await.unwrap().len(), 300_000, "a sensor far away");
         let silent = came(1, 1, 31).await.unwrap_err().report();
         assert!(silent.contains("silent for 30 s"), "{silent}");
-        for (parts, bytes, seconds) in [(100, 1, 1), (1000, 1000, 1), (3, 1, 29)] {
+        for (parts, bytes, seconds) in [(100, 1, 1), (1000, 200, 1), (3, 1, 29)] {
             assert!(came(parts, bytes, seconds).await.is_err(), "{bytes} bytes every {seconds} s");
         }
     }

@@ -284,7 +284,7 @@ async fn a_batch_that_is_refused_is_named_and_those_before_it_are_answered_and_s
         assert_eq!(answers.len() as i64, before);
         let error = error.unwrap();
         assert_eq!(error.code(), Code::InvalidArgument);
-        let expected = format!("batch {} of the stream: column 'time' is null in row 0", before + 1);
+        let expected = format!("batch {} of the stream: column 'time' is null in row 1", before + 1);
         assert!(error.message().starts_with(&expected), "{error}");
         let database = DatabaseName::new("nyc").unwrap();
         match before {
