@@ -38,9 +38,14 @@ async fn connect(server: &TestServer) -> TcpStream {
     TcpStream::connect(server.address()).await.unwrap()
 }
 
+/// Others are answered, if not always at once: on a machine that does much else, they are slow clients themselves.
 async fn is_healthy(server: &TestServer) {
-    let response = timeout(SOON, server.http.get(server.url("/health")).send()).await.expect("in time").unwrap();
-    assert_eq!(response.status(), 200);
+    let answered = async {
+        while !server.http.get(server.url("/health")).send().await.is_ok_and(|response| response.status() == 200) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, answered).await.expect("others are answered");
 }
 
 /// All that the server says until it closes the connection, which it does soon.
@@ -241,47 +246,33 @@ async fn a_head_without_end_is_cut_off() {
     assert!(large.is_err() || large.is_ok_and(|response| response.status() == 431));
 }
 
+/// So many streams on which a body is to follow.
+fn half_open(count: u32) -> Vec<u8> {
+    let streams = (0..count).map(|number| 2 * number + 1);
+    streams.flat_map(|stream| frame(HEADERS, END_HEADERS, stream, &head(POST, "/api/v3/write_lp?db=db"))).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_past_the_bound_are_refused_and_those_that_stay_half_open_end() {
+async fn who_opens_more_streams_than_there_may_be_is_told_to_calm_down() {
     let server = server().await;
-    let (mut from, mut to) = http2(&server).await.into_split();
-    let opened: Vec<u8> = (0..1100)
-        .flat_map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &head(POST, "/api/v3/write_lp?db=db")))
-        .collect();
-    to.write_all(&opened).await.unwrap();
-    let (mut said, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-    let watching = async {
-        loop {
-            let all = frames(&said);
-            let refused =
-                all.iter().filter(|frame| frame.kind == RST_STREAM && frame.number == Some(REFUSED_STREAM)).count();
-            let answered = all.iter().filter(|frame| frame.kind == HEADERS && frame.stream > 0).count();
-            if refused + answered >= 1100 {
-                return (refused, answered);
-            }
-            let count = from.read(&mut buffer).await.unwrap();
-            assert!(count > 0, "closed: {all:?}");
-            said.extend_from_slice(&buffer[..count]);
-            // What pings ask for, so that the connection stays.
-            to.write_all(&pongs(&buffer[..count])).await.unwrap();
-        }
-    };
-    let (refused, answered) = timeout(4 * SOON, watching).await.expect("half-open streams end");
-    assert!(refused >= 1100 - 1024 && answered > 0, "{refused} refused, {answered} answered");
+    let mut stream = http2(&server).await;
+    stream.write_all(&half_open(1100)).await.unwrap();
+    let said = frames(&until_closed(&mut stream).await);
+    let refused = said.iter().filter(|frame| frame.kind == RST_STREAM && frame.number == Some(REFUSED_STREAM)).count();
+    assert!(refused > 0 && said.iter().all(|frame| frame.kind != RST_STREAM || frame.stream > 2 * 1024), "{said:?}");
+    assert_eq!(went_away(&said), Some(ENHANCE_YOUR_CALM), "{said:?}");
     is_healthy(&server).await;
 }
 
-/// Answers to the pings in what came; each comes in one piece.
-fn pongs(mut said: &[u8]) -> Vec<u8> {
-    let mut answers = Vec::new();
-    while said.len() >= 17 {
-        if said[..4] == [0, 0, 8, 6] && said[4] & 1 == 0 {
-            answers.extend(frame(6, 1, 0, &said[9..17]));
-        }
-        let length = u32::from_be_bytes([0, said[0], said[1], said[2]]) as usize;
-        said = said.get(9 + length..).unwrap_or_default();
-    }
-    answers
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_stay_half_open_end() {
+    let server = server().await;
+    let mut stream = http2(&server).await;
+    stream.write_all(&half_open(100)).await.unwrap();
+    // Answered, or closed with their connection, which answers no ping.
+    let said = frames(&until_closed(&mut stream).await);
+    assert!(said.iter().all(|frame| frame.kind != RST_STREAM || frame.stream > 0), "{said:?}");
+    is_healthy(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
