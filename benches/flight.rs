@@ -276,7 +276,8 @@ fn ingest_command() -> CommandStatementIngest {
 
 /// The same rows with each column of text as a dictionary.
 fn with_dictionaries(rows: &RecordBatch) -> RecordBatch {
-    let columns = rows.schema().fields().iter().zip(rows.columns()).map(|(field, column)| {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
         let column = match column.data_type() {
             DataType::Utf8 => {
                 cast(column, &DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into())).unwrap()
