@@ -157,15 +157,16 @@ pub(super) fn scan(
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let table = scan.table.arrow();
     let columns = schema.fields().iter().map(|field| table.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
-    let groups = balance(row_groups.clone(), partitions);
+    let groups = balance(row_groups, partitions);
     let is_sorted = groups.iter().all(|group| group.len() == 1) || scan.table.tags().is_empty();
+    let of_several = match groups.as_slice() {
+        [_] => None, // what is known of the only one is known of all
+        several => Some(whole_statistics(table, &several.concat())?),
+    };
 
     let file_groups = groups.into_iter().map(|group| file_group(table, group)).collect::<DataFusionResult<Vec<_>>>()?;
-    let known = match file_groups.as_slice() {
-        [all] => all.file_statistics(None).cloned(),
-        _ => None,
-    };
-    let known = known.map_or_else(|| whole_statistics(table, &row_groups), Ok)?;
+    let of_first = || file_groups.first()?.file_statistics(None).cloned();
+    let known = of_several.or_else(of_first).unwrap_or_else(|| Statistics::new_unknown(table));
 
     let options = scan.state.config_options().execution.parquet.clone();
     let options = TableParquetOptions { global: options, ..TableParquetOptions::default() };
