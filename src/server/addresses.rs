@@ -12,18 +12,21 @@ use parking_lot::Mutex;
 /// The bits of an address of IPv6 that tell one holder from another.
 const IPV6_MASK: u128 = !(u64::MAX as u128);
 
+/// How many connections each address has.
+type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// The addresses that have connections now.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
     /// `None`: nobody counts.
     count_max: Option<usize>,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    counts: Counts,
 }
 
 /// A connection that is counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    of: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    of: Option<(IpAddr, Counts)>,
 }
 
 impl Addresses {

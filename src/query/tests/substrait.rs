@@ -23,8 +23,8 @@ use datafusion_substrait::substrait::proto::rel_common::{Emit, EmitKind};
 use datafusion_substrait::substrait::proto::set_rel::SetOp;
 use datafusion_substrait::substrait::proto::r#type::{FixedBinary, Fp64, Kind, Nullability, Struct};
 use datafusion_substrait::substrait::proto::{
-    CrossRel, ExchangeRel, Expression, FilterRel, FunctionArgument, NamedStruct, Plan, PlanRel, ProjectRel, ReadRel,
-    Rel, RelCommon, RelRoot, SetRel, Type, WriteRel, plan_rel,
+    ExchangeRel, Expression, FilterRel, FunctionArgument, NamedStruct, Plan, PlanRel, ProjectRel, ReadRel, Rel,
+    RelCommon, RelRoot, SetRel, Type, plan_rel,
 };
 use datafusion_substrait::substrait::version;
 use proptest::prelude::*;
@@ -292,7 +292,7 @@ async fn what_is_wrong_with_a_plan_is_told() {
         (of(Rel::default()), ErrorKind::Invalid, "it lacks a relation"),
         (lacking(RelType::Filter(Box::default())), ErrorKind::Invalid, "it lacks a relation"),
         (lacking(RelType::Join(Box::default())), ErrorKind::Invalid, "it lacks a relation"),
-        (lacking(RelType::Cross(Box::new(CrossRel::default()))), ErrorKind::Invalid, "it lacks a relation"),
+        (lacking(RelType::Cross(Box::default())), ErrorKind::Invalid, "it lacks a relation"),
         (lacking(RelType::Read(Box::default())), ErrorKind::Invalid, "it lacks the columns of a table"),
         (of(read(&[], &["usage"])), ErrorKind::Invalid, "it lacks the name of a table"),
         (of(read(&["nowhere"], &["usage"])), ErrorKind::Invalid, "No table named 'nowhere'"),
@@ -304,7 +304,7 @@ async fn what_is_wrong_with_a_plan_is_told() {
         (of(filter(cpu(), field(0))), ErrorKind::Invalid, "Float64"),
         (of(project(cpu(), vec![field(0)], Some(vec![2]))), ErrorKind::Invalid, "it refers to column 2"),
         (calling("no_such", filter(cpu(), call(vec![]))), ErrorKind::Unsupported, "no_such"),
-        (lacking(RelType::Write(Box::new(WriteRel::default()))), ErrorKind::Invalid, "queries are read-only"),
+        (lacking(RelType::Write(Box::default())), ErrorKind::Invalid, "queries are read-only"),
         (lacking(RelType::ExtensionLeaf(Default::default())), ErrorKind::Unsupported, "a relation of an extension"),
         (
             lacking(RelType::Exchange(Box::new(ExchangeRel { partition_count: i32::MAX, ..Default::default() }))),
