@@ -1,9 +1,10 @@
 //! The real program as a process of its own, to be killed and started again.
 
 use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a server may take to answer after its start.
@@ -11,6 +12,19 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_flightline");
+
+/// A free port at an address of this machine that nobody else uses: at one that all use, another server may have taken the port before
+/// ours does, and would be asked instead of it. Where there is but one such address, that one.
+fn own_address() -> SocketAddr {
+    static TAKEN: AtomicU32 = AtomicU32::new(1);
+    let host = match cfg!(target_os = "linux") {
+        true => Ipv4Addr::from_bits(
+            (127 << 24) | ((1 + std::process::id() % 250) << 16) | (TAKEN.fetch_add(1, Ordering::Relaxed) & 0xffff),
+        ),
+        false => Ipv4Addr::LOCALHOST,
+    };
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+}
 
 /// A server process; killed when dropped. `FLIGHTLINE_PROGRAM` names another program to start as one, such as a release build.
 pub struct ServerProcess {
@@ -33,9 +47,7 @@ impl ServerProcess {
 
     /// The same with variables of the environment; how it ended if it did.
     pub fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, ExitStatus> {
-        // Free a moment ago: another process could take it in between, then the start fails with a clear error.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::start_process(address, data, arguments, environment)
+        Self::start_process(own_address(), data, arguments, environment)
     }
 
     /// A server at an address of one's choice, which must be free.
