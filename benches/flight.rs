@@ -169,8 +169,8 @@ async fn write_lines(address: SocketAddr, lines: String) {
 }
 
 /// A server with so many rows of the load.
-async fn loaded(directory: &Path, rows: usize) -> ServerProcess {
-    let server = ServerProcess::start(directory, &[]);
+async fn loaded(directory: &Path, rows: usize, arguments: &[&str]) -> ServerProcess {
+    let server = ServerProcess::start(directory, arguments);
     let mut points = Points::new("");
     for _ in 0..rows.div_ceil(BATCH_ROWS) {
         write_lines(server.address, points.lines(BATCH_ROWS)).await;
@@ -198,7 +198,7 @@ async fn fetch(address: SocketAddr, ticket: Ticket) -> (usize, f64) {
 
 async fn get(directory: &Path, size: &Size) {
     println!("\n| one result, one stream | MB | MB/s, best of {} |\n|---|---|---|", size.repetitions);
-    let server = loaded(&directory.join("get"), size.rows).await;
+    let server = loaded(&directory.join("get"), size.rows, &[]).await;
     let numbers = "SELECT time, usage_user, usage_system, usage_idle, usage_nice, usage_iowait, usage_irq FROM cpu";
     for (name, sql) in [("times and numbers", numbers), ("all columns, tags as text", "SELECT * FROM cpu")] {
         let bare = serve_bare(batches(server.address, sql).await);
@@ -331,7 +331,7 @@ async fn small(directory: &Path, size: &Size) {
     println!(
         "\n| connections that bind, execute and fetch one row | requests/s | p50 ms | p99 ms |\n|---|---|---|---|"
     );
-    let server = loaded(&directory.join("small"), BATCH_ROWS).await;
+    let server = loaded(&directory.join("small"), BATCH_ROWS, &[]).await;
     for &connections in size.connections {
         let start = Instant::now();
         let asking: Vec<_> = (0..connections).map(|_| tokio::spawn(ask(server.address, size.seconds))).collect();
@@ -348,7 +348,7 @@ async fn small(directory: &Path, size: &Size) {
 
 async fn memory(directory: &Path, size: &Size) {
     println!("\n| what there is | resident MB of the server |\n|---|---|");
-    let server = loaded(&directory.join("memory"), size.rows).await;
+    let server = loaded(&directory.join("memory"), size.rows, &["--max-connections=4096"]).await;
     println!("| {} rows written | {:.0} |", size.rows, server.resident_megabytes());
     let mut idle = Vec::new();
     for _ in 0..size.idle {
