@@ -41,10 +41,10 @@ use self::sources::Sources;
 
 const PERSIST_BYTES_MAX: usize = 256 << 20;
 
-const QUERIES_PER_PROCESSOR: usize = 128;
+const QUERIES_PER_PROCESSOR: usize = 16;
 
 /// A dashboard asks some dozens of queries at once.
-const QUERIES_LEAST: usize = 512;
+const QUERIES_LEAST: usize = 64;
 
 /// The name of a node is part of log lines and of metric labels.
 const NODE_ID_BYTES_MAX: usize = 255;
@@ -330,7 +330,7 @@ fn persist_bytes(sources: &Sources<'_>, buffer_bytes: usize) -> Result<usize, Co
     }
 }
 
-/// Far more than the processors can do, since a query also waits: for the store, and for who reads it, and keeps its slot meanwhile.
+/// More than the processors can do, since a query also waits for the store. One that waits for its reader holds no slot.
 fn concurrent_queries(sources: &Sources<'_>, machine: &Machine) -> Result<Option<usize>, ConfigError> {
     let computed = machine.processors.saturating_mul(QUERIES_PER_PROCESSOR).max(QUERIES_LEAST);
     let chosen = sources.number_or_nothing("max-concurrent-queries")?.unwrap_or(computed);

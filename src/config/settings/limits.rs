@@ -22,7 +22,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         section: LIMITS,
         name: "max-concurrent-queries",
         kind: Kind::Count(0, COUNT_MAX),
-        preset: Preset::Computed("128 per processor, at least 512"),
+        preset: Preset::Computed("16 per processor, at least 64"),
         env: &["FLIGHTLINE_MAX_CONCURRENT_QUERIES", "INFLUXDB3_MAX_CONCURRENT_QUERIES"],
         aliases: &[],
         sentence: "Queries that run at one time, on all interfaces together; more wait, each token in its turn. 0 for no limit.",

@@ -1,7 +1,7 @@
 //! Functions that need all values of a bucket at once, whatever their order: `median`, `percentile`, `stddev`.
 //!
 //! DataFusion groups the values as it does for its own `median`; what is made of them is what the pass over series makes of them
-//! (`reduce`). Values are held as they are, eight bytes each, and spilled by the aggregation as lists.
+//! (`reduce`, which takes what is computed from here). Values are held as they are, eight bytes each, and spilled by the aggregation as lists.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -81,7 +81,7 @@ enum Made<V> {
 }
 
 /// A number of InfluxQL.
-trait Number: ArrowPrimitiveType + std::fmt::Debug {
+pub(super) trait Number: ArrowPrimitiveType + std::fmt::Debug {
     fn order(a: &Self::Native, b: &Self::Native) -> Ordering;
     fn float(value: Self::Native) -> f64;
 }
@@ -116,7 +116,7 @@ impl Number for UInt64Type {
     }
 }
 
-fn median<T: Number>(values: &mut [T::Native]) -> Option<f64> {
+pub(super) fn median<T: Number>(values: &mut [T::Native]) -> Option<f64> {
     let count = values.len();
     if count == 0 {
         return None;
@@ -131,7 +131,7 @@ fn median<T: Number>(values: &mut [T::Native]) -> Option<f64> {
 }
 
 /// Of a sample; of one value there is none, which is a point all the same.
-fn stddev<T: Number>(values: &[T::Native]) -> Option<f64> {
+pub(super) fn stddev<T: Number>(values: &[T::Native]) -> Option<f64> {
     if values.is_empty() {
         return None;
     }
@@ -145,15 +145,16 @@ fn stddev<T: Number>(values: &[T::Native]) -> Option<f64> {
     Some(if values.len() < 2 { f64::NAN } else { (variance / (seen - 1.0)).sqrt() })
 }
 
-/// The nearest rank.
 fn percentile<T: Number>(values: &mut [T::Native], rank: f64) -> Option<T::Native> {
-    let count = values.len() as f64;
-    let place = (count * rank / 100.0 + 0.5).floor() - 1.0;
-    if place < 0.0 || place >= count {
-        return None;
-    }
-    let (_, value, _) = values.select_nth_unstable_by(place as usize, T::order);
+    let place = place(values.len(), rank)?;
+    let (_, value, _) = values.select_nth_unstable_by(place, T::order);
     Some(*value)
+}
+
+/// Which of so many values, from the least on, is nearest to a rank in percent; or none.
+pub(super) fn place(count: usize, rank: f64) -> Option<usize> {
+    let place = (count as f64 * rank / 100.0 + 0.5).floor() - 1.0;
+    (place >= 0.0 && place < count as f64).then_some(place as usize)
 }
 
 /// The function as an aggregate of DataFusion, of a column of numbers.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::scan::Ends;
+use super::super::scan::{End, Ends};
 use super::filters;
 use super::level::{Call, Input, Level};
 use super::reduce::Reducer;
@@ -47,10 +47,6 @@ fn points(level: &Level, input: &Input) -> Option<(Ends, BTreeSet<Vec<String>>)>
 }
 
 fn ends(level: &Level, rows: usize, is_newest: bool) -> Ends {
-    match (level.groups.is_empty(), is_newest) {
-        (true, true) => Ends::OfAll(rows),
-        (true, false) => Ends::FirstOfAll(rows),
-        (false, true) => Ends::OfSeries(rows),
-        (false, false) => Ends::FirstOfSeries(rows),
-    }
+    let end = End::newest_if(is_newest);
+    if level.groups.is_empty() { end.of_all(rows) } else { end.of_series(rows) }
 }

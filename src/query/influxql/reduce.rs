@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use arrow::datatypes::Float64Type;
+
+use super::collected;
 use super::estimate::{self, Estimate, Random};
 use super::value::{Type, Value};
 use super::window::Window;
@@ -465,39 +468,19 @@ fn most_frequent(values: BTreeMap<Key, (u64, i64)>) -> Option<Value> {
 }
 
 fn finish_points(reducer: &Reducer, mut points: Vec<Point>, start: i64) -> Vec<Point> {
-    let one = |value: f64| vec![Point { time: start, value: Value::Float(value), row: None }];
-    let count = points.len();
-    if count == 0 {
-        return Vec::new();
-    }
+    let one = |value: Option<f64>| {
+        let point = |value| Point { time: start, value: Value::Float(value), row: None };
+        value.map(point).into_iter().collect()
+    };
+    let floats = || points.iter().map(|point| point.value.as_f64().unwrap_or(f64::NAN)).collect::<Vec<f64>>();
     match reducer {
-        Reducer::Median => {
-            points.sort_by(|a, b| a.value.order(&b.value));
-            let at = |place: usize| points[place].value.as_f64().unwrap_or(f64::NAN);
-            if count % 2 == 1 {
-                return one(at(count / 2));
-            }
-            let (low, high) = (at(count / 2 - 1), at(count / 2));
-            one(low + (high - low) / 2.0)
-        }
-        Reducer::Stddev => {
-            let values = || points.iter().filter_map(|point| point.value.as_f64()).filter(|value| !value.is_nan());
-            let (mut mean, mut seen) = (0.0, 0.0);
-            for value in values() {
-                seen += 1.0;
-                mean += (value - mean) / seen;
-            }
-            let variance: f64 = values().map(|value| (value - mean).powi(2)).sum();
-            one(if count < 2 { f64::NAN } else { (variance / (seen - 1.0)).sqrt() })
-        }
+        Reducer::Median => one(collected::median::<Float64Type>(&mut floats())),
+        Reducer::Stddev => one(collected::stddev::<Float64Type>(&floats())),
         Reducer::Percentile(rank) => {
-            // The nearest rank: a point that there is, or none.
-            let place = (count as f64 * rank / 100.0 + 0.5).floor() - 1.0;
-            if place < 0.0 || place >= count as f64 {
-                return Vec::new();
-            }
+            // A point that there is, or none.
+            let Some(place) = collected::place(points.len(), *rank) else { return Vec::new() };
             points.sort_by(|a, b| a.value.order(&b.value).then(a.time.cmp(&b.time)));
-            vec![points.swap_remove(place as usize)]
+            vec![points.swap_remove(place)]
         }
         _ => Vec::new(),
     }

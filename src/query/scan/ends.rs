@@ -69,14 +69,35 @@ impl fmt::Display for Ends {
     }
 }
 
-/// Which end of a series is read.
+/// An end of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(in crate::query) enum End {
     Newest,
     Oldest,
 }
 
 impl End {
+    /// The end that comes last where times rise, or first where they fall.
+    pub(in crate::query) fn newest_if(is_newest: bool) -> Self {
+        if is_newest { Self::Newest } else { Self::Oldest }
+    }
+
+    /// So many points of each series at this end.
+    pub(in crate::query) fn of_series(self, rows: usize) -> Ends {
+        match self {
+            Self::Newest => Ends::OfSeries(rows),
+            Self::Oldest => Ends::FirstOfSeries(rows),
+        }
+    }
+
+    /// So many points of all at this end.
+    pub(in crate::query) fn of_all(self, rows: usize) -> Ends {
+        match self {
+            Self::Newest => Ends::OfAll(rows),
+            Self::Oldest => Ends::FirstOfAll(rows),
+        }
+    }
+
     fn of(which: Ends) -> Self {
         match which {
             Ends::OfSeries(_) | Ends::OfAll(_) | Ends::Tags => Self::Newest,

@@ -49,7 +49,7 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
-pub(super) use ends::{Ends, ends};
+pub(super) use ends::{End, Ends, ends};
 pub(super) use ends_exec::lacks;
 pub(super) use parquet::{FileAccess, STORE_URL};
 pub(super) use prune::{physical, speaks_of_rows};

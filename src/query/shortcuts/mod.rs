@@ -5,7 +5,7 @@
 //! | `max(time)`, `last_value(x ORDER BY time)`, `first_value(x ORDER BY time DESC)`, `selector_last(x, time)` by tags; `DISTINCT ON (tags) … ORDER BY tags, time DESC` | the newest point of each series |
 //! | `row_number() OVER (PARTITION BY tags ORDER BY time DESC) <= n`; `rank` and `dense_rank` too | the newest n of each series |
 //! | these with `min(time)`, `first_value(x ORDER BY time)`, `selector_first(x, time)` or `ORDER BY time` | the oldest of each series |
-//! | `ORDER BY time DESC LIMIT n` | the newest n |
+//! | `ORDER BY time DESC LIMIT n`, `ORDER BY time LIMIT n` | the newest n, the oldest n |
 //! | `SELECT DISTINCT` tags, `GROUP BY` tags without an aggregate | the tags of each series |
 //!
 //! Only the scan at the bottom is exchanged, for one of a [`ShortcutTable`]. The operators above stay and come to the same result,

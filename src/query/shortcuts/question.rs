@@ -9,7 +9,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Expr, Filter, LogicalPlan, Operator, Sort};
 
 use super::path::{Path, level_of, through};
-use crate::query::scan::Ends;
+use crate::query::scan::{End, Ends};
 
 /// The most points of a series, or of all, that are looked for at the ends: of more it is not known that it is worth it.
 const ROWS_MAX: usize = 10_000;
@@ -78,28 +78,6 @@ fn of_aggregate(aggregate: &Aggregate) -> Option<Question> {
     Some(Question { present, ..question })
 }
 
-/// An end of a series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Newest,
-    Oldest,
-}
-
-impl End {
-    /// So many points at this end.
-    fn of_series(self, rows: usize) -> Ends {
-        match self {
-            Self::Newest => Ends::OfSeries(rows),
-            Self::Oldest => Ends::FirstOfSeries(rows),
-        }
-    }
-
-    /// The end that comes last where times rise, or first where they fall.
-    fn newest_if(is_newest: bool) -> Self {
-        if is_newest { Self::Newest } else { Self::Oldest }
-    }
-}
-
 /// What an aggregate wants of the points at an end.
 enum Wanted {
     Time,
@@ -140,14 +118,14 @@ fn wanted(function: &Expr, groups: &[Expr], path: &Path) -> Option<(Wanted, End)
     }
 }
 
-/// `ORDER BY time DESC LIMIT n`.
+/// `ORDER BY time DESC LIMIT n`, or from the oldest on.
 fn of_sort(sort: &Sort) -> Option<Question> {
     let rows = sort.fetch.filter(|rows| (1..=ROWS_MAX).contains(rows))?;
     let first = sort.expr.first()?;
     let path = Path::down(&sort.input)?;
     let all_are_of_rows = sort.expr.iter().all(|SortExpr { expr, .. }| path.resolved(expr).is_some());
-    let is_newest_first = !first.asc && path.is_time(&first.expr) && all_are_of_rows;
-    if is_newest_first { Question::new(Ends::OfAll(rows), path) } else { None }
+    let is_by_time = path.is_time(&first.expr) && all_are_of_rows;
+    if is_by_time { Question::new(End::newest_if(!first.asc).of_all(rows), path) } else { None }
 }
 
 /// `row_number() OVER (PARTITION BY tags ORDER BY time DESC) <= n`, or from the oldest on.

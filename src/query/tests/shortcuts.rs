@@ -25,7 +25,7 @@ pub(super) const CONDITIONS: [&str; 9] = [
 ];
 
 /// Where two series of a host have a point at one time, each says which of them counts.
-pub(super) const QUESTIONS: [&str; 34] = [
+pub(super) const QUESTIONS: [&str; 35] = [
     "SELECT host, region, max(time) AS t FROM m WHERE {} GROUP BY host, region",
     "SELECT host, max(time) AS t FROM m WHERE {} GROUP BY host",
     "SELECT max(time) AS t FROM m WHERE {}",
@@ -60,6 +60,7 @@ pub(super) const QUESTIONS: [&str; 34] = [
     "SELECT host, region, time, a, b FROM (SELECT *, row_number() OVER (PARTITION BY host, region ORDER BY time) AS n FROM m WHERE {}) AS x WHERE n <= 2",
     "SELECT host, region, time, a FROM (SELECT *, rank() OVER (PARTITION BY host ORDER BY time) AS n FROM m WHERE {}) AS x WHERE n < 3 AND a > 0",
     "SELECT host, region, min(time) AS t, max(time) AS u FROM m WHERE {} GROUP BY host, region",
+    "SELECT time, a, host FROM m WHERE {} ORDER BY time, host, region LIMIT 4",
 ];
 
 struct Asked {
@@ -182,7 +183,7 @@ async fn questions_for_the_newest_rows_read_the_ends_of_series() {
         ("SELECT host, max(a) FROM m GROUP BY host", None),
         ("SELECT a, max(time) FROM m GROUP BY a", None),
         ("SELECT DISTINCT host, a FROM m", None),
-        ("SELECT * FROM m ORDER BY time LIMIT 1", None),
+        ("SELECT * FROM m ORDER BY time LIMIT 1", Some("what=oldest 1, units=2")),
         ("SELECT * FROM m ORDER BY time DESC", None),
     ] {
         let plan = fixture.explain(text).await;
