@@ -36,10 +36,14 @@ const FOR_MANY_TABLES: [&str; 11] = [
 /// they have come together.
 const LEFT_OVER: [&str; 4] = ["eliminate_filter", "eliminate_limit", "propagate_empty_relation", "push_down_limit"];
 
+/// Rules that find something to do where an aggregate has become a numbering of rows (`shortcuts`): projections, and a filter on them.
+const LEFT_OVER_OF_NUMBERS: [&str; 2] = ["push_down_filter", "optimize_projections"];
+
 /// The short way. Lives in the session's config.
 pub(super) struct ShortWay {
     once: Optimizer,
     after: Optimizer,
+    after_numbers: Optimizer,
     options: Arc<ConfigOptions>,
 }
 
@@ -61,6 +65,7 @@ impl ShortWay {
         Self {
             once: rules(&|name| !FOR_MANY_TABLES.contains(&name)),
             after: rules(&|name| LEFT_OVER.contains(&name)),
+            after_numbers: rules(&|name| LEFT_OVER.contains(&name) || LEFT_OVER_OF_NUMBERS.contains(&name)),
             options: Arc::new(options),
         }
     }
@@ -75,7 +80,12 @@ pub(super) fn optimize(session: &SessionState, plan: LogicalPlan) -> DataFusionR
         Some(short) if is_simple(&plan)? => {
             let config = OneTime { session, options: &short.options };
             let plan = short.once.optimize(plan, &config, |_, _| {})?;
-            short.after.optimize(plan, &config, |_, _| {})
+            let after = if plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))? {
+                &short.after_numbers
+            } else {
+                &short.after
+            };
+            after.optimize(plan, &config, |_, _| {})
         }
         _ => session.optimizer().optimize(plan, session, |_, _| {}),
     }

@@ -8,20 +8,23 @@
 //! | `ORDER BY time DESC LIMIT n`, `ORDER BY time LIMIT n` | the newest n, the oldest n |
 //! | `SELECT DISTINCT` tags, `GROUP BY` tags without an aggregate | the tags of each series |
 //!
-//! Only the scan at the bottom is exchanged, for one of a [`ShortcutTable`]. The operators above stay and come to the same result,
-//! since all rows that they would choose are among those that they get. Filters may look at tags and say bounds of time. In
+//! The scan at the bottom is exchanged for one of a [`ShortcutTable`]. The operators above stay and come to the same result,
+//! since all rows that they would choose are among those that they get; only where many values are taken of one row each, the rows are
+//! numbered instead. Filters may look at tags and say bounds of time. In
 //! whatever DataFusion makes of the plan later, the other scan is a table like any other.
 //!
 //! | file | |
 //! |---|---|
 //! | [`question`] | which operators look at few rows |
 //! | [`path`] | what lies between an operator and the table |
+//! | [`numbered`] | many values of one row for each group without a state for each of them |
 //! | [`table`] | where the rows come from: a cache that has them, the ends of series, or the whole table |
 //!
 //! Who plans scans by itself asks for [`scan_of_ends`]: InfluxQL does for `last()`, `first()` and rows with a `LIMIT`.
 //!
 //! Not here: how the ends of series are read (`scan::ends`).
 
+mod numbered;
 mod path;
 mod question;
 mod table;
@@ -94,10 +97,12 @@ impl OptimizerRule for TakeShortcuts {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
-        match Question::of(&plan) {
-            Some(question) => exchange(plan, &question),
-            None => Ok(Transformed::no(plan)),
-        }
+        let Some(question) = Question::of(&plan) else { return Ok(Transformed::no(plan)) };
+        let numbered = match &plan {
+            LogicalPlan::Aggregate(aggregate) => numbered::numbered(aggregate)?,
+            _ => None,
+        };
+        exchange(numbered.unwrap_or(plan), &question)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const CONDITIONS: [&str; 9] = [
 ];
 
 /// Where two series of a host have a point at one time, each says which of them counts.
-pub(super) const QUESTIONS: [&str; 35] = [
+pub(super) const QUESTIONS: [&str; 39] = [
     "SELECT host, region, max(time) AS t FROM m WHERE {} GROUP BY host, region",
     "SELECT host, max(time) AS t FROM m WHERE {} GROUP BY host",
     "SELECT max(time) AS t FROM m WHERE {}",
@@ -61,6 +61,10 @@ pub(super) const QUESTIONS: [&str; 35] = [
     "SELECT host, region, time, a FROM (SELECT *, rank() OVER (PARTITION BY host ORDER BY time) AS n FROM m WHERE {}) AS x WHERE n < 3 AND a > 0",
     "SELECT host, region, min(time) AS t, max(time) AS u FROM m WHERE {} GROUP BY host, region",
     "SELECT time, a, host FROM m WHERE {} ORDER BY time, host, region LIMIT 4",
+    "SELECT host, region, first_value(time ORDER BY time) AS t, first_value(a ORDER BY time) AS a, last_value(b ORDER BY time DESC) AS b FROM m WHERE {} GROUP BY host, region",
+    "SELECT host, last_value(time ORDER BY time, region) AS t, last_value(region ORDER BY time, region) AS r, last_value(a ORDER BY time, region) + 1 AS a FROM m WHERE {} GROUP BY host HAVING last_value(b ORDER BY time, region) > 1",
+    "SELECT last_value(time ORDER BY time, host, region) AS t, last_value(a ORDER BY time, host, region) AS a, last_value(b ORDER BY time, host, region) AS b FROM m WHERE {}",
+    "SELECT upper(host) AS h, t, r, a FROM (SELECT host, first_value(time ORDER BY time DESC, region) AS t, first_value(region ORDER BY time DESC, region) AS r, first_value(a ORDER BY time DESC, region) AS a FROM m WHERE {} GROUP BY host) AS x ORDER BY h",
 ];
 
 struct Asked {
@@ -155,6 +159,48 @@ fn answers_from_few_rows_are_those_from_all() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Many values of one row are not kept value by value.
+#[tokio::test]
+async fn rows_are_taken_whole() {
+    let fixture = Fixture::new().await;
+    fixture.write("m,host=h0 a=1,b=1i,c=t 10\nm,host=h1 a=2,c=t 20\nm,host=h0 a=3,b=4i 30").await;
+    fixture
+        .check(
+            "SELECT DISTINCT ON (host) host, a, b, c FROM m ORDER BY host, time DESC",
+            "| host | a | b | c |\n| h0 | 3.0 | 4 |  |\n| h1 | 2.0 |  | true |",
+        )
+        .await;
+    for (text, is_numbered) in [
+        ("SELECT DISTINCT ON (host) * FROM m ORDER BY host, time DESC", true),
+        ("SELECT DISTINCT ON (host) * FROM m ORDER BY host, time", true),
+        ("SELECT DISTINCT ON (host) a FROM m ORDER BY host, time DESC", false),
+        (
+            "SELECT host, last_value(a ORDER BY time), first_value(b ORDER BY time DESC), last_value(c ORDER BY time) FROM m GROUP BY 1",
+            true,
+        ),
+        (
+            "SELECT host, last_value(a ORDER BY time, b), last_value(b ORDER BY time, a), last_value(c ORDER BY time) FROM m GROUP BY 1",
+            false,
+        ),
+        (
+            "SELECT last_value(a ORDER BY time), last_value(b ORDER BY time), last_value(c ORDER BY time) FROM m WHERE host = 'h0'",
+            false,
+        ),
+        (
+            "SELECT host, last_value(a ORDER BY time), last_value(b ORDER BY time), last_value(c ORDER BY time) FROM m GROUP BY ROLLUP(host)",
+            false,
+        ),
+    ] {
+        let plan = fixture.explain(text).await;
+        assert!(plan.contains("SeriesEndsExec"), "{text}\n{plan}");
+        assert_eq!(
+            (plan.contains("WindowAggExec"), plan.contains("AggregateExec")),
+            (is_numbered, !is_numbered),
+            "{text}\n{plan}"
+        );
+    }
 }
 
 /// Which questions are answered from few rows.
