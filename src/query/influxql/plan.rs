@@ -25,7 +25,7 @@ use super::super::error::QueryError;
 use super::super::{shortcuts, table};
 use super::ends;
 use super::filters::{self, column, slot_type, table_column};
-use super::level::{From, Input, Level, SlotSource};
+use super::level::{From, Input, Level, Slot, SlotSource};
 use super::reduction::Reduction;
 use super::resolve::Table;
 use super::series_exec::SeriesExec;
@@ -39,21 +39,17 @@ pub(super) fn plan<'a>(
     session: &'a SessionState,
 ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>, QueryError>> {
     Box::pin(async move {
-        // Of the tags that are not asked for, so that points of one time come in the same order each time.
-        let hidden: &[String] = match level.inputs.as_slice() {
-            [Input { from: From::Table(table), .. }] => &table.measured.tags,
-            _ => &[],
-        };
         if let Some(reduction) = Reduction::of(level) {
             let rows = reduced(level, &reduction, engine, session).await?;
-            let (rows, ordering) = sorted(level, rows, 0, None)?;
+            let (rows, ordering) = sorted(level, rows, &[], None)?;
             let exec = SeriesExec::new(Arc::new(level.clone()), Some(Arc::new(reduction)), rows, ordering);
             return Ok(Arc::new(exec) as Arc<dyn ExecutionPlan>);
         }
+        let ties = Tie::of(level);
         let mut parts = Vec::with_capacity(level.inputs.len());
         for input in &level.inputs {
             parts.push(match &input.from {
-                From::Table(table) => of_table(level, input, table, hidden, engine, session).await?,
+                From::Table(table) => of_table(level, input, table, &ties, engine, session).await?,
                 From::Level(below) => {
                     let rows = plan(below, engine, session).await?;
                     of_level(level, input, below, rows)?
@@ -61,7 +57,7 @@ pub(super) fn plan<'a>(
             });
         }
         let rows = if parts.len() == 1 { parts.remove(0) } else { UnionExec::try_new(parts)? };
-        let (rows, ordering) = sorted(level, rows, hidden.len(), rows_needed(level))?;
+        let (rows, ordering) = sorted(level, rows, &ties, rows_needed(level))?;
         Ok(Arc::new(SeriesExec::new(Arc::new(level.clone()), None, rows, ordering)) as Arc<dyn ExecutionPlan>)
     })
 }
@@ -70,10 +66,10 @@ pub(super) fn plan<'a>(
 fn sorted(
     level: &Level,
     rows: Arc<dyn ExecutionPlan>,
-    hidden: usize,
+    ties: &[Tie],
     fetch: Option<usize>,
 ) -> DataFusionResult<(Arc<dyn ExecutionPlan>, LexOrdering)> {
-    let ordering = ordering(level, hidden, &rows.schema())?;
+    let ordering = ordering(level, ties, &rows.schema())?;
     let sorted = SortExec::new(ordering.clone(), rows).with_preserve_partitioning(true).with_fetch(fetch);
     let merged = SortPreservingMergeExec::new(ordering.clone(), Arc::new(sorted)).with_fetch(fetch);
     Ok((Arc::new(merged), ordering))
@@ -91,11 +87,42 @@ pub(super) fn slot_name(n: usize) -> String {
     format!("s{n}")
 }
 
-/// By series, then by time, then by what is hidden.
-fn ordering(level: &Level, hidden: usize, schema: &Schema) -> DataFusionResult<LexOrdering> {
+/// A tag that points of one series and time are sorted by, so that they come in the same order each time.
+enum Tie {
+    /// It is asked for, in this slot.
+    Slot(usize),
+    /// It stands behind the time.
+    Hidden(String),
+}
+
+impl Tie {
+    /// Of the tags of the only table. Those that a series is told by are the same in all of its points.
+    fn of(level: &Level) -> Vec<Self> {
+        let [Input { from: From::Table(table), slots }] = level.inputs.as_slice() else { return Vec::new() };
+        let tie = |tag: &String| {
+            let is_tag = |source: &SlotSource| matches!(source, SlotSource::Tag(name) if name == tag);
+            match slots.iter().zip(&level.slots).position(|(source, slot)| is_tag(source) && !slot.blank) {
+                Some(slot) => Self::Slot(slot),
+                None => Self::Hidden(tag.clone()),
+            }
+        };
+        table.measured.tags.iter().filter(|tag| !level.groups.contains(tag)).map(tie).collect()
+    }
+
+    /// What its column is called, as one of several.
+    fn column(&self, number: usize) -> String {
+        match self {
+            Self::Slot(slot) => slot_name(*slot),
+            Self::Hidden(_) => format!("h{number}"),
+        }
+    }
+}
+
+/// By series, then by time, then by what tells points of one time apart.
+fn ordering(level: &Level, ties: &[Tie], schema: &Schema) -> DataFusionResult<LexOrdering> {
     let options = SortOptions { descending: !level.ascending, nulls_first: level.ascending };
     let groups = (0..level.groups.len()).map(slot_name);
-    let names = groups.chain([TIME_COLUMN.to_owned()]).chain((0..hidden).map(|n| format!("h{n}")));
+    let names = groups.chain([TIME_COLUMN.to_owned()]).chain(ties.iter().enumerate().map(|(n, tie)| tie.column(n)));
     let expressions = names
         .map(|name| Ok(PhysicalSortExpr::new(Arc::new(Column::new_with_schema(&name, schema)?), options)))
         .collect::<DataFusionResult<Vec<_>>>()?;
@@ -106,17 +133,26 @@ async fn of_table(
     level: &Level,
     input: &Input,
     table: &Table,
-    hidden: &[String],
+    ties: &[Tie],
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
     let builder = scan(level, input, table, engine, session)?.filter(filters::has_field(level, input))?;
-    let slots = level.slots.iter().zip(&input.slots).enumerate();
-    let mut columns: Vec<Expr> =
-        slots.map(|(n, (slot, source))| table_column(slot, source, table).alias(slot_name(n))).collect();
+    let is_alone = level.inputs.len() == 1;
+    let slot = |(n, (slot, source)): (usize, (&Slot, &SlotSource))| {
+        let column = match source {
+            // Sorted as they are stored: texts are made of what is left. Of several tables some may not have the tag.
+            SlotSource::Tag(tag) if is_alone && !slot.blank => column(tag),
+            _ => table_column(slot, source, table),
+        };
+        column.alias(slot_name(n))
+    };
+    let mut columns: Vec<Expr> = level.slots.iter().zip(&input.slots).enumerate().map(slot).collect();
     columns.push(column(TIME_COLUMN));
-    let hidden = hidden.iter().enumerate();
-    columns.extend(hidden.map(|(n, tag)| try_cast(column(tag), DataType::Utf8).alias(format!("h{n}"))));
+    columns.extend(ties.iter().enumerate().filter_map(|(n, tie)| match tie {
+        Tie::Hidden(tag) => Some(column(tag).alias(tie.column(n))),
+        Tie::Slot(_) => None,
+    }));
     let logical = builder.project(columns)?.build()?;
     Ok(session.create_physical_plan(&logical).await?)
 }

@@ -7,6 +7,7 @@ use arrow::array::{
     RecordBatch, StringArray, StringBuilder, TimestampNanosecondArray, TimestampNanosecondBuilder, UInt64Array,
     UInt64Builder,
 };
+use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType, UInt64Type,
 };
@@ -51,7 +52,7 @@ impl BatchRows {
     /// The rows of a batch whose last column of those that count is the time; hidden ones may follow.
     ///
     /// # Errors
-    /// If a column has another type than those of [`arrow_type`]; a defect.
+    /// If a column has another type than those of [`arrow_type`] or of a tag; a defect.
     pub(super) fn new(batch: &RecordBatch, count: usize) -> DataFusionResult<Self> {
         let columns = (0..count).map(|n| ColumnValues::of(batch.column(n))).collect::<DataFusionResult<_>>()?;
         let times = batch.column(count).as_primitive_opt::<TimestampNanosecondType>();
@@ -72,7 +73,7 @@ impl BatchRows {
 
 impl ColumnValues {
     /// # Errors
-    /// If it has another type than those of [`arrow_type`]; a defect.
+    /// If it has another type than those of [`arrow_type`] or of a tag; a defect.
     pub(super) fn of(column: &ArrayRef) -> DataFusionResult<Self> {
         Ok(match column.data_type() {
             DataType::Float64 => Self::Float(column.as_primitive::<Float64Type>().clone()),
@@ -80,6 +81,7 @@ impl ColumnValues {
             DataType::UInt64 => Self::Unsigned(column.as_primitive::<UInt64Type>().clone()),
             DataType::Boolean => Self::Boolean(column.as_boolean().clone()),
             DataType::Utf8 => Self::String(column.as_string::<i32>().clone(), None),
+            DataType::Dictionary(..) => Self::String(cast(column, &DataType::Utf8)?.as_string::<i32>().clone(), None),
             other => return Err(internal_datafusion_err!("a column of InfluxQL can't be {other}")),
         })
     }

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::datatypes::Float64Type;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -141,7 +142,8 @@ impl ExecutionPlan for SeriesExec {
             let answer = Arc::clone(&schema);
             let batches = self.input.execute(0, context)?.map(move |batch| {
                 let batch = batch?;
-                let columns = columns.iter().map(|column| without_nan(batch.column(*column))).collect();
+                let columns = columns.iter().map(|column| as_answered(batch.column(*column)));
+                let columns = columns.collect::<DataFusionResult<_>>()?;
                 Ok(RecordBatch::try_new(Arc::clone(&answer), columns)?.record_output(&metrics))
             });
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)));
@@ -188,15 +190,18 @@ fn passed_through(level: &Level) -> Option<Vec<usize>> {
     Some(columns)
 }
 
-/// A number that is none is nothing, as in InfluxDB.
-fn without_nan(column: &ArrayRef) -> ArrayRef {
-    match column.as_primitive_opt::<Float64Type>() {
+/// A column of the answer: tags as texts, and a number that is none is nothing, as in InfluxDB.
+fn as_answered(column: &ArrayRef) -> DataFusionResult<ArrayRef> {
+    if let DataType::Dictionary(..) = column.data_type() {
+        return Ok(cast(column, &DataType::Utf8)?);
+    }
+    Ok(match column.as_primitive_opt::<Float64Type>() {
         Some(numbers) if numbers.values().iter().any(|number| number.is_nan()) => {
             let numbers = numbers.iter().map(|number| number.filter(|number| !number.is_nan()));
             Arc::new(numbers.collect::<Float64Array>())
         }
         _ => Arc::clone(column),
-    }
+    })
 }
 
 /// The state of one execution.

@@ -38,7 +38,7 @@ impl EncoderFactory for LikeTheOneBefore {
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
         let encoder: Box<dyn Encoder + 'a> = match array.data_type() {
             DataType::Timestamp(TimeUnit::Nanosecond, None) if options.timestamp_format().is_none() => {
-                Box::new(Times { times: array.as_primitive::<TimestampNanosecondType>(), day: None })
+                Box::new(Times { times: array.as_primitive::<TimestampNanosecondType>(), dates: Dates::default() })
             }
             DataType::Utf8 => Box::new(Texts { texts: array.as_string(), before: None, written: Vec::new() }),
             _ => return Ok(None),
@@ -72,13 +72,14 @@ impl Encoder for Texts<'_> {
     }
 }
 
-struct Times<'a> {
-    times: &'a TimestampNanosecondArray,
+/// Dates and times of day, mostly of the same day as the one before.
+#[derive(Debug, Default)]
+pub(super) struct Dates {
     /// The day of the one before, counted from 1970, and as it is written.
     day: Option<(i64, [u8; DATE_BYTES])>,
 }
 
-impl Times<'_> {
+impl Dates {
     fn date(&mut self, day: i64) -> [u8; DATE_BYTES] {
         if let Some((known, date)) = self.day
             && known == day
@@ -93,21 +94,30 @@ impl Times<'_> {
         self.day = Some((day, date));
         date
     }
+
+    /// `2023-11-14T22:13:20`, of seconds since 1970.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, seconds: i64) {
+        let (day, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+        out.extend_from_slice(&self.date(day));
+        digits(out, second / 3600, 2);
+        out.push(b':');
+        digits(out, second / 60 % 60, 2);
+        out.push(b':');
+        digits(out, second % 60, 2);
+    }
+}
+
+struct Times<'a> {
+    times: &'a TimestampNanosecondArray,
+    dates: Dates,
 }
 
 impl Encoder for Times<'_> {
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
         let nanos = self.times.value(row);
         let (seconds, fraction) = (nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND));
-        let (day, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
-        let date = self.date(day);
         out.push(b'"');
-        out.extend_from_slice(&date);
-        digits(out, second / 3600, 2);
-        out.push(b':');
-        digits(out, second / 60 % 60, 2);
-        out.push(b':');
-        digits(out, second % 60, 2);
+        self.dates.append(out, seconds);
         if fraction != 0 {
             out.push(b'.');
             match (fraction % 1_000_000, fraction % 1_000) {

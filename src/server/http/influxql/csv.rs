@@ -1,6 +1,6 @@
 //! Answers as CSV: name, tags, and the columns; a header for each statement, a blank line between them.
 
-use super::values::{self, TimeFormat};
+use super::values::{self, TimeFormat, Times};
 use crate::query::influxql::{Cell, Listing, SeriesRows};
 
 /// Writes the answer of a request. Times are in nanoseconds where no unit is asked for.
@@ -49,10 +49,11 @@ impl CsvWriter {
         let tags: Vec<_> =
             rows.tags.iter().map(|(key, value)| format!("{}={}", escaped(key), escaped(value))).collect();
         let head = format!("{},{}", quoted(&rows.measurement), quoted(&tags.join(",")));
-        for row in 0..rows.rows.num_rows() {
+        let mut times = Times::new(self.times, None);
+        for (row, time) in rows.times().iter().enumerate() {
             self.bytes.extend_from_slice(head.as_bytes());
             self.bytes.push(b',');
-            values::time(&mut self.bytes, rows.times()[row], self.times, None);
+            times.json(&mut self.bytes, *time);
             for column in rows.rows.columns().iter().skip(1) {
                 self.bytes.push(b',');
                 values::csv(&mut self.bytes, column, row);
@@ -74,7 +75,7 @@ impl CsvWriter {
                         Cell::Boolean(value) => line.push_str(&value.to_string()),
                         Cell::Time(nanos) => {
                             let mut out = Vec::new();
-                            values::time(&mut out, *nanos, self.times, None);
+                            Times::new(self.times, None).json(&mut out, *nanos);
                             line.push_str(&String::from_utf8_lossy(&out));
                         }
                     }

@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use super::values::{self, TimeFormat};
+use super::values::{self, Cells, TimeFormat, Times};
 use crate::query::influxql::{Cell, Listing, SeriesRows};
 
 /// How an answer is cut.
@@ -26,20 +26,15 @@ pub(super) struct JsonWriter {
     is_open: bool,
     /// Whether the statement has shown a series.
     has_series: bool,
-    /// Whether the open series has shown a row.
-    has_rows: bool,
-    /// The open series; with rows that wait where it is cut, since it is not known what follows them.
-    waiting: Option<Waiting>,
+    /// How many rows the open series has, or its open piece. It stays open until it is known what follows.
+    rows: Option<usize>,
 }
 
-/// A piece of a series.
-#[derive(Debug)]
-struct Waiting {
-    name: String,
-    tags: Vec<(String, String)>,
-    columns: Vec<String>,
-    /// The values of each row as JSON.
-    rows: Vec<Vec<Vec<u8>>>,
+/// What stands above the rows of a series.
+struct Head<'a> {
+    name: &'a str,
+    tags: &'a [(String, String)],
+    columns: &'a [String],
 }
 
 impl JsonWriter {
@@ -52,8 +47,7 @@ impl JsonWriter {
             warning: None,
             is_open: false,
             has_series: false,
-            has_rows: false,
-            waiting: None,
+            rows: None,
         }
     }
 
@@ -87,94 +81,91 @@ impl JsonWriter {
     /// Rows of a series.
     pub(super) fn rows(&mut self, rows: &SeriesRows, zone: Option<Tz>) {
         if rows.begins {
-            self.close_series(false);
+            self.close_piece(false, true);
         }
-        for row in 0..rows.rows.num_rows() {
-            let mut cells = Vec::with_capacity(rows.columns.len());
-            let mut time = Vec::new();
-            values::time(&mut time, rows.times()[row], self.times, zone);
-            cells.push(time);
-            for column in rows.rows.columns().iter().skip(1) {
-                let mut cell = Vec::new();
-                values::json(&mut cell, column, row);
-                cells.push(cell);
+        let head = Head { name: &rows.measurement, tags: &rows.tags, columns: &rows.columns };
+        let mut times = Times::new(self.times, zone);
+        let mut columns: Vec<Cells<'_>> = rows.rows.columns().iter().skip(1).map(|column| Cells::of(column)).collect();
+        for (row, time) in rows.times().iter().enumerate() {
+            self.open_row(&head);
+            self.out.separate();
+            times.json(&mut self.out.bytes, *time);
+            for column in &mut columns {
+                self.out.separate();
+                column.json(&mut self.out.bytes, row);
             }
-            self.row(Some(&rows.measurement), &rows.tags, &rows.columns, cells);
+            self.out.close(']');
         }
     }
 
     /// Names.
     pub(super) fn listings(&mut self, listings: &[Listing]) {
+        let mut times = Times::new(self.times, None);
         for listing in listings {
-            self.close_series(false);
+            self.close_piece(false, true);
+            let name = listing.name.as_deref().unwrap_or_default();
+            let head = Head { name, tags: &[], columns: &listing.columns };
             for row in &listing.rows {
-                let times = self.times;
-                let cells = row.iter().map(|cell| {
-                    let mut out = Vec::new();
+                self.open_row(&head);
+                for cell in row {
+                    self.out.separate();
+                    let out = &mut self.out.bytes;
                     match cell {
-                        Cell::Text(text) => values::string(&mut out, text),
+                        Cell::Text(text) => values::string(out, text),
                         Cell::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
                         Cell::Boolean(value) => out.extend_from_slice(value.to_string().as_bytes()),
-                        Cell::Time(nanos) => values::time(&mut out, *nanos, times, None),
+                        Cell::Time(nanos) => times.json(out, *nanos),
                     }
-                    out
-                });
-                self.row(listing.name.as_deref(), &[], &listing.columns, cells.collect());
+                }
+                self.out.close(']');
             }
             if listing.rows.is_empty() {
-                let piece = self.new_piece(listing.name.as_deref(), &[], &listing.columns);
-                if self.chunks == Chunks::One {
-                    self.open_series(&piece);
-                }
-                self.waiting = Some(piece);
+                self.open_piece(&head);
             }
         }
     }
 
-    fn new_piece(&self, name: Option<&str>, tags: &[(String, String)], columns: &[String]) -> Waiting {
-        let name = name.unwrap_or_default().to_owned();
-        Waiting { name, tags: tags.to_vec(), columns: columns.to_vec(), rows: Vec::new() }
-    }
-
-    fn row(&mut self, name: Option<&str>, tags: &[(String, String)], columns: &[String], cells: Vec<Vec<u8>>) {
-        match self.chunks {
-            Chunks::One => {
-                if self.waiting.is_none() {
-                    let piece = self.new_piece(name, tags, columns);
-                    self.open_series(&piece);
-                    self.waiting = Some(piece);
-                }
-                self.show_row(&cells);
-            }
-            Chunks::Of(rows_max) => {
-                if self.waiting.as_ref().is_some_and(|waiting| waiting.rows.len() >= rows_max) {
-                    self.close_series(true);
-                }
-                if self.waiting.is_none() {
-                    self.waiting = Some(self.new_piece(name, tags, columns));
-                }
-                if let Some(waiting) = &mut self.waiting {
-                    waiting.rows.push(cells);
-                }
-            }
+    /// A row begins, in the piece that is open or in another.
+    fn open_row(&mut self, head: &Head<'_>) {
+        if let (Chunks::Of(rows_max), Some(rows)) = (self.chunks, self.rows)
+            && rows >= rows_max
+        {
+            self.close_piece(true, true);
         }
+        let rows = match self.rows {
+            Some(rows) => rows,
+            None => self.open_piece(head),
+        };
+        if rows == 0 {
+            self.out.key("values");
+            self.out.open('[');
+        }
+        self.rows = Some(rows + 1);
+        self.out.open('[');
     }
 
-    fn open_series(&mut self, series: &Waiting) {
-        if !self.has_series {
+    /// A series begins, or goes on in a document of its own. One without rows has no values, as in InfluxDB.
+    fn open_piece(&mut self, head: &Head<'_>) -> usize {
+        if let Chunks::Of(_) = self.chunks {
+            self.out.open('{');
+            self.out.key("results");
+            self.out.open('[');
+            self.open_result();
+            self.has_series = false;
+        }
+        if !std::mem::replace(&mut self.has_series, true) {
             self.out.key("series");
             self.out.open('[');
-            self.has_series = true;
         }
         self.out.open('{');
-        if !series.name.is_empty() {
+        if !head.name.is_empty() {
             self.out.key("name");
-            self.out.string(&series.name);
+            self.out.string(head.name);
         }
-        if !series.tags.is_empty() {
+        if !head.tags.is_empty() {
             self.out.key("tags");
             self.out.open('{');
-            for (key, value) in &series.tags {
+            for (key, value) in head.tags {
                 self.out.key(key);
                 self.out.string(value);
             }
@@ -182,68 +173,34 @@ impl JsonWriter {
         }
         self.out.key("columns");
         self.out.open('[');
-        for column in &series.columns {
+        for column in head.columns {
             self.out.string(column);
         }
         self.out.close(']');
-        self.has_rows = false;
+        self.rows = Some(0);
+        0
     }
 
-    /// A row of the series that was opened. One without rows has no values, as in InfluxDB.
-    fn show_row(&mut self, cells: &[Vec<u8>]) {
-        if !self.has_rows {
-            self.out.key("values");
-            self.out.open('[');
-            self.has_rows = true;
-        }
-        self.out.row(cells);
-    }
-
-    fn close_rows(&mut self) {
-        if self.has_rows {
+    /// The open series has no more rows, or goes on in another piece; so does the statement.
+    fn close_piece(&mut self, goes_on: bool, statement_goes_on: bool) {
+        let Some(rows) = self.rows.take() else { return };
+        if rows > 0 {
             self.out.close(']');
         }
-    }
-
-    /// The open series has no more rows, or goes on in another piece.
-    fn close_series(&mut self, goes_on: bool) {
-        let Some(series) = self.waiting.take() else { return };
-        match self.chunks {
-            Chunks::One => {
-                // It was opened with its first row.
-                self.close_rows();
-                self.out.close('}');
-            }
-            Chunks::Of(_) => self.piece(&series, goes_on, true),
-        }
-    }
-
-    /// One document with one piece.
-    fn piece(&mut self, series: &Waiting, goes_on: bool, statement_goes_on: bool) {
-        self.out.open('{');
-        self.out.key("results");
-        self.out.open('[');
-        self.open_result();
-        self.has_series = false;
-        self.open_series(series);
-        for row in &series.rows {
-            self.show_row(row);
-        }
-        self.close_rows();
         if goes_on {
             self.out.key("partial");
             self.out.value(b"true");
         }
         self.out.close('}');
-        self.out.close(']');
-        if statement_goes_on {
-            self.out.key("partial");
-            self.out.value(b"true");
+        if let Chunks::Of(_) = self.chunks {
+            self.out.close(']');
+            if statement_goes_on {
+                self.out.key("partial");
+                self.out.value(b"true");
+            }
+            self.close_result(None);
+            self.close_document();
         }
-        self.close_result(None);
-        self.out.close(']');
-        self.out.close('}');
-        self.out.end_document();
     }
 
     fn close_result(&mut self, error: Option<&str>) {
@@ -265,30 +222,32 @@ impl JsonWriter {
         self.out.close('}');
     }
 
+    fn close_document(&mut self) {
+        self.out.close(']');
+        self.out.close('}');
+        self.out.end_document();
+    }
+
     /// The statement has nothing more to say, perhaps because it failed.
     pub(super) fn end(&mut self, error: Option<&str>) {
-        match (self.chunks, self.waiting.take()) {
-            (Chunks::One, waiting) => {
-                self.waiting = waiting;
-                self.close_series(false);
+        let has_piece = self.rows.is_some();
+        match self.chunks {
+            Chunks::One => {
+                self.close_piece(false, false);
                 if self.has_series {
                     self.out.close(']');
                 }
                 self.close_result(error);
             }
-            (Chunks::Of(_), Some(last)) if error.is_none() => self.piece(&last, false, false),
-            (Chunks::Of(_), last) => {
-                if let Some(last) = last {
-                    self.piece(&last, false, true);
-                }
+            Chunks::Of(_) if has_piece && error.is_none() => self.close_piece(false, false),
+            Chunks::Of(_) => {
+                self.close_piece(false, true);
                 self.out.open('{');
                 self.out.key("results");
                 self.out.open('[');
                 self.open_result();
                 self.close_result(error);
-                self.out.close(']');
-                self.out.close('}');
-                self.out.end_document();
+                self.close_document();
             }
         }
     }
@@ -296,9 +255,7 @@ impl JsonWriter {
     /// All statements are answered.
     pub(super) fn finish(&mut self) {
         if self.is_open {
-            self.out.close(']');
-            self.out.close('}');
-            self.out.end_document();
+            self.close_document();
         } else if self.chunks == Chunks::One {
             self.out.open('{');
             self.out.close('}');
@@ -322,6 +279,7 @@ impl Indented {
         Self { bytes: Vec::new(), is_pretty, levels: Vec::new(), is_behind_key: false }
     }
 
+    /// Whatever comes next stands behind a comma if it needs one. A value may then be written right into `bytes`.
     fn separate(&mut self) {
         if std::mem::take(&mut self.is_behind_key) {
             return;
@@ -372,12 +330,6 @@ impl Indented {
     fn value(&mut self, value: &[u8]) {
         self.separate();
         self.bytes.extend_from_slice(value);
-    }
-
-    fn row(&mut self, cells: &[Vec<u8>]) {
-        self.open('[');
-        cells.iter().for_each(|cell| self.value(cell));
-        self.close(']');
     }
 
     fn end_document(&mut self) {

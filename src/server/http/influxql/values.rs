@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
+
+use super::super::json_values::Dates;
 
 /// How times are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,26 +42,67 @@ fn append(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     let _ = write!(out, "{value}");
 }
 
-/// A time as JSON has it.
-pub(super) fn time(out: &mut Vec<u8>, nanos: i64, format: TimeFormat, zone: Option<Tz>) {
-    match format {
-        TimeFormat::Epoch(unit) => append(out, nanos.div_euclid(unit)),
-        TimeFormat::Text => {
+/// Times of one form, to be written one after the other: mostly of one day.
+#[derive(Debug)]
+pub(super) struct Times {
+    format: TimeFormat,
+    /// Where clocks don't show UTC.
+    zone: Option<Tz>,
+    dates: Dates,
+}
+
+impl Times {
+    /// Times of clocks in `zone`, or of those that show UTC.
+    pub(super) fn new(format: TimeFormat, zone: Option<Tz>) -> Self {
+        Self { format, zone: zone.filter(|zone| *zone != Tz::UTC), dates: Dates::default() }
+    }
+
+    /// A time as JSON has it.
+    pub(super) fn json(&mut self, out: &mut Vec<u8>, nanos: i64) {
+        let unit = match self.format {
+            TimeFormat::Epoch(unit) => return integer(out, nanos.div_euclid(unit)),
+            TimeFormat::Text => 1_000_000_000,
+        };
+        let (seconds, fraction) = (nanos.div_euclid(unit), nanos.rem_euclid(unit));
+        let shift = self.zone.map_or(0, |zone| {
             let utc = DateTime::from_timestamp_nanos(nanos);
-            let zone = zone.unwrap_or(Tz::UTC);
-            let shift = zone.offset_from_utc_datetime(&utc.naive_utc()).fix();
-            let local = utc.with_timezone(&shift);
-            append(out, format_args!("\"{}", local.format("%Y-%m-%dT%H:%M:%S")));
-            let fraction = nanos.rem_euclid(1_000_000_000);
-            if fraction > 0 {
-                append(out, format_args!(".{}", format!("{fraction:09}").trim_end_matches('0')));
-            }
-            if shift.local_minus_utc() == 0 {
-                out.extend_from_slice(b"Z\"");
-            } else {
-                append(out, format_args!("{}\"", local.format("%:z")));
-            }
+            zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc()
+        });
+        out.push(b'"');
+        self.dates.append(out, seconds + i64::from(shift));
+        if fraction > 0 {
+            append(out, format_args!(".{fraction:09}"));
+            let zeros = out.iter().rev().take_while(|digit| **digit == b'0').count();
+            out.truncate(out.len() - zeros);
         }
+        match shift {
+            0 => out.push(b'Z'),
+            shift => append(
+                out,
+                format_args!(
+                    "{}{:02}:{:02}",
+                    if shift < 0 { '-' } else { '+' },
+                    shift.abs() / 3600,
+                    shift.abs() / 60 % 60
+                ),
+            ),
+        }
+        out.push(b'"');
+    }
+}
+
+fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// A number with as few digits as tell it from others, never with a power of ten; one that is none has its name.
+fn digits(out: &mut Vec<u8>, value: f64) {
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format(value);
+    match text.strip_suffix(".0") {
+        Some(whole) => out.extend_from_slice(whole.as_bytes()),
+        None if value.is_finite() && !text.contains('e') => out.extend_from_slice(text.as_bytes()),
+        None => append(out, value),
     }
 }
 
@@ -75,23 +118,61 @@ pub(super) fn float(out: &mut Vec<u8>, value: f64) {
             _ => append(out, text),
         }
     } else {
-        append(out, value);
+        digits(out, value);
     }
 }
 
-/// The value of a column in a row, as JSON.
-pub(super) fn json(out: &mut Vec<u8>, column: &dyn Array, row: usize) {
-    if column.is_null(row) {
-        out.extend_from_slice(b"null");
-        return;
+/// A column, to be written row by row.
+pub(super) struct Cells<'a> {
+    column: &'a dyn Array,
+    values: Values<'a>,
+}
+
+enum Values<'a> {
+    Floats(&'a [f64]),
+    Integers(&'a [i64]),
+    Unsigned(&'a [u64]),
+    Booleans(&'a BooleanArray),
+    /// With the one before and how it is written: tags are the same from row to row.
+    Texts(&'a StringArray, Option<&'a str>, Vec<u8>),
+    Nothing,
+}
+
+impl<'a> Cells<'a> {
+    pub(super) fn of(column: &'a dyn Array) -> Self {
+        let values = match column.data_type() {
+            DataType::Float64 => Values::Floats(column.as_primitive::<Float64Type>().values()),
+            DataType::Int64 => Values::Integers(column.as_primitive::<Int64Type>().values()),
+            DataType::UInt64 => Values::Unsigned(column.as_primitive::<UInt64Type>().values()),
+            DataType::Boolean => Values::Booleans(column.as_boolean()),
+            DataType::Utf8 => Values::Texts(column.as_string::<i32>(), None, Vec::new()),
+            _ => Values::Nothing,
+        };
+        Self { column, values }
     }
-    match column.data_type() {
-        DataType::Float64 => float(out, column.as_primitive::<Float64Type>().value(row)),
-        DataType::Int64 => append(out, column.as_primitive::<Int64Type>().value(row)),
-        DataType::UInt64 => append(out, column.as_primitive::<UInt64Type>().value(row)),
-        DataType::Boolean => append(out, column.as_boolean().value(row)),
-        DataType::Utf8 => string(out, column.as_string::<i32>().value(row)),
-        _ => out.extend_from_slice(b"null"),
+
+    /// The value in a row, as JSON.
+    pub(super) fn json(&mut self, out: &mut Vec<u8>, row: usize) {
+        if self.column.is_null(row) {
+            out.extend_from_slice(b"null");
+            return;
+        }
+        match &mut self.values {
+            Values::Floats(values) => float(out, values[row]),
+            Values::Integers(values) => integer(out, values[row]),
+            Values::Unsigned(values) => integer(out, values[row]),
+            Values::Booleans(values) => append(out, values.value(row)),
+            Values::Texts(texts, before, written) => {
+                let text = texts.value(row);
+                if *before != Some(text) {
+                    written.clear();
+                    string(written, text);
+                    *before = Some(text);
+                }
+                out.extend_from_slice(written);
+            }
+            Values::Nothing => out.extend_from_slice(b"null"),
+        }
     }
 }
 
@@ -101,9 +182,9 @@ pub(super) fn csv(out: &mut Vec<u8>, column: &dyn Array, row: usize) {
         return;
     }
     match column.data_type() {
-        DataType::Float64 => append(out, column.as_primitive::<Float64Type>().value(row)),
+        DataType::Float64 => digits(out, column.as_primitive::<Float64Type>().value(row)),
         DataType::Utf8 => out.extend_from_slice(super::csv::quoted(column.as_string::<i32>().value(row)).as_bytes()),
-        _ => json(out, column, row),
+        _ => Cells::of(column).json(out, row),
     }
 }
 
@@ -157,7 +238,7 @@ mod tests {
 
     #[test]
     fn times_have_the_digits_that_they_need() {
-        let time_text = |nanos, format, zone| text(|out| time(out, nanos, format, zone));
+        let time_text = |nanos, format, zone| text(|out| Times::new(format, zone).json(out, nanos));
         assert_eq!(time_text(0, TimeFormat::Text, None), "\"1970-01-01T00:00:00Z\"");
         assert_eq!(time_text(500_000_000, TimeFormat::Text, None), "\"1970-01-01T00:00:00.5Z\"");
         assert_eq!(time_text(-1, TimeFormat::Text, None), "\"1969-12-31T23:59:59.999999999Z\"");
