@@ -130,6 +130,8 @@ pub struct QuerySettings {
     pub takes_shortcuts: bool,
     /// A query of one table that is expected to look at no more rows is planned for one thread.
     pub few_rows_max: u64,
+    /// Rows that InfluxQL gives in the order of time are sorted about so many at a time.
+    pub stretch_rows: u64,
 }
 
 impl Default for QuerySettings {
@@ -143,6 +145,8 @@ impl Default for QuerySettings {
             running: RunningSettings::default(),
             takes_shortcuts: true,
             few_rows_max: 32 << 10,
+            // A few tens of megabytes, and many times the work of planning a stretch.
+            stretch_rows: 256 << 10,
         }
     }
 }

@@ -197,8 +197,20 @@ fn within(plan: LogicalPlan, time: TimeRange) -> Result<LogicalPlan, QueryError>
     Ok(with_times?.data)
 }
 
+/// What of some stretches of time lies from the first to the last instant, if their rows lie evenly.
+pub(super) fn between(spans: &[(TimeRange, u64)], (first, last): (i64, i64)) -> Vec<(TimeRange, u64)> {
+    let length = |first: i64, last: i64| u128::from(last.abs_diff(first)) + 1;
+    let of_span = |(time, rows): &(TimeRange, u64)| {
+        let (min, max) = (time.min.as_nanos(), time.max.as_nanos());
+        let (from, to) = (min.max(first), max.min(last));
+        let share = || u128::from(*rows) * length(from, to) / length(min, max);
+        (from <= to).then(|| (TimeRange::from_nanos(from, to), u64::try_from(share()).unwrap_or(*rows)))
+    };
+    spans.iter().filter_map(of_span).collect()
+}
+
 /// Stretches of time with about as many rows each, oldest first: every instant is in exactly one.
-fn cut(spans: &[(TimeRange, u64)], count: usize) -> Vec<TimeRange> {
+pub(super) fn cut(spans: &[(TimeRange, u64)], count: usize) -> Vec<TimeRange> {
     let rows: u64 = spans.iter().map(|(_, rows)| rows).sum();
     let count = (count as u64).min(rows / ROWS_LEAST).max(1);
     // Instants at which so many rows are taken to lie.
@@ -251,6 +263,19 @@ mod tests {
                 prop_assert_eq!(pair[0].max.as_nanos() + 1, pair[1].min.as_nanos());
             }
         }
+    }
+
+    #[test]
+    fn rows_between_two_instants_are_a_share() {
+        let spans = [(TimeRange::from_nanos(0, 99), 1000), (TimeRange::from_nanos(200, 299), 10)];
+        let counted = |first, last| -> Vec<(i64, i64, u64)> {
+            let between = between(&spans, (first, last));
+            between.iter().map(|(time, rows)| (time.min.as_nanos(), time.max.as_nanos(), *rows)).collect()
+        };
+        assert_eq!(counted(i64::MIN, i64::MAX), [(0, 99, 1000), (200, 299, 10)]);
+        assert_eq!(counted(90, 199), [(90, 99, 100)]);
+        assert_eq!(counted(50, 200), [(50, 99, 500), (200, 200, 0)]);
+        assert_eq!(counted(100, 199), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! query adds its database's tables and its own snapshots. Nothing of a session outlives its query, and no
 //! statement can change one.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -13,12 +14,13 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 
 use super::catalog::DatabaseTables;
 use super::few_rows::FewRows;
+use super::influxql::StretchRows;
 use super::optimize::ShortWay;
 use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
@@ -60,7 +62,9 @@ impl Sessions {
             // No formats and no factories: a table is one of the engine's or it is none.
             .with_file_formats(Vec::new())
             .with_table_factories(Default::default())
-            .with_config(config(settings).with_extension(access))
+            .with_config(
+                config(settings).with_extension(access).with_extension(Arc::new(StretchRows(settings.stretch_rows))),
+            )
             .with_runtime_env(Arc::new(runtime));
         let template = functions::with_gap_filling(template);
         let template = match settings.takes_shortcuts {
@@ -112,6 +116,20 @@ pub(super) fn renewed(session: &SessionState) -> SessionState {
     session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
     session.mark_start_execution(); // what now() says
     session
+}
+
+/// What the plans of a session run in. Functions are in the plans; a list of all would be copied for each query.
+pub(super) fn context(session: &SessionState) -> TaskContext {
+    TaskContext::new(
+        None,
+        session.session_id().to_owned(),
+        session.config().clone(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        Arc::clone(session.runtime_env()),
+    )
 }
 
 fn config(settings: &QuerySettings) -> SessionConfig {

@@ -10,6 +10,7 @@ use futures::StreamExt;
 
 use super::super::error::QueryError;
 use super::super::running::SeenQueries;
+use super::super::session::context;
 use super::names::EngineCatalog;
 use super::resolve::{self, Catalog};
 use super::show::Shower;
@@ -94,7 +95,7 @@ impl Answerer {
         for part in self.parts(select).await? {
             let plan = if analyze {
                 let mut rows = 0;
-                let mut batches = execute_stream(Arc::clone(&part.plan), self.session.task_ctx())?;
+                let mut batches = execute_stream(Arc::clone(&part.plan), Arc::new(context(&self.session)))?;
                 while let Some(batch) = batches.next().await {
                     rows += batch?.num_rows();
                 }

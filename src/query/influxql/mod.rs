@@ -11,6 +11,7 @@
 //! | [`reduction`], [`buckets`], [`extremes`], [`collected`] | buckets reduced to a row by DataFusion |
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
+//! | [`in_turn`] | stretches of time, sorted one after the other |
 //! | [`show`] | what there is |
 //! | [`answerer`] | what a statement that reads answers |
 //! | [`flat`] | the same as one table, for who knows no series |
@@ -38,6 +39,7 @@ mod filters;
 mod flat;
 mod fold;
 mod holt_winters;
+mod in_turn;
 mod into;
 mod level;
 mod names;
@@ -81,6 +83,7 @@ pub(in crate::query) use answerer::Answerer;
 pub(in crate::query) use flat::FlatPlan;
 pub use into::Written;
 pub(in crate::query) use names::EngineCatalog;
+pub(in crate::query) use plan::StretchRows;
 #[cfg(test)]
 pub(in crate::query) use plan::tag_rows;
 pub use removal::Removal;

@@ -11,7 +11,7 @@ use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit, try_cast};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, try_cast};
 use datafusion::physical_expr::expressions::{Column, Literal, TryCastExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
@@ -22,15 +22,26 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::future::BoxFuture;
 
 use super::super::error::QueryError;
-use super::super::{shortcuts, table};
+use super::super::optimize::optimize;
+use super::super::parts::{between, cut};
+use super::super::scan::spans;
+use super::super::{coerce, shortcuts, table};
 use super::ends;
 use super::filters::{self, column, slot_type, table_column};
+use super::in_turn::InTurnExec;
 use super::level::{From, Input, Level, Slot, SlotSource};
 use super::reduction::Reduction;
 use super::resolve::Table;
 use super::series_exec::SeriesExec;
 use crate::engine::Engine;
-use crate::model::{DatabaseName, TIME_COLUMN};
+use crate::model::{DatabaseName, TIME_COLUMN, TimeRange};
+
+/// About how many rows are sorted at a time where they are wanted by time. Lives in the session's config.
+#[derive(Debug)]
+pub(in crate::query) struct StretchRows(pub(in crate::query) u64);
+
+/// Each stretch is planned by itself.
+const STRETCHES_MAX: usize = 128;
 
 /// The plan of a level over the tables as they are when the statement first looks at them.
 pub(super) fn plan<'a>(
@@ -46,10 +57,27 @@ pub(super) fn plan<'a>(
             return Ok(Arc::new(exec) as Arc<dyn ExecutionPlan>);
         }
         let ties = Tie::of(level);
+        if let [input @ Input { from: From::Table(table), .. }] = level.inputs.as_slice()
+            && let Some(stretches) = stretches(level, input, table, engine, session)?
+        {
+            let mut parts = Vec::with_capacity(stretches.len());
+            let mut order = None;
+            for stretch in stretches {
+                let rows = of_table(level, input, table, &ties, Some(stretch), engine, session).await?;
+                let (rows, ordering) = sorted(level, rows, &ties, rows_needed(level))?;
+                parts.push(rows);
+                order = Some(ordering);
+            }
+            let ordering = order.ok_or_else(|| internal_datafusion_err!("no stretches of time"))?;
+            let rows = Arc::new(InTurnExec::try_new(parts, ordering.clone())?);
+            return Ok(
+                Arc::new(SeriesExec::new(Arc::new(level.clone()), None, rows, ordering)) as Arc<dyn ExecutionPlan>
+            );
+        }
         let mut parts = Vec::with_capacity(level.inputs.len());
         for input in &level.inputs {
             parts.push(match &input.from {
-                From::Table(table) => of_table(level, input, table, &ties, engine, session).await?,
+                From::Table(table) => of_table(level, input, table, &ties, None, engine, session).await?,
                 From::Level(below) => {
                     let rows = plan(below, engine, session).await?;
                     of_level(level, input, below, rows)?
@@ -134,10 +162,15 @@ async fn of_table(
     input: &Input,
     table: &Table,
     ties: &[Tie],
+    within: Option<TimeRange>,
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-    let builder = scan(level, input, table, engine, session)?.filter(filters::has_field(level, input))?;
+    let mut builder = scan(level, input, table, engine, session)?.filter(filters::has_field(level, input))?;
+    if let Some(time) = within {
+        let from = column(TIME_COLUMN).gt_eq(instant(time.min.as_nanos()));
+        builder = builder.filter(from.and(column(TIME_COLUMN).lt_eq(instant(time.max.as_nanos()))))?;
+    }
     let is_alone = level.inputs.len() == 1;
     let slot = |(n, (slot, source)): (usize, (&Slot, &SlotSource))| {
         let column = match source {
@@ -154,7 +187,7 @@ async fn of_table(
         Tie::Slot(_) => None,
     }));
     let logical = builder.project(columns)?.build()?;
-    Ok(session.create_physical_plan(&logical).await?)
+    physical(session, logical).await
 }
 
 /// A row for each series and bucket.
@@ -173,7 +206,52 @@ async fn reduced(
         builder = builder.filter(filters::has_field(level, input))?;
     }
     let logical = reduction.aggregate(builder, level, input, table, session)?.build()?;
-    Ok(session.create_physical_plan(&logical).await?)
+    physical(session, logical).await
+}
+
+/// The stretches of time in which the rows of the only table are sorted one after the other, in the order in which they are wanted. `None` if
+/// there are too few rows for that, if series come before times, or if the ends of series are enough.
+///
+/// # Errors
+/// If the table is gone.
+fn stretches(
+    level: &Level,
+    input: &Input,
+    table: &Table,
+    engine: &Arc<Engine>,
+    session: &SessionState,
+) -> Result<Option<Vec<TimeRange>>, QueryError> {
+    if !level.groups.is_empty() || ends::needed(level, input).is_some() {
+        return Ok(None);
+    }
+    let Some(stretch_rows) = session.config().get_extension::<StretchRows>() else { return Ok(None) };
+    let snapshot = provider(table, engine)?.snapshot(session)?;
+    let spans = spans(session, snapshot.as_ref(), &filters::filters(level, input, table))?;
+    let spans = between(&spans, level.bounds);
+    let rows: u64 = spans.iter().map(|(_, rows)| rows).sum();
+    let count = usize::try_from(rows / stretch_rows.0.max(1)).unwrap_or(usize::MAX).min(STRETCHES_MAX);
+    let mut stretches = cut(&spans, count);
+    if !level.ascending {
+        stretches.reverse();
+    }
+    Ok((stretches.len() > 1).then_some(stretches))
+}
+
+/// The operators of a plan, by the short way where there is one.
+async fn physical(session: &SessionState, logical: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    let plan = optimize(session, coerce(session, logical)?)?;
+    Ok(session.query_planner().create_physical_plan(&plan, session).await?)
+}
+
+fn instant(nanos: i64) -> Expr {
+    lit(ScalarValue::TimestampNanosecond(Some(nanos), None))
+}
+
+fn provider(table: &Table, engine: &Arc<Engine>) -> Result<table::Table, QueryError> {
+    let gone = || QueryError::TableNotFound(table.name.clone());
+    let database = DatabaseName::new(&table.database).map_err(|_| gone())?;
+    let schema = engine.table_schema(&database, &table.name).ok_or_else(gone)?;
+    Ok(table::Table::new(Arc::clone(engine), database, &table.name, schema))
 }
 
 /// The rows of a table that the level reads.
@@ -184,10 +262,7 @@ fn scan(
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<LogicalPlanBuilder, QueryError> {
-    let gone = || QueryError::TableNotFound(table.name.clone());
-    let database = DatabaseName::new(&table.database).map_err(|_| gone())?;
-    let schema = engine.table_schema(&database, &table.name).ok_or_else(gone)?;
-    let provider = table::Table::new(Arc::clone(engine), database, &table.name, schema);
+    let provider = provider(table, engine)?;
     let filters = filters::filters(level, input, table);
     let few = match ends::needed(level, input) {
         Some((which, present)) => shortcuts::scan_of_ends(session, &provider, which, present, filters.clone())?,
@@ -262,12 +337,11 @@ pub(in crate::query) async fn tag_rows(
     let schema = engine.table_schema(database, table).ok_or_else(gone)?;
     let provider = table::Table::new(Arc::clone(engine), database.clone(), table, schema);
     let mut builder = LogicalPlanBuilder::scan(table_reference(table), provider_as_source(Arc::new(provider)), None)?;
-    let time = |nanos: i64| lit(ScalarValue::TimestampNanosecond(Some(nanos), None));
     if let Some(min) = bounds.0 {
-        builder = builder.filter(column(TIME_COLUMN).gt_eq(time(min)))?;
+        builder = builder.filter(column(TIME_COLUMN).gt_eq(instant(min)))?;
     }
     if let Some(max) = bounds.1 {
-        builder = builder.filter(column(TIME_COLUMN).lt_eq(time(max)))?;
+        builder = builder.filter(column(TIME_COLUMN).lt_eq(instant(max)))?;
     }
     let logical = if tags.is_empty() {
         // Whether there is any row.
@@ -279,5 +353,5 @@ pub(in crate::query) async fn tag_rows(
         let order: Vec<_> = (0..tags.len()).map(|n| column(&slot_name(n)).sort(true, true)).collect();
         builder.project(columns)?.distinct()?.project((0..tags.len()).map(texts))?.sort(order)?.build()?
     };
-    Ok(session.create_physical_plan(&logical).await?)
+    physical(session, logical).await
 }

@@ -11,6 +11,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
 use super::super::error::QueryError;
+use super::super::session::context;
 use super::level::Node;
 use super::names::EngineCatalog;
 use super::plan::tag_rows;
@@ -258,7 +259,7 @@ impl Shower<'_> {
         // Only what is asked for and what is compared: fewer combinations than there are series.
         let tags: Vec<String> =
             found.measured.tags.iter().filter(|tag| wanted(tag) || names.contains(tag.as_str())).cloned().collect();
-        let memory = MemoryConsumer::new("SHOW").register(self.session.task_ctx().memory_pool());
+        let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
         let mut values: BTreeSet<(String, String)> = BTreeSet::new();
         let mut last: Vec<Option<String>> = vec![None; tags.len()];
         let add = |row: &[Option<&str>]| {
@@ -295,7 +296,7 @@ impl Shower<'_> {
         condition: Option<&Expression>,
         bounds: Bounds,
     ) -> Result<Vec<Series>, QueryError> {
-        let memory = MemoryConsumer::new("SHOW").register(self.session.task_ctx().memory_pool());
+        let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
         let mut series: Vec<Series> = Vec::new();
         let add = |values: &[Option<&str>]| {
             let pair = |(tag, value): (&String, &Option<&str>)| Some((tag.clone(), (*value)?.to_owned()));
@@ -323,7 +324,7 @@ impl Shower<'_> {
         let Found { database, name, .. } = found;
         let bounds = (bounds.min, bounds.max);
         let plan = tag_rows(&self.catalog.engine, self.session, database, name, tags, bounds).await?;
-        let mut batches = execute_stream(plan, self.session.task_ctx())?;
+        let mut batches = execute_stream(plan, Arc::new(context(self.session)))?;
         let mut count = 0;
         while let Some(batch) = batches.next().await {
             let batch = batch?;

@@ -38,6 +38,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::session;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Action, DatabaseName, Rights, Tables, Timestamp, batch_bytes};
@@ -518,7 +519,7 @@ impl Watch {
         let mut runtime = session.runtime_env().as_ref().clone();
         let (pool, meter) = (Arc::clone(&runtime.memory_pool), Arc::clone(&self.entry.memory));
         runtime.memory_pool = Arc::new(MeteredPool { pool, meter });
-        Arc::new(TaskContext::from(session).with_runtime(Arc::new(runtime)))
+        Arc::new(session::context(session).with_runtime(Arc::new(runtime)))
     }
 }
 

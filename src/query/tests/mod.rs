@@ -18,6 +18,7 @@ mod scale;
 mod schemas;
 mod selectors;
 mod shortcuts;
+mod stretches;
 mod substrait;
 
 use std::collections::BTreeMap;
