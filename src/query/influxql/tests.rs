@@ -313,6 +313,18 @@ fn transformations_look_one_bucket_back() {
     );
 }
 
+/// InfluxDB reads one bucket further back here, two if a function stands beside that needs two, and computes with buckets that
+/// it has not read where they are filled.
+#[test]
+fn a_transformation_of_a_transformation_looks_two_buckets_back() {
+    let twice = |range: &str, rest: &str| {
+        format!("SELECT difference(difference(max(n))) FROM cpu WHERE {range} GROUP BY time(20s){rest}")
+    };
+    check(&twice("time >= 40s AND time < 60s", ""), &["40: 34"]);
+    check(&twice("time >= 40s AND time < 60s", " fill(0)"), &["40: 34"]);
+    check(&twice("time < 20s", " ORDER BY time DESC"), &["0: 34"]);
+}
+
 #[test]
 fn a_subquery_is_told_apart_as_the_query_around_it() {
     check("SELECT max(mean) FROM (SELECT mean(v) FROM cpu GROUP BY host)", &["0: 4.333333333333333"]);

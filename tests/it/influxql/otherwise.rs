@@ -148,6 +148,13 @@ const DIFFERENCES: &[Difference] = &[
         },
     ),
     (
+        "a change of a change: InfluxDB reads as far back as one of them needs, further if something stands beside that needs more",
+        |text, ours, theirs| {
+            let is_alike = text.contains("FROM (SELECT") || agree_later(ours, theirs);
+            text.contains("time(") && takes_change_of_change(text) && is_alike
+        },
+    ),
+    (
         "a number or the row before in the place of an absent tag or of nothing: InfluxDB fills these too, we only fields",
         |text, ours, theirs| {
             let fills = text.contains("fill(") && !text.contains("fill(null)") && !text.contains("fill(none)");
@@ -215,6 +222,14 @@ fn transforms(text: &str) -> bool {
     names.iter().any(|name| text.contains(name))
 }
 
+/// Whether one of the functions that compare with the bucket before is made of another.
+fn takes_change_of_change(text: &str) -> bool {
+    let names = ["derivative(", "difference(", "elapsed("];
+    let is_one = |part: &str| names.iter().any(|name| part.starts_with(name));
+    let arguments = names.iter().flat_map(|name| text.match_indices(name).map(|(at, _)| &text[at + name.len()..]));
+    arguments.map(|argument| argument.trim_start_matches("non_negative_")).any(is_one)
+}
+
 fn chooses(text: &str) -> bool {
     text.contains("top(") || text.contains("bottom(")
 }
@@ -250,6 +265,27 @@ fn first_rows(answer: &Value) -> Value {
     sort_series(&mut body);
     let all = body["results"][0]["series"].as_array().cloned().unwrap_or_default();
     all.iter().map(|series| series["values"][0].clone()).collect()
+}
+
+/// Whether the rows of each series are the same but for the first two of ours.
+fn agree_later(ours: &Value, theirs: &Value) -> bool {
+    let key = |series: &Value| format!("{} {}", series["name"], series["tags"]);
+    let mut later: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    let mut first = BTreeMap::new();
+    for series in series(ours) {
+        first.insert(key(series), rows(series).take(2).map(|row| &row[0]).collect::<Vec<_>>());
+        later.insert(key(series), rows(series).skip(2).collect());
+    }
+    later.retain(|_, rows| !rows.is_empty());
+    let mut theirs_later: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for series in series(theirs) {
+        let Some(first) = first.get(&key(series)) else { return false };
+        let later: Vec<_> = rows(series).filter(|row| !first.contains(&&row[0])).collect();
+        if !later.is_empty() {
+            theirs_later.insert(key(series), later);
+        }
+    }
+    is_near(&json!(later), &json!(theirs_later))
 }
 
 /// Whether the numbers of one answer are among those of the other, in the same series and columns.
