@@ -12,7 +12,7 @@
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
 //! | [`in_turn`] | stretches of time, sorted one after the other |
-//! | [`show`] | what there is |
+//! | [`show`], [`tag_condition`] | what there is |
 //! | [`answerer`] | what a statement that reads answers |
 //! | [`flat`] | the same as one table, for who knows no series |
 //! | [`into`], [`removal`] | what `INTO` writes, and which rows a `DELETE` is about |
@@ -52,6 +52,7 @@ mod rows;
 mod series;
 mod series_exec;
 mod show;
+mod tag_condition;
 mod technical;
 #[cfg(test)]
 mod tests;

@@ -71,9 +71,18 @@ impl EngineCatalog {
     /// As [`Catalog::database`].
     pub(super) fn databases(&self, database: Option<&str>, policy: Option<&str>) -> Result<Vec<String>, String> {
         let is_policy_named = policy.is_some() || (database.is_none() && self.policy.is_some());
-        if is_policy_named {
-            return Ok(vec![self.database(database, policy)?]);
+        match is_policy_named {
+            true => Ok(vec![self.database(database, policy)?]),
+            false => self.of_all_policies(database),
         }
+    }
+
+    /// The databases of all retention policies, whatever that of the request is: as in InfluxDB what it tells from its index of
+    /// series is about them.
+    ///
+    /// # Errors
+    /// As [`EngineCatalog::named`].
+    pub(super) fn of_all_policies(&self, database: Option<&str>) -> Result<Vec<String>, String> {
         let policies = self.policies(&self.named(database)?).into_iter();
         Ok(policies.map(|(_, own)| own.as_str().to_owned()).collect())
     }

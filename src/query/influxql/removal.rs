@@ -12,7 +12,8 @@ use super::super::Queries;
 use super::super::error::QueryError;
 use super::super::stream::on_cpu;
 use super::resolve::Catalog;
-use super::show::{Found, Shower, columns};
+use super::show::{Place, Shower};
+use super::tag_condition::columns;
 use super::time::{self, Bounds, Now};
 use super::{Answerer, InfluxQlContext};
 use crate::error::{Error, Result};
@@ -91,7 +92,7 @@ async fn removals(selection: &Selection, kind: Kind, answerer: &Answerer) -> Res
 }
 
 /// The measurements that are named, or that match, or all.
-fn measurements(selection: &Selection, answerer: &Answerer) -> Result<Vec<Found>, QueryError> {
+fn measurements(selection: &Selection, answerer: &Answerer) -> Result<Vec<Place>, QueryError> {
     let catalog = &answerer.catalog;
     let mut names: BTreeSet<(String, String)> = BTreeSet::new();
     let mut all = |database: String, wanted: &dyn Fn(&str) -> bool| {
@@ -121,13 +122,13 @@ fn measurements(selection: &Selection, answerer: &Answerer) -> Result<Vec<Found>
     }
     let found = names.into_iter().filter_map(|(database, name)| {
         let measured = catalog.measured(&database, &name)?;
-        Some(Found { database: DatabaseName::new(&database).ok()?, name, measured })
+        Some(Place { database: DatabaseName::new(&database).ok()?, name, measured })
     });
     Ok(found.collect())
 }
 
 async fn by_series(
-    found: &Found,
+    found: &Place,
     condition: &Expression,
     range: TimeRange,
     answerer: &Answerer,

@@ -6,23 +6,21 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
 use super::super::error::QueryError;
 use super::super::session::context;
-use super::level::Node;
 use super::names::EngineCatalog;
 use super::plan::tag_rows;
 use super::resolve::{Catalog, Measured};
+use super::tag_condition::{check, columns, holds_together, of_values};
 use super::time::{self, Bounds, Now};
 use super::value::Value;
 use super::{Cell, Listing};
 use crate::model::DatabaseName;
-use crate::syntax::influxql::{
-    Expression, KeyFilter, Measurement, MeasurementName, Operator, Show, Shown, ShownAs, Source,
-};
+use crate::syntax::influxql::{Expression, KeyFilter, Measurement, MeasurementName, Show, Shown, ShownAs, Source};
 
 /// What a `SHOW` reads.
 pub(super) struct Shower<'a> {
@@ -31,11 +29,29 @@ pub(super) struct Shower<'a> {
     pub(super) now: i64,
 }
 
-/// A measurement that is there.
-pub(super) struct Found {
+/// A measurement of one database, or of one retention policy.
+pub(super) struct Place {
     pub(super) database: DatabaseName,
     pub(super) name: String,
     pub(super) measured: Arc<Measured>,
+}
+
+/// A measurement that is there, wherever it is meant: in InfluxDB it is one, whatever retention policies it has rows in.
+struct Found {
+    name: String,
+    places: Vec<Place>,
+}
+
+impl Found {
+    fn tags(&self) -> BTreeSet<&String> {
+        self.places.iter().flat_map(|place| &place.measured.tags).collect()
+    }
+
+    /// Names and types. One name may have several types in several places.
+    fn fields(&self) -> BTreeSet<(&String, &'static str)> {
+        let fields = self.places.iter().flat_map(|place| &place.measured.fields);
+        fields.map(|(name, field)| (name, field.name())).collect()
+    }
 }
 
 /// The tags of one series: key and value, by key; absent ones are left out.
@@ -44,50 +60,51 @@ pub(super) type Series = Vec<(String, String)>;
 impl Shower<'_> {
     pub(super) async fn show(&self, show: &Show) -> Result<Vec<Listing>, QueryError> {
         let (condition, bounds) = self.condition(show)?;
-        let names = self.measurements(show)?;
+        let condition = condition.as_ref();
         let needs_rows = condition.is_some() || bounds != Bounds::default();
-        match (show.what, show.how) {
-            (Shown::Measurements, ShownAs::List) => {
-                let names = self.that_hold(names, condition.as_ref(), bounds, needs_rows).await?;
+        let how = how(show);
+        let names = self.measurements(show, how)?;
+        let mut listings = Vec::new();
+        match show.what {
+            Shown::Measurements => {
+                let names = self.that_hold(names, condition, bounds, needs_rows).await?;
+                if how != ShownAs::List {
+                    return Ok(count(None, how, names.len(), ShownAs::Cardinality));
+                }
                 let rows = names.into_iter().map(|found| vec![Cell::Text(found.name)]);
-                Ok(listing(Some("measurements"), &["name"], page(rows, show)))
+                listings.extend(listing(Some("measurements"), &["name"], page(rows, show)));
             }
-            (Shown::Measurements, how) => {
-                let names = self.that_hold(names, condition.as_ref(), bounds, needs_rows).await?;
-                Ok(count(None, how, names.len(), ShownAs::Cardinality))
-            }
-            (Shown::FieldKeys, how) => {
-                let mut listings = Vec::new();
+            Shown::FieldKeys => {
                 for found in names {
-                    let fields = &found.measured.fields;
+                    if condition.is_some() && self.series_count(&found, condition, bounds).await? == 0 {
+                        continue;
+                    }
+                    let fields = found.fields();
                     if how == ShownAs::List {
                         let rows = fields
-                            .iter()
-                            .map(|(name, field)| vec![Cell::Text(name.clone()), Cell::Text(field.name().to_owned())]);
+                            .into_iter()
+                            .map(|(name, field)| vec![Cell::Text(name.clone()), Cell::Text(field.to_owned())]);
                         listings.extend(listing(Some(&found.name), &["fieldKey", "fieldType"], page(rows, show)));
                     } else {
-                        listings.extend(count(Some(&found.name), how, fields.len(), ShownAs::List));
+                        let names: BTreeSet<_> = fields.into_iter().map(|(name, _)| name).collect();
+                        listings.extend(count(Some(&found.name), how, names.len(), ShownAs::List));
                     }
                 }
-                Ok(listings)
             }
-            (Shown::TagKeys, how) => {
-                let mut listings = Vec::new();
+            Shown::TagKeys => {
                 for found in names {
-                    let keys = self.tag_keys(&found, show, condition.as_ref(), bounds, needs_rows).await?;
+                    let keys = self.tag_keys(&found, show, condition, bounds, needs_rows).await?;
                     if how == ShownAs::List {
-                        let rows = keys.into_iter().map(|key| vec![Cell::Text(key)]);
+                        let rows = keys.into_iter().map(|key| vec![Cell::Text(key.clone())]);
                         listings.extend(listing(Some(&found.name), &["tagKey"], page(rows, show)));
                     } else {
                         listings.extend(count(Some(&found.name), how, keys.len(), ShownAs::List));
                     }
                 }
-                Ok(listings)
             }
-            (Shown::TagValues, how) => {
-                let mut listings = Vec::new();
+            Shown::TagValues => {
                 for found in names {
-                    let values = self.tag_values(&found, show, condition.as_ref(), bounds).await?;
+                    let values = self.tag_values(&found, show, condition, bounds).await?;
                     if how == ShownAs::List {
                         let rows = values.into_iter().map(|(key, value)| vec![Cell::Text(key), Cell::Text(value)]);
                         listings.extend(listing(Some(&found.name), &["key", "value"], page(rows, show)));
@@ -95,33 +112,30 @@ impl Shower<'_> {
                         listings.extend(count(Some(&found.name), how, values.len(), ShownAs::List));
                     }
                 }
-                Ok(listings)
             }
-            (Shown::Series, ShownAs::List) => {
-                let mut keys = BTreeSet::new();
+            Shown::Series if how == ShownAs::List => {
+                let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
+                let mut rows = Vec::new();
                 for found in names {
-                    for series in self.series(&found, condition.as_ref(), bounds).await? {
-                        // Escaping changes the order of keys.
-                        keys.insert((found.name.clone(), series));
-                    }
+                    // Escaping changes the order of keys.
+                    let series = self.series(&found, condition, bounds, &memory).await?.into_iter();
+                    rows.extend(series.map(|series| vec![Cell::Text(series_key(&found.name, &series))]));
                 }
-                let rows = keys.into_iter().map(|(name, series)| vec![Cell::Text(series_key(&name, &series))]);
-                Ok(listing(None, &["key"], page(rows, show)))
+                listings.extend(listing(None, &["key"], page(rows.into_iter(), show)));
             }
-            (Shown::Series, how) => {
-                let (mut listings, mut sum) = (Vec::new(), 0);
+            Shown::Series => {
+                let mut sum = 0;
                 for found in names {
-                    let tags = &found.measured.tags;
-                    let series = self.each_combination(&found, tags, condition.as_ref(), bounds, |_| Ok(())).await?;
+                    let series = self.series_count(&found, condition, bounds).await?;
                     sum += series;
                     listings.extend(count(Some(&found.name), how, series, ShownAs::List));
                 }
-                match how {
-                    ShownAs::ExactCardinality => Ok(listings),
-                    _ => Ok(count(None, how, sum, ShownAs::Cardinality)),
+                if how == ShownAs::Cardinality {
+                    return Ok(count(None, how, sum, ShownAs::Cardinality));
                 }
             }
         }
+        Ok(listings)
     }
 
     /// The condition on tags and the range of times.
@@ -135,7 +149,8 @@ impl Shower<'_> {
         Ok((condition, bounds))
     }
 
-    fn measurements(&self, show: &Show) -> Result<Vec<Found>, QueryError> {
+    /// The measurements that are named, or all, sorted.
+    fn measurements(&self, show: &Show, how: ShownAs) -> Result<Vec<Found>, QueryError> {
         let (database, policy) = match &show.on {
             Some(on) => match (&on.database, &on.policy) {
                 (None, _) | (_, Some(None)) => {
@@ -145,31 +160,42 @@ impl Shower<'_> {
             },
             None => (None, None),
         };
-        let mut found: BTreeMap<(String, String), Arc<Measured>> = BTreeMap::new();
-        let mut add = |database: &str, wanted: &dyn Fn(&str) -> bool| {
-            for name in self.catalog.measurements(database).into_iter().filter(|name| wanted(name)) {
-                if let Some(measured) = self.catalog.measured(database, &name) {
-                    found.insert((name, database.to_owned()), measured);
+        let mut found: BTreeMap<String, BTreeMap<String, Arc<Measured>>> = BTreeMap::new();
+        let mut add = |databases: &[String], wanted: &dyn Fn(&str) -> bool| {
+            for database in databases {
+                for name in self.catalog.measurements(database).into_iter().filter(|name| wanted(name)) {
+                    if let Some(measured) = self.catalog.measured(database, &name) {
+                        found.entry(name).or_default().insert(database.clone(), measured);
+                    }
                 }
             }
         };
-        let place = |own: Option<&str>, own_policy: Option<&str>| {
-            self.catalog.database(own.or(database), own_policy.or(policy)).map_err(QueryError::Statement)
+        let is_of_all_policies = is_of_all_policies(show.what, how);
+        let places = |own: Option<&str>, own_policy: Option<&str>| {
+            let (database, policy) = (own.or(database), own_policy.or(policy));
+            match policy {
+                None if is_of_all_policies => self.catalog.of_all_policies(database),
+                policy => self.catalog.database(database, policy).map(|database| vec![database]),
+            }
+            .map_err(QueryError::Statement)
         };
         if show.sources.is_empty() {
-            add(&place(None, None)?, &|_| true);
+            add(&places(None, None)?, &|_| true);
         }
         for source in &show.sources {
             let Source::Measurement(Measurement { database, policy, name }) = source else { continue };
-            let database = place(database.as_deref(), policy.as_deref())?;
+            let databases = places(database.as_deref(), policy.as_deref())?;
             match name {
-                MeasurementName::Name(wanted) => add(&database, &|name| name == wanted),
-                MeasurementName::Regex(regex) => add(&database, &|name| regex.is_match(name)),
+                MeasurementName::Name(wanted) => add(&databases, &|name| name == wanted),
+                MeasurementName::Regex(regex) => add(&databases, &|name| regex.is_match(name)),
             }
         }
-        let found = found.into_iter().map(|((name, database), measured)| {
-            let database = DatabaseName::new(&database).map_err(|_| QueryError::DatabaseNotFound(database))?;
-            Ok(Found { database, name, measured })
+        let found = found.into_iter().map(|(name, places)| {
+            let places = places.into_iter().map(|(database, measured)| {
+                let database = DatabaseName::new(&database).map_err(|_| QueryError::DatabaseNotFound(database))?;
+                Ok(Place { database, name: name.clone(), measured })
+            });
+            Ok(Found { places: places.collect::<Result<_, QueryError>>()?, name })
         });
         found.collect()
     }
@@ -189,13 +215,22 @@ impl Shower<'_> {
         for found in names {
             let holds = match condition {
                 Some(condition) => self.measurement_holds(&found, condition, bounds).await?,
-                None => !self.combinations(&found, &[], None, bounds).await?.is_empty(),
+                None => self.has_rows(&found, bounds).await?,
             };
             if holds {
                 kept.push(found);
             }
         }
         Ok(kept)
+    }
+
+    async fn has_rows(&self, found: &Found, bounds: Bounds) -> Result<bool, QueryError> {
+        for place in &found.places {
+            if self.each_combination(place, &[], None, bounds, |_| Ok(())).await? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a condition on tags holds for a measurement as a whole: `host = 'a'` if some series has that value, `host != 'a'` if
@@ -208,35 +243,39 @@ impl Shower<'_> {
     ) -> Result<bool, QueryError> {
         let mut names = BTreeSet::new();
         columns(condition, &mut names);
-        let mut values = BTreeMap::new();
-        for tag in found.measured.tags.iter().filter(|tag| names.contains(tag.as_str())) {
-            let known = self.combinations(found, std::slice::from_ref(tag), None, bounds).await?;
-            let known: Vec<String> = known.into_iter().flatten().map(|(_, value)| value).collect();
-            values.insert(tag.as_str(), known);
+        let mut values: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for place in &found.places {
+            for tag in place.measured.tags.iter().filter(|tag| names.contains(tag.as_str())) {
+                let known = self.combinations(place, std::slice::from_ref(tag), None, bounds).await?;
+                let known = known.into_iter().flatten().map(|(_, value)| value);
+                values.entry(tag).or_default().extend(known);
+            }
         }
-        let has_rows = !self.combinations(found, &[], None, bounds).await?.is_empty();
-        Ok(has_rows && holds_together(condition, &values))
+        Ok(self.has_rows(found, bounds).await? && holds_together(condition, &values))
     }
 
-    async fn tag_keys(
+    async fn tag_keys<'a>(
         &self,
-        found: &Found,
+        found: &'a Found,
         show: &Show,
         condition: Option<&Expression>,
         bounds: Bounds,
         needs_rows: bool,
-    ) -> Result<Vec<String>, QueryError> {
-        let mut keys: Vec<_> =
-            found.measured.tags.iter().filter(|key| is_wanted(show.keys.as_ref(), key)).cloned().collect();
+    ) -> Result<BTreeSet<&'a String>, QueryError> {
+        let mut keys: BTreeSet<_> = found.tags().into_iter().filter(|key| is_wanted(show.keys.as_ref(), key)).collect();
         if needs_rows {
-            let tags = &found.measured.tags;
-            let mut is_there = vec![false; tags.len()];
-            let see = |values: &[Option<&str>]| {
-                is_there.iter_mut().zip(values).for_each(|(is_there, value)| *is_there |= value.is_some());
-                Ok(())
-            };
-            self.each_combination(found, tags, condition, bounds, see).await?;
-            keys.retain(|key| tags.iter().zip(&is_there).any(|(tag, is_there)| tag == key && *is_there));
+            let mut there = BTreeSet::new();
+            for place in &found.places {
+                let tags = &place.measured.tags;
+                let mut is_there = vec![false; tags.len()];
+                let see = |values: &[Option<&str>]| {
+                    is_there.iter_mut().zip(values).for_each(|(is_there, value)| *is_there |= value.is_some());
+                    Ok(())
+                };
+                self.each_combination(place, tags, condition, bounds, see).await?;
+                there.extend(tags.iter().zip(is_there).filter(|(_, is_there)| *is_there).map(|(tag, _)| tag));
+            }
+            keys.retain(|key| there.contains(key));
         }
         Ok(keys)
     }
@@ -249,49 +288,80 @@ impl Shower<'_> {
         bounds: Bounds,
     ) -> Result<BTreeSet<(String, String)>, QueryError> {
         let wanted = |key: &String| is_wanted(show.keys.as_ref(), key);
-        if !found.measured.tags.iter().any(wanted) {
-            return Ok(BTreeSet::new());
-        }
         let mut names = BTreeSet::new();
         if let Some(condition) = condition {
             columns(condition, &mut names);
         }
-        // Only what is asked for and what is compared: fewer combinations than there are series.
-        let tags: Vec<String> =
-            found.measured.tags.iter().filter(|tag| wanted(tag) || names.contains(tag.as_str())).cloned().collect();
         let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
         let mut values: BTreeSet<(String, String)> = BTreeSet::new();
-        let mut last: Vec<Option<String>> = vec![None; tags.len()];
-        let add = |row: &[Option<&str>]| {
-            for ((tag, value), last) in tags.iter().zip(row).zip(&mut last) {
-                // Sorted rows bring the same again and again.
-                let Some(value) = value.filter(|value| wanted(tag) && last.as_deref() != Some(*value)) else {
-                    continue;
-                };
-                *last = Some(value.to_owned());
-                if values.insert((tag.clone(), value.to_owned())) {
-                    memory.try_grow(size_of::<(String, String)>() + tag.len() + value.len())?;
-                }
+        for place in &found.places {
+            if !place.measured.tags.iter().any(wanted) {
+                continue;
             }
-            Ok(())
-        };
-        self.each_combination(found, &tags, condition, bounds, add).await?;
+            // Only what is asked for and what is compared: fewer combinations than there are series.
+            let tags = place.measured.tags.iter().filter(|tag| wanted(tag) || names.contains(tag.as_str()));
+            let tags: Vec<String> = tags.cloned().collect();
+            let mut last: Vec<Option<String>> = vec![None; tags.len()];
+            let add = |row: &[Option<&str>]| {
+                for ((tag, value), last) in tags.iter().zip(row).zip(&mut last) {
+                    // Sorted rows bring the same again and again.
+                    let Some(value) = value.filter(|value| wanted(tag) && last.as_deref() != Some(*value)) else {
+                        continue;
+                    };
+                    *last = Some(value.to_owned());
+                    if values.insert((tag.clone(), value.to_owned())) {
+                        memory.try_grow(size_of::<(String, String)>() + tag.len() + value.len())?;
+                    }
+                }
+                Ok(())
+            };
+            self.each_combination(place, &tags, condition, bounds, add).await?;
+        }
         Ok(values)
     }
 
+    /// The series that have rows in the range and hold the condition, each once, charged to `memory`.
     async fn series(
         &self,
         found: &Found,
         condition: Option<&Expression>,
         bounds: Bounds,
-    ) -> Result<Vec<Series>, QueryError> {
-        self.combinations(found, &found.measured.tags, condition, bounds).await
+        memory: &MemoryReservation,
+    ) -> Result<BTreeSet<Series>, QueryError> {
+        let mut all = BTreeSet::new();
+        for place in &found.places {
+            let tags = &place.measured.tags;
+            let add = |values: &[Option<&str>]| {
+                let series = series_of(tags, values);
+                let bytes = bytes(&series);
+                if all.insert(series) {
+                    memory.try_grow(bytes)?;
+                }
+                Ok(())
+            };
+            self.each_combination(place, tags, condition, bounds, add).await?;
+        }
+        Ok(all)
+    }
+
+    async fn series_count(
+        &self,
+        found: &Found,
+        condition: Option<&Expression>,
+        bounds: Bounds,
+    ) -> Result<usize, QueryError> {
+        if let [place] = found.places.as_slice() {
+            return self.each_combination(place, &place.measured.tags, condition, bounds, |_| Ok(())).await;
+        }
+        // One that is in several places is one.
+        let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
+        Ok(self.series(found, condition, bounds, &memory).await?.len())
     }
 
     /// The combinations of these tags that rows in the range have and that hold the condition.
     pub(super) async fn combinations(
         &self,
-        found: &Found,
+        place: &Place,
         tags: &[String],
         condition: Option<&Expression>,
         bounds: Bounds,
@@ -299,14 +369,12 @@ impl Shower<'_> {
         let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
         let mut series: Vec<Series> = Vec::new();
         let add = |values: &[Option<&str>]| {
-            let pair = |(tag, value): (&String, &Option<&str>)| Some((tag.clone(), (*value)?.to_owned()));
-            let pairs: Series = tags.iter().zip(values).filter_map(pair).collect();
-            let bytes = pairs.iter().map(|(tag, value)| size_of::<(String, String)>() + tag.len() + value.len());
-            memory.try_grow(size_of::<Series>() + bytes.sum::<usize>())?;
+            let pairs = series_of(tags, values);
+            memory.try_grow(bytes(&pairs))?;
             series.push(pairs);
             Ok(())
         };
-        self.each_combination(found, tags, condition, bounds, add).await?;
+        self.each_combination(place, tags, condition, bounds, add).await?;
         Ok(series)
     }
 
@@ -314,14 +382,14 @@ impl Shower<'_> {
     /// sorted. Returns how many there are.
     async fn each_combination(
         &self,
-        found: &Found,
+        place: &Place,
         tags: &[String],
         condition: Option<&Expression>,
         bounds: Bounds,
         mut each: impl FnMut(&[Option<&str>]) -> DataFusionResult<()> + Send,
     ) -> Result<usize, QueryError> {
-        let node = condition.map(|condition| tag_condition(condition, tags));
-        let Found { database, name, .. } = found;
+        let node = condition.map(|condition| of_values(condition, tags));
+        let Place { database, name, .. } = place;
         let bounds = (bounds.min, bounds.max);
         let plan = tag_rows(&self.catalog.engine, self.session, database, name, tags, bounds).await?;
         let mut batches = execute_stream(plan, Arc::new(context(self.session)))?;
@@ -348,6 +416,35 @@ impl Shower<'_> {
     }
 }
 
+/// How a statement answers: InfluxDB estimates only what there is in a database as a whole, and counts the rest.
+fn how(show: &Show) -> ShownAs {
+    match show.how {
+        ShownAs::Cardinality if !show.sources.is_empty() || show.condition.is_some() => ShownAs::ExactCardinality,
+        how => how,
+    }
+}
+
+/// Whether a statement is about all retention policies where it names none, as in InfluxDB what its index of series answers; what
+/// it makes a query of is about that of the request or the default one.
+fn is_of_all_policies(what: Shown, how: ShownAs) -> bool {
+    match how {
+        ShownAs::List => matches!(what, Shown::Measurements | Shown::TagKeys | Shown::TagValues),
+        ShownAs::Cardinality => matches!(what, Shown::Measurements | Shown::Series),
+        ShownAs::ExactCardinality => false,
+    }
+}
+
+/// What of these tags is there.
+fn series_of(tags: &[String], values: &[Option<&str>]) -> Series {
+    tags.iter().zip(values).filter_map(|(tag, value)| Some((tag.clone(), (*value)?.to_owned()))).collect()
+}
+
+/// About how many bytes of memory a series takes.
+fn bytes(series: &Series) -> usize {
+    let pairs = series.iter().map(|(tag, value)| size_of::<(String, String)>() + tag.len() + value.len());
+    size_of::<Series>() + pairs.sum::<usize>()
+}
+
 fn is_wanted(keys: Option<&KeyFilter>, key: &str) -> bool {
     match keys {
         None => true,
@@ -356,99 +453,6 @@ fn is_wanted(keys: Option<&KeyFilter>, key: &str) -> bool {
         Some(KeyFilter::In(wanted)) => wanted.iter().any(|wanted| wanted == key),
         Some(KeyFilter::Matches(regex)) => regex.is_match(key),
         Some(KeyFilter::MatchesNot(regex)) => !regex.is_match(key),
-    }
-}
-
-/// A condition on tags compares them with texts and patterns, and does nothing else.
-fn check(condition: &Expression) -> Result<(), String> {
-    match condition {
-        Expression::Binary { operator: Operator::And | Operator::Or, left, right } => {
-            check(left)?;
-            check(right)
-        }
-        Expression::Parenthesis(inner) => check(inner),
-        Expression::Boolean(_) => Ok(()),
-        Expression::Binary { operator: Operator::Equal | Operator::NotEqual, left, right } => {
-            match (&**left, &**right) {
-                (Expression::Column { .. }, Expression::String(_) | Expression::Column { .. }) => Ok(()),
-                (Expression::String(_), Expression::Column { .. }) => Ok(()),
-                _ => Err("invalid tag comparison operator".to_owned()),
-            }
-        }
-        Expression::Binary { operator: Operator::Matches | Operator::MatchesNot, left, .. } => match &**left {
-            Expression::Column { .. } => Ok(()),
-            _ => Err("invalid tag comparison operator".to_owned()),
-        },
-        _ => Err("invalid tag comparison operator".to_owned()),
-    }
-}
-
-/// A condition over all values that tags have in a measurement.
-fn holds_together(condition: &Expression, values: &BTreeMap<&str, Vec<String>>) -> bool {
-    let has = |tag: &Expression, is: &dyn Fn(&str) -> bool, wanted: bool| {
-        let Expression::Column { name, .. } = tag else { return false };
-        values.get(name.as_str()).is_some_and(|values| values.iter().any(|value| is(value)) == wanted)
-    };
-    match condition {
-        Expression::Parenthesis(inner) => holds_together(inner, values),
-        Expression::Boolean(truth) => *truth,
-        Expression::Binary { operator, left, right } => match (operator, &**left, &**right) {
-            (Operator::And, ..) => holds_together(left, values) && holds_together(right, values),
-            (Operator::Or, ..) => holds_together(left, values) || holds_together(right, values),
-            (Operator::Equal | Operator::NotEqual, Expression::String(text), tag)
-            | (Operator::Equal | Operator::NotEqual, tag, Expression::String(text)) => {
-                has(tag, &|value| value == text, *operator == Operator::Equal)
-            }
-            (Operator::Matches | Operator::MatchesNot, tag, Expression::Regex(regex)) => {
-                has(tag, &|value| regex.is_match(value), *operator == Operator::Matches)
-            }
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// The names in a condition.
-pub(super) fn columns<'a>(condition: &'a Expression, names: &mut BTreeSet<&'a str>) {
-    match condition {
-        Expression::Column { name, .. } => {
-            names.insert(name);
-        }
-        Expression::Binary { left, right, .. } => {
-            columns(left, names);
-            columns(right, names);
-        }
-        Expression::Parenthesis(inner) => columns(inner, names),
-        _ => {}
-    }
-}
-
-/// The condition over the values of these tags; any other name is an absent tag.
-fn tag_condition(condition: &Expression, tags: &[String]) -> Node {
-    match condition {
-        Expression::Column { name, .. } => match tags.iter().position(|tag| tag == name) {
-            Some(slot) => Node::Slot(slot),
-            None => Node::Literal(Value::String("".into())),
-        },
-        Expression::String(text) => Node::Literal(Value::String(text.as_str().into())),
-        Expression::Boolean(value) => Node::Literal(Value::Boolean(*value)),
-        Expression::Parenthesis(inner) => tag_condition(inner, tags),
-        Expression::Binary { operator: operator @ (Operator::Matches | Operator::MatchesNot), left, right } => {
-            match &**right {
-                Expression::Regex(regex) => Node::Matches {
-                    value: Box::new(tag_condition(left, tags)),
-                    regex: regex.clone(),
-                    wanted: *operator == Operator::Matches,
-                },
-                _ => Node::Literal(Value::Boolean(false)),
-            }
-        }
-        Expression::Binary { operator, left, right } => Node::Binary {
-            operator: *operator,
-            left: Box::new(tag_condition(left, tags)),
-            right: Box::new(tag_condition(right, tags)),
-        },
-        _ => Node::Literal(Value::Null),
     }
 }
 

@@ -6,9 +6,10 @@ use flightline::model::DatabaseName;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::ask;
+use super::{ask, oracle};
 use crate::auth::Guarded;
 use crate::harness::database::{DATABASE, TestDatabase};
+use crate::harness::influxdb::InfluxDb;
 use crate::harness::server::TestServer;
 
 async fn result(server: &TestServer, q: &str) -> Value {
@@ -49,7 +50,8 @@ async fn the_default_policy_is_where_rows_go_and_come_from() {
     assert_eq!(values(&server, "SELECT v FROM m").await, json!([[2, 2]]));
     assert_eq!(values(&server, "SELECT v FROM db..m").await, json!([[2, 2]]));
     assert_eq!(values(&server, "SELECT v FROM autogen.m").await, json!([[1, 1], [3, 3]]));
-    assert_eq!(values(&server, "SHOW TAG VALUES WITH KEY = t").await, json!([["t", "b"]]));
+    assert_eq!(values(&server, "SHOW TAG VALUES WITH KEY = t").await, json!([["t", "a"], ["t", "b"], ["t", "c"]]));
+    assert_eq!(values(&server, "SHOW TAG VALUES FROM week.m WITH KEY = t").await, json!([["t", "b"]]));
     assert_eq!(values(&server, "SHOW TAG VALUES FROM autogen.m WITH KEY = t").await, json!([["t", "a"], ["t", "c"]]));
     assert_eq!(values(&server, "SELECT v INTO copy FROM autogen.m").await, json!([[0, 2]]));
     assert_eq!(values(&server, "SELECT count(v) FROM week.copy").await, json!([[0, 2]]));
@@ -154,6 +156,23 @@ async fn a_default_policy_is_told_to_who_may_see_it() {
     let both = guarded.token("both", &["db:a:read", "db:a/secret:read,write"]).await;
     assert_eq!(write(&both).await.0, 204);
     assert!(run(&both, "SELECT v FROM t").await.contains("[[2,2]]"));
+    // What is listed of all policies is of those that they may read, table by table.
+    assert_eq!(guarded.write(&operator, "a%2Fsecret", "hidden,k=x v=1 1").await, 204);
+    let of_hidden = guarded.token("of hidden", &["db:a:read", "table:a/secret:hidden:read"]).await;
+    let of_another = guarded.token("of another", &["db:a:read", "table:a/secret:other:read"]).await;
+    for (q, told) in [
+        ("SHOW MEASUREMENTS", "hidden"),
+        ("SHOW TAG KEYS", "hidden"),
+        ("SHOW TAG VALUES WITH KEY = k", "hidden"),
+        ("SHOW SERIES CARDINALITY", "[2]"),
+        ("SHOW MEASUREMENT CARDINALITY", "[2]"),
+    ] {
+        for (token, may_know) in [(&both, true), (&of_hidden, true), (&of_another, false), (&token, false)] {
+            let answer = run(token, q).await;
+            assert_eq!(answer.contains(told), may_know, "{q}: {answer}");
+            assert!(!answer.contains("error"), "{q}: {answer}");
+        }
+    }
     // To choose it takes the right to administer the database, and the policy too.
     let creator = guarded.token("creator", &["db:a:create", "db:a/week:create"]).await;
     let refused = run(&creator, "CREATE RETENTION POLICY week ON a DURATION INF REPLICATION 1 DEFAULT").await;
@@ -162,4 +181,116 @@ async fn a_default_policy_is_told_to_who_may_see_it() {
     assert!(refused.contains("forbidden"), "{refused}");
     assert!(run(&token, "ALTER RETENTION POLICY autogen ON a DEFAULT").await.contains("statement_id"));
     assert_eq!(write(&token).await.0, 204);
+}
+
+/// Statements about what there is: some are about all policies, some about the one that is meant.
+const LISTINGS: &[&str] = &[
+    "SHOW MEASUREMENTS",
+    "SHOW MEASUREMENTS ON db",
+    "SHOW MEASUREMENTS WITH MEASUREMENT =~ /c|d/",
+    "SHOW MEASUREMENTS WITH MEASUREMENT = disk",
+    "SHOW MEASUREMENTS WHERE host = 'a'",
+    "SHOW MEASUREMENTS WHERE host = 'b'",
+    "SHOW MEASUREMENTS WHERE host != 'a'",
+    "SHOW MEASUREMENTS WHERE rack = 'y' AND host = 'b'",
+    "SHOW MEASUREMENTS WHERE host =~ /b/ AND region = 'x'",
+    "SHOW MEASUREMENTS LIMIT 1 OFFSET 2",
+    "SHOW MEASUREMENT CARDINALITY",
+    "SHOW MEASUREMENT CARDINALITY FROM cpu",
+    "SHOW MEASUREMENT CARDINALITY FROM disk",
+    "SHOW MEASUREMENT CARDINALITY WHERE host = 'b'",
+    "SHOW MEASUREMENT EXACT CARDINALITY",
+    "SHOW MEASUREMENT EXACT CARDINALITY FROM cpu, week.cpu, week.disk",
+    "SHOW TAG KEYS",
+    "SHOW TAG KEYS ON db",
+    "SHOW TAG KEYS FROM cpu",
+    "SHOW TAG KEYS FROM disk",
+    "SHOW TAG KEYS FROM db..disk",
+    "SHOW TAG KEYS FROM db.week.disk",
+    "SHOW TAG KEYS FROM cpu, week.cpu",
+    "SHOW TAG KEYS FROM /c|d/",
+    "SHOW TAG KEYS WHERE host = 'b'",
+    "SHOW TAG KEYS WHERE region = 'x'",
+    "SHOW TAG KEYS LIMIT 1",
+    "SHOW TAG KEY CARDINALITY",
+    "SHOW TAG KEY EXACT CARDINALITY",
+    "SHOW TAG KEY CARDINALITY FROM cpu, week.cpu",
+    "SHOW TAG VALUES WITH KEY = host",
+    "SHOW TAG VALUES FROM cpu WITH KEY = host",
+    "SHOW TAG VALUES FROM disk WITH KEY = path",
+    "SHOW TAG VALUES WITH KEY IN (host, rack) WHERE region = 'x'",
+    "SHOW TAG VALUES WITH KEY = host WHERE rack = 'y'",
+    "SHOW TAG VALUES WITH KEY =~ /./ LIMIT 1",
+    "SHOW TAG VALUES CARDINALITY WITH KEY = host",
+    "SHOW TAG VALUES EXACT CARDINALITY WITH KEY = host",
+    "SHOW TAG VALUES CARDINALITY FROM cpu, week.cpu WITH KEY = host",
+    "SHOW FIELD KEYS",
+    "SHOW FIELD KEYS FROM cpu",
+    "SHOW FIELD KEYS FROM week.cpu",
+    "SHOW FIELD KEYS FROM both, week.both",
+    "SHOW FIELD KEYS FROM /c|d/, week./c|d/",
+    "SHOW FIELD KEYS LIMIT 1",
+    "SHOW FIELD KEY CARDINALITY",
+    "SHOW FIELD KEY CARDINALITY FROM both, week.both",
+    "SHOW FIELD KEY CARDINALITY WHERE host = 'a'",
+    "SHOW FIELD KEY EXACT CARDINALITY FROM cpu, week.cpu",
+    "SHOW SERIES",
+    "SHOW SERIES FROM cpu",
+    "SHOW SERIES FROM cpu, week.cpu",
+    "SHOW SERIES WHERE host = 'b'",
+    "SHOW SERIES LIMIT 2 OFFSET 1",
+    "SHOW SERIES CARDINALITY",
+    "SHOW SERIES CARDINALITY FROM cpu, mem",
+    "SHOW SERIES CARDINALITY WHERE host = 'b'",
+    "SHOW SERIES EXACT CARDINALITY",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listings_are_of_the_policies_of_which_influxdb_tells_them() {
+    let (ours, theirs) = (TestServer::start().await, InfluxDb::start());
+    let own = "cpu,host=a,region=x usage=1,load=2i 1\nmem,host=a free=1 1\nboth,k=1 f=1i 1\nboth,k=3 f=1i 1";
+    let week = "cpu,host=b,rack=y usage=1,temp=\"t\" 9\ndisk,path=p used=1 9\nboth,k=2 f=2.5 9\nboth,k=3 f=1.5 9";
+    let ask_both = async |more: &[(&str, &str)], q: &str| -> [Value; 2] {
+        let form: Vec<_> = [("db", "db"), ("q", q)].into_iter().chain(more.iter().copied()).collect();
+        let mut answers = [Value::Null, Value::Null];
+        for (answer, url) in answers.iter_mut().zip([ours.url("/query"), theirs.url("/query")]) {
+            let response = ours.http.post(url).form(&form).send().await.unwrap();
+            *answer = json!({ "status": response.status().as_u16(), "body": response.json::<Value>().await.unwrap() });
+        }
+        answers
+    };
+    for q in ["CREATE DATABASE db", "CREATE RETENTION POLICY week ON db DURATION INF REPLICATION 1"] {
+        let [ours, theirs] = ask_both(&[], q).await;
+        assert_eq!(ours, theirs, "{q}");
+    }
+    for (parameters, lines) in [("", own), ("&rp=week", week)] {
+        for url in [ours.url("/write?db=db"), theirs.url("/write?db=db")] {
+            let written = ours.http.post(url + parameters).body(lines).send().await.unwrap();
+            assert_eq!(written.status(), 204);
+        }
+    }
+    let mut wrong = Vec::new();
+    let requests: [(&str, &[(&str, &str)]); 3] = [("autogen", &[]), ("autogen", &[("rp", "week")]), ("week", &[])];
+    for (default, parameters) in requests {
+        let q = format!("ALTER RETENTION POLICY {default} ON db DEFAULT");
+        let [ours, theirs] = ask_both(&[], &q).await;
+        assert_eq!(ours, theirs, "{q}");
+        for q in LISTINGS {
+            let [ours, theirs] = ask_both(parameters, q).await;
+            if !oracle::agree(&ours, &theirs) {
+                let (ours, theirs) = (&ours["body"], &theirs["body"]);
+                wrong.push(format!("{default} {parameters:?} {q}\n  InfluxDB: {theirs}\n  ours:     {ours}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+
+    // A series is one, whichever policies it has rows in; InfluxDB counts it once for each policy, and for each time it is named.
+    let count = values(&ours, "SHOW SERIES EXACT CARDINALITY FROM autogen.both, week.both, week.both").await;
+    assert_eq!(count, json!([[3]]));
+    // Who names a policy means it: InfluxDB passes over it here.
+    let keys = values(&ours, "SHOW TAG KEYS FROM week.cpu").await;
+    assert_eq!(keys, json!([["host"], ["rack"]]));
+    let error = result(&ours, "SHOW TAG VALUES FROM nosuch.cpu WITH KEY = host").await["error"].take();
+    assert_eq!(error, "retention policy not found: nosuch");
 }
