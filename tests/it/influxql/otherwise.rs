@@ -148,6 +148,14 @@ const DIFFERENCES: &[Difference] = &[
         },
     ),
     (
+        "a fill or a limit in a subquery of several series that the query around it doesn't tell apart: InfluxDB takes each point of another series for the beginning of one",
+        |text, ours, theirs| {
+            let inside = text.split_once("FROM (SELECT").map_or("", |(_, inside)| inside);
+            let begins_anew = inside.contains("GROUP BY") && (inside.contains("fill(") || inside.contains("LIMIT"));
+            begins_anew && row_count(theirs) > row_count(ours) && has_numbers(theirs, ours)
+        },
+    ),
+    (
         "a change of a change: InfluxDB reads as far back as one of them needs, further if something stands beside that needs more",
         |text, ours, theirs| {
             let is_alike = text.contains("FROM (SELECT") || agree_later(ours, theirs);
