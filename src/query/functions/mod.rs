@@ -4,6 +4,7 @@ mod bins;
 mod bounded;
 mod concatenation;
 mod gap_fill;
+mod present;
 mod selectors;
 mod series;
 mod to_timestamp;
@@ -16,6 +17,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
 
 pub(super) use gap_fill::with_gap_filling;
+pub(super) use present::{any_present, present_columns};
 
 /// Puts bounds around the functions of `session` whose results may be far larger than their arguments, and adds those of InfluxDB.
 ///

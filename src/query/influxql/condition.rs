@@ -24,8 +24,7 @@ use crate::syntax::influxql::Operator;
 
 /// Whether a condition holds for a row of a table: true or false.
 pub(super) fn holds(condition: &Node, level: &Level, input: &Input, table: &Table) -> Expr {
-    let mut slots = Vec::new();
-    slots_of(condition, &mut slots);
+    let slots = slots_of([condition]);
     let types = slots.iter().map(|slot| slot_type(&level.slots[*slot])).collect::<Vec<_>>();
     let arguments = slots.iter().map(|slot| table_column(&level.slots[*slot], &input.slots[*slot], table)).collect();
     let form = match types.is_empty() {

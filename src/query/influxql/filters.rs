@@ -3,11 +3,14 @@
 //! What a condition says of tags alone becomes comparisons, which rule out series and files. Anything else is decided by InfluxQL's
 //! rules in a function ([`condition`](super::condition)), beside a weaker filter that leaves out files early where there is one.
 
+use std::collections::HashSet;
+
 use arrow::datatypes::DataType;
 use datafusion::common::{Column as ColumnName, ScalarValue};
 use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, cast, col, lit, not, try_cast};
 
+use super::super::functions::any_present;
 use super::condition;
 use super::level::{Input, Level, Node, Slot, SlotSource};
 use super::resolve::Table;
@@ -46,14 +49,12 @@ pub(super) fn within(bounds: (i64, i64)) -> Vec<Expr> {
 
 /// That a row has one of the fields that are asked for: else it is none.
 pub(super) fn has_field(level: &Level, input: &Input) -> Expr {
-    // Where no field is known there are no rows.
-    let has_field = fields(level, input).into_iter().map(|field| column(field).is_not_null()).reduce(Expr::or);
-    has_field.unwrap_or_else(|| lit(false))
+    any_present(fields(level, input))
 }
 
-/// The fields of which a row has to have one.
+/// The fields of which a row has to have one, each once. Where no field is known there are no rows.
 pub(super) fn fields<'a>(level: &Level, input: &'a Input) -> Vec<&'a String> {
-    match level.calls.is_empty() {
+    let mut fields: Vec<&String> = match level.calls.is_empty() {
         true => input
             .slots
             .iter()
@@ -62,7 +63,10 @@ pub(super) fn fields<'a>(level: &Level, input: &'a Input) -> Vec<&'a String> {
             .filter_map(|(source, _)| field(source))
             .collect(),
         false => level.calls.iter().filter_map(|call| field(&input.slots[call.slot])).collect(),
-    }
+    };
+    let mut known = HashSet::with_capacity(fields.len());
+    fields.retain(|field| known.insert(*field));
+    fields
 }
 
 /// The parts of a condition that are all to hold.

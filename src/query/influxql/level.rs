@@ -3,7 +3,7 @@
 //! Subqueries are levels below a level. Each measurement that a statement reads becomes a level of its own, so that its columns
 //! keep their types.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::compile::{Compiled, DATE_PART};
@@ -44,7 +44,7 @@ pub(super) struct Level {
 }
 
 /// A column of a row that is read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
     pub(super) name: String,
     pub(super) cast: Option<Cast>,
@@ -206,21 +206,33 @@ fn restrict(query: &Query, measurement: &str) -> Query {
             inner.measurements().contains(measurement).then(|| Source::Query(Box::new(restrict(inner, measurement))))
         }
     });
-    Query { sources: sources.collect(), ..query.clone() }
+    query.of_sources(sources.collect())
 }
 
 struct Lowering<'a> {
     query: &'a Query,
     compiled: &'a Compiled,
     slots: Vec<Slot>,
+    /// Where each of the slots is.
+    places: HashMap<Slot, usize>,
     calls: Vec<(Expression, Call)>,
+    /// The calls by what they look like written.
+    calls_by_text: HashMap<String, Vec<usize>>,
     bounds: (i64, i64),
 }
 
 impl<'a> Lowering<'a> {
     fn new(query: &'a Query) -> Self {
         let compiled = &query.compiled;
-        Self { query, compiled, slots: Vec::new(), calls: Vec::new(), bounds: compiled.bounds }
+        Self {
+            query,
+            compiled,
+            slots: Vec::new(),
+            places: HashMap::new(),
+            calls: Vec::new(),
+            calls_by_text: HashMap::new(),
+            bounds: compiled.bounds,
+        }
     }
 
     /// `None` if no row can come out.
@@ -228,8 +240,7 @@ impl<'a> Lowering<'a> {
         self.bounds = (self.bounds.0.max(outer_bounds.0), self.bounds.1.min(outer_bounds.1));
         let groups: BTreeSet<String> = self.query.dimensions.iter().chain(outer_groups).cloned().collect();
         for group in &groups {
-            let slot = Slot { name: group.clone(), cast: Some(Cast::Tag), kind: Type::Tag, blank: true };
-            self.slots.push(slot);
+            self.place(Slot { name: group.clone(), cast: Some(Cast::Tag), kind: Type::Tag, blank: true });
         }
         let mut columns = Vec::new();
         for field in &self.query.fields {
@@ -301,11 +312,15 @@ impl<'a> Lowering<'a> {
 
     fn slot(&mut self, name: &str, cast: Option<Cast>, blank: bool) -> usize {
         let kind = type_of_column(name, cast, &self.query.sources);
-        let slot = Slot { name: name.to_owned(), cast, kind, blank };
-        // Those of the groups come first and stand for themselves.
-        match self.slots.iter().position(|known| *known == slot) {
-            Some(place) => place,
+        self.place(Slot { name: name.to_owned(), cast, kind, blank })
+    }
+
+    /// Where the slot is. Those of the groups come first and stand for themselves.
+    fn place(&mut self, slot: Slot) -> usize {
+        match self.places.get(&slot) {
+            Some(place) => *place,
             None => {
+                self.places.insert(slot.clone(), self.slots.len());
                 self.slots.push(slot);
                 self.slots.len() - 1
             }
@@ -380,19 +395,18 @@ impl<'a> Lowering<'a> {
 
     fn date_part(&mut self, arguments: &[Expression]) -> Result<Node> {
         let [Expression::String(part), _] = arguments else { return Ok(Node::Literal(Value::Null)) };
-        let time = Slot::time();
-        let place = self.slots.iter().position(|known| *known == time).unwrap_or(self.slots.len());
-        if place == self.slots.len() {
-            self.slots.push(time);
-        }
+        let place = self.place(Slot::time());
         Ok(Node::DatePart { part: DatePart::named(part)?, time: Box::new(Node::Slot(place)) })
     }
 
     fn call(&mut self, expression: &Expression) -> Result<usize> {
-        if let Some(place) = self.calls.iter().position(|(known, _)| known == expression) {
-            return Ok(place);
+        let text = expression.to_string();
+        let alike = self.calls_by_text.get(&text).map(Vec::as_slice).unwrap_or_default();
+        if let Some(place) = alike.iter().find(|place| self.calls[**place].0 == *expression) {
+            return Ok(*place);
         }
         let call = self.new_call(expression)?;
+        self.calls_by_text.entry(text).or_default().push(self.calls.len());
         self.calls.push((expression.clone(), call));
         Ok(self.calls.len() - 1)
     }
@@ -486,7 +500,8 @@ impl<'a> Lowering<'a> {
             }
             Source::Query(query) => {
                 let Some(level) = Lowering::new(query).level(groups, self.read_bounds())? else { return Ok(None) };
-                let slots = self.slots.iter().map(|slot| level_slot(slot, &level)).collect();
+                let below = Below::of(&level);
+                let slots = self.slots.iter().map(|slot| below.slot(slot)).collect();
                 Ok(Some(Input { from: From::Level(Box::new(level)), slots }))
             }
         }
@@ -514,16 +529,32 @@ fn table_slot(slot: &Slot, table: &Table) -> SlotSource {
     }
 }
 
-fn level_slot(slot: &Slot, level: &Level) -> SlotSource {
-    let group = || level.groups.iter().position(|group| *group == slot.name).map(SlotSource::Group);
-    let output = || level.columns.iter().position(|column| column.name == slot.name).map(SlotSource::Output);
-    let found = match (slot.cast, slot.blank) {
-        _ if slot.is_time() => Some(SlotSource::Time),
-        // The tags of a series are those that the level below tells apart, first.
-        (Some(Cast::Tag), true) => group(),
-        _ => output().or_else(group),
-    };
-    found.unwrap_or(SlotSource::Missing)
+/// What a level brings, by name.
+struct Below<'a> {
+    groups: HashMap<&'a str, usize>,
+    outputs: HashMap<&'a str, usize>,
+}
+
+impl<'a> Below<'a> {
+    fn of(level: &'a Level) -> Self {
+        // Of those with one name the first is meant.
+        let outputs = level.columns.iter().enumerate().rev().map(|(n, column)| (column.name.as_str(), n));
+        let groups = level.groups.iter().enumerate().map(|(n, group)| (group.as_str(), n));
+        Self { groups: groups.collect(), outputs: outputs.collect() }
+    }
+
+    fn slot(&self, slot: &Slot) -> SlotSource {
+        let name = slot.name.as_str();
+        let group = || self.groups.get(name).map(|group| SlotSource::Group(*group));
+        let output = || self.outputs.get(name).map(|output| SlotSource::Output(*output));
+        let found = match (slot.cast, slot.blank) {
+            _ if slot.is_time() => Some(SlotSource::Time),
+            // The tags of a series are those that the level below tells apart, first.
+            (Some(Cast::Tag), true) => group(),
+            _ => output().or_else(group),
+        };
+        found.unwrap_or(SlotSource::Missing)
+    }
 }
 
 fn unsupported(what: &str, kind: Type) -> String {

@@ -7,6 +7,7 @@
 //!
 //! Always true: what comes out is what the pass makes of all rows, but for the order in which floats are added.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
@@ -33,11 +34,15 @@ use arrow::datatypes::DataType;
 #[derive(Debug, Clone)]
 pub(super) struct Reduction {
     columns: Vec<Column>,
+    /// Where each of the columns is.
+    places: HashMap<Column, usize>,
+    /// The slots that are seen of the rows which selectors choose.
+    seen: Vec<usize>,
     calls: Vec<Reduced>,
 }
 
 /// A column of an aggregation: an aggregate, or a part of one that answers with a row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Column {
     /// The call whose rows count and whose slot is read.
     slot: usize,
@@ -45,7 +50,7 @@ struct Column {
     aggregate: Aggregate,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Aggregate {
     Count,
     CountDistinct,
@@ -54,19 +59,19 @@ enum Aggregate {
     Greatest,
     /// What is made of all values at once.
     Collected(Collected),
-    /// A part of the row that a selector chooses, which has these slots too.
+    /// A part of the row that a selector chooses.
     Chosen {
         selector: &'static str,
-        slots: Vec<usize>,
         part: Part,
     },
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Part {
     Value,
     Time,
-    Slot(usize),
+    /// Of the slots that are seen the one of this number.
+    Seen(usize),
 }
 
 /// Where what a call made of a bucket is, as numbers of columns.
@@ -94,33 +99,38 @@ impl Reduction {
     /// `None` if rows have to be seen one by one.
     pub(super) fn of(level: &Level) -> Option<Self> {
         let [Input { from: From::Table(_), slots }] = level.inputs.as_slice() else { return None };
-        let mut shown = Vec::new();
-        level.columns.iter().for_each(|column| slots_of(&column.node, &mut shown));
+        let mut shown = slots_of(level.columns.iter().map(|column| &column.node));
         shown.retain(|slot| *slot >= level.groups.len());
         if level.calls.is_empty() || !shown.is_empty() && !level.is_selector {
             return None;
         }
-        let mut reduction = Self { columns: Vec::new(), calls: Vec::new() };
+        // Which row it was is asked for by its time or by its columns.
+        let is_row_seen = level.is_selector && (level.window.is_none() || !shown.is_empty());
+        let mut reduction = Self { columns: Vec::new(), places: HashMap::new(), seen: shown, calls: Vec::new() };
         for call in &level.calls {
             if !matches!(slots[call.slot], SlotSource::Field(_)) {
                 return None;
             }
-            let reduced = reduction.call(level, call, &shown)?;
+            let reduced = reduction.call(call, is_row_seen)?;
             reduction.calls.push(reduced);
         }
         Some(reduction)
     }
 
-    fn call(&mut self, level: &Level, call: &Call, shown: &[usize]) -> Option<Reduced> {
-        let mut place = |aggregate: Aggregate| {
-            let column = Column { slot: call.slot, bounds: call.bounds, aggregate };
-            self.columns.iter().position(|known| *known == column).unwrap_or_else(|| {
+    fn place(&mut self, column: Column) -> usize {
+        match self.places.get(&column) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(column.clone(), self.columns.len());
                 self.columns.push(column);
                 self.columns.len() - 1
-            })
-        };
-        // Which row it was is asked for by its time or by its columns.
-        let is_row_seen = level.is_selector && (level.window.is_none() || !shown.is_empty());
+            }
+        }
+    }
+
+    fn call(&mut self, call: &Call, is_row_seen: bool) -> Option<Reduced> {
+        let seen_count = self.seen.len();
+        let mut place = |aggregate: Aggregate| self.place(Column { slot: call.slot, bounds: call.bounds, aggregate });
         let selector = match call.reducer.as_ref()? {
             Reducer::Count => return Some(Reduced::Count(place(Aggregate::Count))),
             Reducer::CountDistinct => return Some(Reduced::Count(place(Aggregate::CountDistinct))),
@@ -144,18 +154,14 @@ impl Reduction {
             Reducer::Last => "selector_last",
             _ => return None,
         };
-        let slots = if is_row_seen { shown.to_vec() } else { Vec::new() };
-        let mut part = |part: Part| place(Aggregate::Chosen { selector, slots: slots.clone(), part });
+        let mut part = |part: Part| place(Aggregate::Chosen { selector, part });
         let value = part(Part::Value);
         if !is_row_seen {
             return Some(Reduced::Value(value));
         }
         let time = part(Part::Time);
-        Some(Reduced::Chosen {
-            value,
-            time,
-            slots: shown.iter().map(|slot| (*slot, part(Part::Slot(*slot)))).collect(),
-        })
+        let places: Vec<usize> = (0..seen_count).map(|n| part(Part::Seen(n))).collect();
+        Some(Reduced::Chosen { value, time, slots: self.seen.iter().copied().zip(places).collect() })
     }
 
     /// How many columns stand between the groups and the time.
@@ -218,20 +224,30 @@ impl Reduction {
                 _ => lit("").alias(slot_name(n)),
             });
         }
-        let (mut aggregates, mut names) = (Vec::new(), Vec::<(Expr, String)>::new());
+        let mut aggregates = Vec::new();
+        let (mut names, mut alike) = (HashMap::<Column, String>::new(), HashMap::<Expr, String>::new());
         for (n, wanted) in self.columns.iter().enumerate() {
-            let aggregate = self.expression(wanted, level, input, table, session)?;
             // Parts of one chosen row are parts of one aggregate.
-            let name = match names.iter().find(|(known, _)| *known == aggregate) {
-                Some((_, name)) => name.clone(),
+            let whole = wanted.whole();
+            let name = match names.get(&whole) {
+                Some(name) => name.clone(),
                 None => {
-                    let name = format!("b{n}");
-                    aggregates.push(aggregate.clone().alias(&name));
-                    names.push((aggregate, name.clone()));
+                    let aggregate = self.expression(wanted, level, input, table, session)?;
+                    // One field may be in several slots.
+                    let name = match alike.get(&aggregate) {
+                        Some(name) => name.clone(),
+                        None => {
+                            let name = format!("b{n}");
+                            aggregates.push(aggregate.clone().alias(&name));
+                            alike.insert(aggregate, name.clone());
+                            name
+                        }
+                    };
+                    names.insert(whole, name.clone());
                     name
                 }
             };
-            shown.push(wanted.part(column(&name), level, input).alias(format!("a{n}")));
+            shown.push(self.part(wanted, column(&name), level, input).alias(format!("a{n}")));
         }
         let start = match level.window {
             Some(window) => {
@@ -268,8 +284,8 @@ impl Reduction {
             Aggregate::Sum => sum(value),
             Aggregate::Least => extremes::least().call(vec![value]),
             Aggregate::Greatest => extremes::greatest().call(vec![value]),
-            Aggregate::Chosen { selector, slots, .. } => {
-                let others = slots.iter().map(|other| slot(*other));
+            Aggregate::Chosen { selector, .. } => {
+                let others = self.seen.iter().map(|other| slot(*other));
                 session.udaf(selector)?.call([value, column(TIME_COLUMN)].into_iter().chain(others).collect())
             }
         };
@@ -287,20 +303,18 @@ impl Reduction {
             },
         }
     }
-}
 
-impl Column {
     /// This column of what the aggregate of the name answers.
-    fn part(&self, aggregate: Expr, level: &Level, input: &Input) -> Expr {
-        let Aggregate::Chosen { slots, part, .. } = &self.aggregate else { return aggregate };
+    fn part(&self, wanted: &Column, aggregate: Expr, level: &Level, input: &Input) -> Expr {
+        let Aggregate::Chosen { part, .. } = &wanted.aggregate else { return aggregate };
         match part {
             Part::Value => get_field(aggregate, "value"),
             Part::Time => cast(get_field(aggregate, "time"), DataType::Int64),
-            Part::Slot(slot) => {
-                let place = slots.iter().position(|known| known == slot).unwrap_or_default();
+            Part::Seen(place) => {
+                let slot = self.seen[*place];
                 let value = get_field(aggregate, format!("other_{}", place + 1));
-                match &input.slots[*slot] {
-                    SlotSource::Tag(_) if level.slots[*slot].blank => filters::text_or_blank(value),
+                match &input.slots[slot] {
+                    SlotSource::Tag(_) if level.slots[slot].blank => filters::text_or_blank(value),
                     SlotSource::Tag(_) => cast(value, DataType::Utf8),
                     _ => value,
                 }
@@ -309,14 +323,32 @@ impl Column {
     }
 }
 
-/// The slots that a value is computed of, each once.
-pub(super) fn slots_of(node: &Node, slots: &mut Vec<usize>) {
+impl Column {
+    /// Of the parts of one chosen row the same one.
+    fn whole(&self) -> Self {
+        let aggregate = match &self.aggregate {
+            Aggregate::Chosen { selector, .. } => Aggregate::Chosen { selector, part: Part::Value },
+            other => other.clone(),
+        };
+        Self { aggregate, ..self.clone() }
+    }
+}
+
+/// The slots that values are computed of, each once, in the order in which they come.
+pub(super) fn slots_of<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<usize> {
+    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+    nodes.into_iter().for_each(|node| slots_in(node, &mut all));
+    all.retain(|slot| seen.insert(*slot));
+    all
+}
+
+fn slots_in(node: &Node, slots: &mut Vec<usize>) {
     match node {
-        Node::Slot(slot) if !slots.contains(slot) => slots.push(*slot),
-        Node::Slot(_) | Node::Call(_) | Node::Literal(_) => {}
-        Node::Binary { left, right, .. } => [left, right].into_iter().for_each(|side| slots_of(side, slots)),
-        Node::Matches { value, .. } => slots_of(value, slots),
-        Node::Math { arguments, .. } => arguments.iter().for_each(|argument| slots_of(argument, slots)),
-        Node::DatePart { time, .. } => slots_of(time, slots),
+        Node::Slot(slot) => slots.push(*slot),
+        Node::Call(_) | Node::Literal(_) => {}
+        Node::Binary { left, right, .. } => [left, right].into_iter().for_each(|side| slots_in(side, slots)),
+        Node::Matches { value, .. } => slots_in(value, slots),
+        Node::Math { arguments, .. } => arguments.iter().for_each(|argument| slots_in(argument, slots)),
+        Node::DatePart { time, .. } => slots_in(time, slots),
     }
 }

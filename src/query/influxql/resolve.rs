@@ -1,6 +1,6 @@
 //! A `SELECT` against what there is: which measurements, which columns, of which types, under which names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::compile::{Compiled, CompiledSource, DATE_PART, Dimension};
@@ -71,6 +71,8 @@ pub(super) struct Query {
     /// What series are told apart by, in the order of the names.
     pub(super) dimensions: Vec<String>,
     pub(super) sources: Vec<Source>,
+    /// What the columns are, by name; of those with one name it is that of the first.
+    types: HashMap<String, Type>,
 }
 
 /// Looks up everything that a statement names.
@@ -92,7 +94,10 @@ pub(super) fn resolve(compiled: &Compiled, catalog: &dyn Catalog) -> Result<Quer
         type_of(&field.expression, &sources)?;
     }
     let columns = column_names(&fields);
-    Ok(Query { compiled: compiled.clone(), fields, columns, dimensions: dimensions.into_iter().collect(), sources })
+    let dimensions = dimensions.into_iter().collect();
+    let query =
+        Query { compiled: compiled.clone(), fields, columns, dimensions, sources: Vec::new(), types: HashMap::new() };
+    Ok(query.of_sources(sources))
 }
 
 fn tables(measurement: &Measurement, catalog: &dyn Catalog, sources: &mut Vec<Source>) -> Result<()> {
@@ -358,6 +363,18 @@ impl Query {
         self.columns.iter().map(String::as_str).zip(expressions)
     }
 
+    /// The same query of other sources.
+    pub(super) fn of_sources(&self, sources: Vec<Source>) -> Self {
+        let mut types = HashMap::with_capacity(self.columns.len());
+        for (column, expression) in self.outputs() {
+            if !types.contains_key(column) {
+                types.insert(column.to_owned(), type_of(expression, &sources).unwrap_or(Type::Unknown));
+            }
+        }
+        let (compiled, fields) = (self.compiled.clone(), self.fields.clone());
+        Self { compiled, fields, columns: self.columns.clone(), dimensions: self.dimensions.clone(), sources, types }
+    }
+
     /// The measurements that rows come from at last, sorted.
     pub(super) fn measurements(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
@@ -387,8 +404,8 @@ pub(super) fn type_of_column(name: &str, cast: Option<Cast>, sources: &[Source])
     let found = sources.iter().fold(Type::Unknown, |found, source| {
         found.or(match source {
             Source::Table(table) => table.measured.type_of(name),
-            Source::Query(query) => match query.outputs().find(|(column, _)| *column == name) {
-                Some((_, expression)) => type_of(expression, &query.sources).unwrap_or(Type::Unknown),
+            Source::Query(query) => match query.types.get(name) {
+                Some(kind) => *kind,
                 None if query.dimensions.iter().any(|dimension| dimension == name) => Type::Tag,
                 None => Type::Unknown,
             },

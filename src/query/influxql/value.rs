@@ -21,7 +21,7 @@ pub(super) enum Value {
 }
 
 /// The type of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Type {
     /// A name that nothing has.
     Unknown,

@@ -1,5 +1,6 @@
 //! A table of which few rows are enough.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,6 +18,7 @@ use super::question::Question;
 use crate::engine::TableSnapshot;
 use crate::model::{CacheDefinition, CacheKind, TIME_COLUMN, TableSchema};
 use crate::query::caches::{CacheExec, Source, Wanted};
+use crate::query::functions::present_columns;
 use crate::query::scan::{self, Ends, FileAccess};
 use crate::query::table::Table;
 
@@ -68,8 +70,9 @@ impl ShortcutTable {
 
     /// Whether a filter says only what the question asks for besides: that one of some fields has a value.
     fn is_presence(&self, filter: &Expr) -> bool {
-        let mut columns = Vec::new();
-        present_columns(filter, &mut columns) && self.question.present.iter().any(|names| same_names(names, &columns))
+        let Some(columns) = present_columns(filter) else { return false };
+        let is_asked = |names: &Vec<String>| names.iter().map(String::as_str).collect::<BTreeSet<_>>() == columns;
+        self.question.present.iter().any(is_asked)
     }
 
     fn is_answered_by(
@@ -100,27 +103,6 @@ impl ShortcutTable {
             && keys.iter().all(|key| is_tag(key.as_str()))
             && output.fields().iter().all(|field| columns.iter().any(|column| column == field.name()))
     }
-}
-
-/// Adds the columns of `a IS NOT NULL OR b IS NOT NULL`; `false` for another expression.
-fn present_columns(filter: &Expr, columns: &mut Vec<String>) -> bool {
-    match filter {
-        Expr::IsNotNull(column) => match column.as_ref() {
-            Expr::Column(column) => {
-                columns.push(column.name.clone());
-                true
-            }
-            _ => false,
-        },
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            present_columns(left, columns) && present_columns(right, columns)
-        }
-        _ => false,
-    }
-}
-
-fn same_names(some: &[String], others: &[String]) -> bool {
-    some.iter().all(|name| others.contains(name)) && others.iter().all(|name| some.contains(name))
 }
 
 /// `time >= …`, or the same the other way round.

@@ -417,7 +417,7 @@ pub enum Order {
 }
 
 /// What a name is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cast {
     /// A field, as a float.
     Float,

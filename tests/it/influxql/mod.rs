@@ -18,6 +18,7 @@ mod points;
 mod policies;
 mod requests;
 mod statements;
+mod wide;
 
 use comparison::{is_near, only_times, sort_equal_times, sort_series};
 
