@@ -367,9 +367,8 @@ impl Query {
     pub(super) fn of_sources(&self, sources: Vec<Source>) -> Self {
         let mut types = HashMap::with_capacity(self.columns.len());
         for (column, expression) in self.outputs() {
-            if !types.contains_key(column) {
-                types.insert(column.to_owned(), type_of(expression, &sources).unwrap_or(Type::Unknown));
-            }
+            let kind = || type_of(expression, &sources).unwrap_or(Type::Unknown);
+            types.entry(column.to_owned()).or_insert_with(kind);
         }
         let (compiled, fields) = (self.compiled.clone(), self.fields.clone());
         Self { compiled, fields, columns: self.columns.clone(), dimensions: self.dimensions.clone(), sources, types }

@@ -105,10 +105,8 @@ async fn questions_about_more_and_more_fields_are_timed() {
             let request = server.http.post(server.url("/query")).form(&form);
             timed(q, request, tokio::time::Instant::now()).await;
         }
-        for q in ["SELECT * FROM m"] {
-            let body = json!({ "db": database, "q": q, "format": "json" });
-            let request = server.http.post(server.url("/api/v3/query_sql")).json(&body);
-            timed(&format!("SQL {q}"), request, tokio::time::Instant::now()).await;
-        }
+        let body = json!({ "db": database, "q": "SELECT * FROM m", "format": "json" });
+        let request = server.http.post(server.url("/api/v3/query_sql")).json(&body);
+        timed("SQL: SELECT * FROM m", request, tokio::time::Instant::now()).await;
     }
 }
