@@ -225,6 +225,7 @@ impl Reduction {
             });
         }
         let mut aggregates = Vec::new();
+        let read = filters::read_bounds(level);
         let (mut names, mut alike) = (HashMap::<Column, String>::new(), HashMap::<Expr, String>::new());
         for (n, wanted) in self.columns.iter().enumerate() {
             // Parts of one chosen row are parts of one aggregate.
@@ -232,7 +233,7 @@ impl Reduction {
             let name = match names.get(&whole) {
                 Some(name) => name.clone(),
                 None => {
-                    let aggregate = self.expression(wanted, level, input, table, session)?;
+                    let aggregate = self.expression(wanted, read, level, input, table, session)?;
                     // One field may be in several slots.
                     let name = match alike.get(&aggregate) {
                         Some(name) => name.clone(),
@@ -263,9 +264,11 @@ impl Reduction {
         builder.aggregate(keys, aggregates)?.project(shown)
     }
 
+    /// An aggregate of the rows; `read` is the first and the last instant that any call reads.
     fn expression(
         &self,
         wanted: &Column,
+        read: (i64, i64),
         level: &Level,
         input: &Input,
         table: &Table,
@@ -289,7 +292,6 @@ impl Reduction {
                 session.udaf(selector)?.call([value, column(TIME_COLUMN)].into_iter().chain(others).collect())
             }
         };
-        let read = filters::read_bounds(level);
         match wanted.bounds == read {
             true => Ok(aggregate),
             // Another call reads more.

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::filters::read_bounds;
 use super::level::{Call, Level};
 use super::reduce::{Bucket, Point, Reducer, State};
 use super::reduction::Reduction;
@@ -36,6 +37,8 @@ pub(super) struct SeriesPass {
     level: Arc<Level>,
     /// What stands in a row, if each is a bucket.
     reduction: Option<Arc<Reduction>>,
+    /// The first and the last instant that any call reads.
+    read_bounds: (i64, i64),
     series: Option<Series>,
     /// Whether the last search for a row was broken off.
     is_paused: bool,
@@ -61,7 +64,8 @@ struct Series {
 impl SeriesPass {
     /// Rows are those of the sources, or those of a reduction.
     pub(super) fn new(level: Arc<Level>, reduction: Option<Arc<Reduction>>) -> Self {
-        Self { level, reduction, series: None, is_paused: false, series_count: 0 }
+        let read_bounds = read_bounds(&level);
+        Self { level, reduction, read_bounds, series: None, is_paused: false, series_count: 0 }
     }
 
     /// Whether a row can be taken: no series is open, or its own. If not, [`SeriesPass::end_series`] comes first.
@@ -132,7 +136,9 @@ impl SeriesPass {
             return;
         }
         for (pipeline, call) in series.pipelines.iter_mut().zip(&level.calls) {
-            pipeline.push(level, call, time, &slots);
+            if is_read(level, call, self.read_bounds, time) {
+                pipeline.push(level, call, time, &slots);
+            }
         }
     }
 
@@ -320,10 +326,8 @@ impl Pipeline {
         }
     }
 
+    /// Takes a row that the call reads.
     fn push(&mut self, level: &Level, call: &Call, time: i64, slots: &Arc<[Value]>) {
-        if !is_read(level, call, time) {
-            return;
-        }
         self.seen = time;
         let start = bucket_start(level, call, time);
         if self.open.as_ref().is_some_and(|(open, _)| *open != start) && !carries_on(level, call) {
@@ -511,14 +515,14 @@ fn counts(call: &Call) -> bool {
     matches!(call.reducer, Some(Reducer::Count | Reducer::CountDistinct))
 }
 
-/// Whether a row is one of those that the call reads: another call of the level may read more.
-fn is_read(level: &Level, call: &Call, time: i64) -> bool {
+/// Whether a row is one of those that the call reads: all calls of the level together, which read within `all`, may read more.
+fn is_read(level: &Level, call: &Call, all: (i64, i64), time: i64) -> bool {
     let (min, max) = call.bounds;
     if !level.reads_levels() {
         return (min..=max).contains(&time);
     }
     // A level below has read its own range and says the beginnings of buckets, which may lie before it.
-    let reads_all = level.calls.iter().all(|other| other.bounds.0 >= min && other.bounds.1 <= max);
+    let reads_all = all.0 >= min && all.1 <= max;
     reads_all || level.window.is_none_or(|window| (window.start(min)..=max).contains(&time))
 }
 
