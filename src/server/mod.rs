@@ -135,6 +135,62 @@ pub struct Services {
     pub(crate) limits: Arc<Limits>,
 }
 
+impl Services {
+    /// What answers requests to this engine and its queries, whoever brings them. Without a place for backups, requests for one are
+    /// refused.
+    ///
+    /// # Errors
+    /// `Invalid` if a key that tokens are checked with can't be used; `Unavailable` if one can't be read, or the first token not be
+    /// stored.
+    pub async fn new(
+        settings: ServerSettings,
+        engine: Arc<Engine>,
+        queries: Arc<Queries>,
+        backups: Option<Arc<Backups>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let authenticator = open_authenticator(&settings, &engine, &clock).await?;
+        let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
+        Ok(Self {
+            engine,
+            queries,
+            authenticator,
+            backups,
+            process_id: clock.unique_id(),
+            telemetry: Arc::new(Telemetry::new(Duration::from_nanos(now))),
+            limits: Arc::new(Limits::new(settings.limits, Arc::clone(&clock))),
+            clock,
+            settings,
+            write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+        })
+    }
+
+    /// All routes, with the layer that knows tokens around them: for connections, or for requests of this process. Flight and HTTP share
+    /// one router: their paths don't meet. Once `draining` is cancelled, gRPC's health service says that it goes.
+    ///
+    /// # Errors
+    /// `Unavailable` if the audit log can't be opened.
+    pub fn routes(self: &Arc<Self>, draining: CancellationToken) -> Result<axum::Router> {
+        let (authenticator, limits) = (Arc::clone(&self.authenticator), Arc::clone(&self.limits));
+        let (telemetry, clock) = (Arc::clone(&self.telemetry), Arc::clone(&self.clock));
+        let guard = Guard::new(authenticator, &self.settings, limits, telemetry, clock)?;
+        let flight = flight::FlightService::new(
+            Arc::clone(&self.engine),
+            Arc::clone(&self.queries),
+            Arc::clone(&self.authenticator),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.telemetry),
+            Arc::clone(&self.write_slots),
+            Arc::clone(&self.limits),
+        );
+        let health = grpc_health::GrpcHealth::new(Arc::clone(&self.engine), draining).into_server();
+        let grpc = tonic::service::Routes::new(flight.into_server()).add_service(health).prepare().into_axum_router();
+        // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.
+        let routes = http::router(Arc::clone(self)).merge(grpc.reset_fallback());
+        Ok(routes.layer(middleware::from_fn_with_state(Arc::new(guard), auth::guard)))
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -169,27 +225,10 @@ impl Server {
         let query_threads = QueryThreads::start(settings.query.threads)?;
         let query = QuerySettings { scratch: Some(directory.subdirectory("scratch")?), ..settings.query.clone() };
         let queries = Queries::new(Arc::clone(&engine), query, query_threads.processors(), Handle::current())?;
-        let authenticator = open_authenticator(&settings, &engine, &clock).await?;
         let backups = open_backups(&settings, &engine, &directory, &clock)?;
-        let now = u64::try_from(clock.now().as_nanos()).unwrap_or_default();
-        let telemetry = Arc::new(Telemetry::new(Duration::from_nanos(now)));
-        let limits = Arc::new(Limits::new(settings.limits, Arc::clone(&clock)));
-        let (guarded, told) = (Arc::clone(&authenticator), Arc::clone(&telemetry));
-        let guard = Guard::new(guarded, &settings, Arc::clone(&limits), told, Arc::clone(&clock))?;
-        let services = Arc::new(Services {
-            engine,
-            queries: Arc::new(queries),
-            authenticator,
-            backups,
-            process_id: clock.unique_id(),
-            telemetry,
-            clock,
-            settings,
-            write_slots: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
-            limits,
-        });
+        let services = Arc::new(Services::new(settings, engine, Arc::new(queries), backups, clock).await?);
         let draining = CancellationToken::new();
-        let routes = routes(&services, guard, draining.clone());
+        let routes = services.routes(draining.clone())?;
         let listener = listener.serve(routes, tls.clone(), services.settings.connections);
         tracing::info!(address = %listener.address(), "ready");
         let query_threads = Some(query_threads);
@@ -266,24 +305,6 @@ impl QueryThreads {
         self.quick.shutdown_background();
         self.heavy.shutdown_background();
     }
-}
-
-/// Flight and HTTP share one router: their paths don't meet.
-fn routes(services: &Arc<Services>, guard: Guard, draining: CancellationToken) -> axum::Router {
-    let flight = flight::FlightService::new(
-        Arc::clone(&services.engine),
-        Arc::clone(&services.queries),
-        Arc::clone(&services.authenticator),
-        Arc::clone(&services.clock),
-        Arc::clone(&services.telemetry),
-        Arc::clone(&services.write_slots),
-        Arc::clone(&services.limits),
-    );
-    let health = grpc_health::GrpcHealth::new(Arc::clone(&services.engine), draining).into_server();
-    let grpc = tonic::service::Routes::new(flight.into_server()).add_service(health).prepare().into_axum_router();
-    // tonic's router answers unknown paths in gRPC; ours answers them in HTTP.
-    let routes = http::router(Arc::clone(services)).merge(grpc.reset_fallback());
-    routes.layer(middleware::from_fn_with_state(Arc::new(guard), auth::guard))
 }
 
 /// Sees to it that somebody can get in, and then asks everybody for a token.
