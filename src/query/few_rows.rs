@@ -2,7 +2,7 @@
 //!
 //! To deal rows to several threads, bring them together and sort them into one again takes operators, tasks and channels. For a machine
 //! and an hour that is more work than the rows are. So where a chain of simple nodes reads one table, and filters on time and tags say that
-//! few of its rows pass, it is planned for one thread. That is an estimate of time alone: any plan comes to the same answer.
+//! few of its rows pass, or a shortcut brings few, it is planned for one thread. That is an estimate of time alone: any plan comes to the same answer.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -30,6 +30,7 @@ use datafusion::prelude::SessionConfig;
 
 use super::optimize::is_simple;
 use super::scan;
+use super::shortcuts::ShortcutTable;
 use super::table::{QuerySnapshots, Table};
 
 /// Rules that find nothing to do where one table is read in one partition, or only look whether others did right.
@@ -66,7 +67,7 @@ impl FewRows {
     ///
     /// # Errors
     /// If its table is gone.
-    fn are_expected(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<bool> {
+    async fn are_expected(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<bool> {
         let mut scan: Option<&TableScan> = None;
         if self.rows_max == 0 || !is_simple(plan)? {
             return Ok(false);
@@ -79,8 +80,13 @@ impl FewRows {
         })?;
         let Some(scan) = scan else { return Ok(true) };
         let provider = source_as_provider(&scan.source)?;
-        let Some(table) = provider.downcast_ref::<Table>() else { return Ok(false) };
-        Ok(scan::expects_at_most(self.rows_max, table.snapshot(session)?.as_ref(), &scan.filters))
+        if let Some(table) = provider.downcast_ref::<Table>() {
+            return Ok(scan::expects_at_most(self.rows_max, table.snapshot(session)?.as_ref(), &scan.filters));
+        }
+        match provider.downcast_ref::<ShortcutTable>() {
+            Some(ends) => ends.expects_at_most(self.rows_max, session, &scan.filters).await,
+            None => Ok(false),
+        }
     }
 }
 
@@ -99,7 +105,7 @@ pub(super) async fn create_physical_plan(
         plan => plan,
     };
     match session.config().get_extension::<FewRows>() {
-        Some(few) if few.are_expected(looked_at, session)? => {
+        Some(few) if few.are_expected(looked_at, session).await? => {
             let mut config = few.config.clone();
             if let Some(snapshots) = session.config().get_extension::<QuerySnapshots>() {
                 config.set_extension(snapshots);

@@ -290,11 +290,15 @@ impl Queries {
         let (engine, plans, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.plans), self.cpu.clone());
         let (text_bytes_max, watch) = (self.settings.text_bytes_max, Arc::clone(watch));
         let work = async move {
-            let mut session = sessions.open_for(&query, &query.access.read);
             // A plan that is kept is one of who may read all tables.
             let is_kept = query.access.read == Tables::All;
             let kept = if is_kept { plans.get(&engine, &query.database, &query.text).await } else { None };
-            let unbound = match kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging) {
+            let kept = kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging);
+            let mut session = match &kept {
+                Some(kept) if kept.is_optimized() => sessions.open_without_names(),
+                _ => sessions.open_for(&query, &query.access.read),
+            };
+            let unbound = match kept {
                 Some(kept) => kept,
                 None => {
                     let statement = match statement::parse(&query.text, text_bytes_max, permitted)? {

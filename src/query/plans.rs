@@ -174,6 +174,11 @@ impl Unbound {
         Ok(optimized)
     }
 
+    /// Whether it is known what the optimizer makes of it.
+    pub(super) fn is_optimized(&self) -> bool {
+        self.optimized.get().is_some_and(|known| known.get().is_some())
+    }
+
     /// The plan; its types are settled only if it has no parameters.
     pub(super) fn plan(&self) -> Result<LogicalPlan, QueryError> {
         self.plan.get().cloned().ok_or(QueryError::Stopped)

@@ -45,6 +45,8 @@ pub(super) struct Sessions {
     engine: Arc<Engine>,
     running: Arc<Registry>,
     template: SessionState,
+    /// The same without the names of functions: to copy them is a good part of a small query.
+    nameless: SessionState,
 }
 
 impl Sessions {
@@ -78,7 +80,14 @@ impl Sessions {
         template.config_mut().set_extension(short_way);
         let few_rows = Arc::new(FewRows::of(&template, settings.few_rows_max));
         template.config_mut().set_extension(few_rows);
-        Ok(Self { engine, running, template })
+        let nameless = SessionStateBuilder::new_from_existing(template.clone())
+            .with_scalar_functions(Vec::new())
+            .with_higher_order_functions(Vec::new())
+            .with_aggregate_functions(Vec::new())
+            .with_window_functions(Vec::new())
+            .with_table_function_list(Vec::new())
+            .build();
+        Ok(Self { engine, running, template, nameless })
     }
 
     /// A session that sees these tables of `database`, each from the moment in which the query first reads it, and nobody's queries.
@@ -104,6 +113,11 @@ impl Sessions {
         session
     }
 
+    /// A session for a plan that the optimizer is done with: it has its tables and functions with it, and looks none up.
+    pub(super) fn open_without_names(&self) -> SessionState {
+        renewed(&self.nameless)
+    }
+
     /// A session for plans that name their tables themselves.
     pub(super) fn open_without_tables(&self) -> SessionState {
         renewed(&self.template)
@@ -118,8 +132,12 @@ pub(super) fn renewed(session: &SessionState) -> SessionState {
     session
 }
 
-/// What the plans of a session run in. Functions are in the plans; a list of all would be copied for each query.
+/// What the plans of a session run in. Functions are in the plans, and to copy the names of all for each query takes its time: only who can name
+/// `information_schema`, whose tables list them, has them here too.
 pub(super) fn context(session: &SessionState) -> TaskContext {
+    if !session.catalog_list().catalog_names().is_empty() {
+        return TaskContext::from(session);
+    }
     TaskContext::new(
         None,
         session.session_id().to_owned(),

@@ -134,6 +134,11 @@ impl BufferedRun {
         Ok(&self.series.get_or_init(|| (series, charge)).0)
     }
 
+    /// At most so many series, without looking for them: as many as there are once somebody has asked for [`series`](Self::series).
+    pub fn series_count_max(&self) -> usize {
+        self.series.get().map_or_else(|| self.row_count(), |(series, _)| series.len())
+    }
+
     pub(super) fn since(&self) -> Duration {
         self.since
     }

@@ -205,7 +205,7 @@ async fn reduced(
     if level.window.is_some() || !level.groups.is_empty() {
         builder = builder.filter(filters::has_field(level, input))?;
     }
-    let logical = reduction.aggregate(builder, level, input, table, session)?.build()?;
+    let logical = reduction.aggregate(builder, level, input, table, session)?;
     physical(session, logical).await
 }
 

@@ -15,7 +15,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, cast, lit};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Projection, cast, lit};
 
 use super::buckets;
 use super::collected::{self, Collected};
@@ -212,7 +212,7 @@ impl Reduction {
         input: &Input,
         table: &Table,
         session: &SessionState,
-    ) -> DataFusionResult<LogicalPlanBuilder> {
+    ) -> DataFusionResult<LogicalPlan> {
         let mut keys = Vec::new();
         let mut shown = Vec::new();
         for (n, source) in input.slots[..level.groups.len()].iter().enumerate() {
@@ -261,7 +261,9 @@ impl Reduction {
             }
         };
         shown.push(start);
-        builder.aggregate(keys, aggregates)?.project(shown)
+        // All names are those of the aggregation: the builder would look each of them up in all of it.
+        let reduced = Arc::new(builder.aggregate(keys, aggregates)?.build()?);
+        Ok(LogicalPlan::Projection(Projection::try_new(shown, reduced)?))
     }
 
     /// An aggregate of the rows; `read` is the first and the last instant that any call reads.

@@ -128,6 +128,25 @@ pub(super) fn expects_at_most(rows_max: u64, snapshot: &TableSnapshot, filters: 
     KeyBounds::of(&snapshot.schema, filters).0.expects_at_most(rows_max, snapshot)
 }
 
+/// Whether the parts of `snapshot` have at most so many series together, one of several parts counted in each, by what is in memory: a part of
+/// which that is not known may have one in each row.
+pub(super) async fn has_at_most_series(mut series_max: usize, snapshot: &TableSnapshot, access: &FileAccess) -> bool {
+    let runs: usize = snapshot.runs.iter().map(|run| run.series_count_max()).sum();
+    let Some(left) = series_max.checked_sub(runs) else { return false };
+    series_max = left;
+    for file in snapshot.files.stretches().flat_map(Stretch::files) {
+        for (number, row_group) in file.row_groups.iter().enumerate() {
+            let series = match access.held_series(file, number).await {
+                Some(series) => series.len(),
+                None => usize::try_from(row_group.rows).unwrap_or(usize::MAX),
+            };
+            let Some(left) = series_max.checked_sub(series) else { return false };
+            series_max = left;
+        }
+    }
+    true
+}
+
 /// From when to when the parts of `snapshot` reach that may hold rows that pass `filters`, and how many rows each has.
 ///
 /// # Errors

@@ -78,6 +78,11 @@ impl FileAccess {
         self.files.series(file, number, tags, &self.io).await
     }
 
+    /// The series of a row group, if they are in memory.
+    pub(super) async fn held_series(&self, file: &DataFile, number: usize) -> Option<Arc<SeriesRows>> {
+        self.files.held_series(file, number).await
+    }
+
     /// A row group with these fields, if it is in memory.
     pub(super) async fn held(&self, file: &DataFile, number: usize, fields: &[ColumnName]) -> Option<DecodedRowGroup> {
         self.files.held(file, number, fields).await

@@ -45,7 +45,8 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use super::scan::Ends;
 use super::table::Table;
 use question::Question;
-use table::ShortcutTable;
+
+pub(super) use table::ShortcutTable;
 
 /// The name of the rule.
 const NAME: &str = "take_shortcuts";

@@ -24,7 +24,7 @@ use crate::query::table::Table;
 
 /// A table and what is asked of it. Like the table it holds no rows.
 #[derive(Debug)]
-pub(super) struct ShortcutTable {
+pub(in crate::query) struct ShortcutTable {
     table: Table,
     question: Question,
 }
@@ -32,6 +32,36 @@ pub(super) struct ShortcutTable {
 impl ShortcutTable {
     pub(super) fn new(table: Table, question: Question) -> Self {
         Self { table, question }
+    }
+
+    /// Whether so few rows are expected to come of it that one thread is enough for them: without filters by the ends that are asked for and
+    /// the series that are known, else by the rows of the table that pass, as of a table without shortcuts.
+    ///
+    /// # Errors
+    /// If the table is gone.
+    pub(in crate::query) async fn expects_at_most(
+        &self,
+        rows_max: u64,
+        session: &dyn Session,
+        filters: &[Expr],
+    ) -> DataFusionResult<bool> {
+        let snapshot = self.table.snapshot(session)?;
+        // With a filter on a field, or if a point lacks a value, the whole table is looked through.
+        let has_ends = filters.is_empty() && self.question.filters.is_empty() && self.question.present.is_empty();
+        if let Some(access) = session.config().get_extension::<FileAccess>().filter(|_| has_ends) {
+            let room = usize::try_from(rows_max).unwrap_or(usize::MAX);
+            let are_few = match self.question.which {
+                Ends::OfAll(rows) | Ends::FirstOfAll(rows) => rows <= room,
+                Ends::OfSeries(rows) | Ends::FirstOfSeries(rows) => {
+                    scan::has_at_most_series(room / rows.max(1), &snapshot, &access).await
+                }
+                Ends::Tags => scan::has_at_most_series(room, &snapshot, &access).await,
+            };
+            if are_few {
+                return Ok(true);
+            }
+        }
+        Ok(scan::expects_at_most(rows_max, &snapshot, filters))
     }
 
     /// The rows of a cache that has all that is asked for.

@@ -62,6 +62,33 @@ async fn by_time_and_tags_few_rows_are_expected() {
     }
 }
 
+#[tokio::test]
+async fn of_the_ends_of_few_series_few_rows_are_expected() {
+    let fixture = filled(60).await;
+    let is_on_one = async |text: &str| !fixture.explain(text).await.contains("RepartitionExec");
+    let newest = "SELECT host, region, max(time) AS t FROM m GROUP BY host, region";
+    assert!(!is_on_one(newest).await, "how many series there are is not known");
+    fixture.ask(newest).await.unwrap();
+    for (text, expected) in [
+        (newest, true),
+        ("SELECT DISTINCT host FROM m", true),
+        ("SELECT DISTINCT ON (host) * FROM m ORDER BY host, time DESC", true),
+        (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY host ORDER BY time) AS n FROM m) AS x WHERE n <= 3",
+            true,
+        ),
+        (
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY host ORDER BY time) AS n FROM m) AS x WHERE n <= 4",
+            false,
+        ),
+        ("SELECT region, count(*) FROM (SELECT * FROM m ORDER BY time DESC LIMIT 60) AS x GROUP BY region", true),
+        ("SELECT region, count(*) FROM (SELECT * FROM m ORDER BY time DESC LIMIT 61) AS x GROUP BY region", false),
+        ("SELECT host, max(time) AS t FROM m WHERE region <> 'r1' GROUP BY host", false),
+    ] {
+        assert_eq!(is_on_one(text).await, expected, "{text}");
+    }
+}
+
 /// For `perf stat`: its instructions, with `FEW_ROWS_MAX=0` in the environment and without.
 #[tokio::test]
 #[ignore = "measures"]

@@ -152,6 +152,11 @@ impl CheckedFiles {
         self.decoded.held(file.id, number, fields).await
     }
 
+    /// The series of a row group, if they are in memory.
+    pub async fn held_series(&self, file: &DataFile, number: usize) -> Option<Arc<SeriesRows>> {
+        self.decoded.held_series(file.id, number).await
+    }
+
     /// The series of a row group, read if they are not in memory. The file has all of these tags, and no others.
     ///
     /// # Errors
@@ -163,7 +168,7 @@ impl CheckedFiles {
         tags: &[ColumnName],
         io: &Handle,
     ) -> Result<Arc<SeriesRows>, Error> {
-        match self.decoded.held_series(file.id, number).await {
+        match self.held_series(file, number).await {
             Some(held) => Ok(held),
             None => self.decoded.series_of(self.reader(Arc::clone(file), io.clone()), number, tags).await,
         }
