@@ -168,7 +168,7 @@ impl FileColumns {
             // Limits are looked at after this many values: no more than a page, or pages would be longer.
             .set_write_batch_size(page_rows)
             .set_key_value_metadata(Some(vec![KeyValue::new(SERIES_KEY_KEY.to_owned(), series_key_json(schema))]))
-            .set_sorting_columns(Some(self.sorting_columns(schema)));
+            .set_sorting_columns((row_groups.len() == 1).then(|| self.sorting_columns(schema)));
         let sample = sample(row_groups);
         for (position, field) in self.arrow.fields().iter().enumerate() {
             let path = ColumnPath::new(vec![field.name().clone()]);
@@ -187,6 +187,8 @@ impl FileColumns {
         Ok(builder.build())
     }
 
+    /// The order of each row group. Said only of a file that has one: DataFusion takes the order of row groups for that of the file, and then finds a
+    /// group of rows once for each of them.
     fn sorting_columns(&self, schema: &TableSchema) -> Vec<SortingColumn> {
         let positions = schema.sort_key().filter_map(|name| self.arrow.index_of(name).ok());
         let positions = positions.filter_map(|position| i32::try_from(position).ok());

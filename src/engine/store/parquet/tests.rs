@@ -148,6 +148,13 @@ fn the_footer_says_who_wrote_it_and_how_it_is_sorted() {
         .collect();
     assert_eq!(names, ["region", "host", "time"]);
     assert!(sorting.iter().all(|column| !column.descending && !column.nulls_first));
+
+    let (early, late) = (rows(&schema, 0, 3, 10), rows(&schema, 1_000_000, 3, 10));
+    let file = encode(&schema, vec![vec![early], vec![late]]).unwrap();
+    let several = self::metadata(&file);
+    assert_eq!(several.num_row_groups(), 2);
+    let is_silent = several.row_groups().iter().all(|group| group.sorting_columns().is_none_or(Vec::is_empty));
+    assert!(is_silent, "the file as a whole is not sorted");
 }
 
 #[test]
