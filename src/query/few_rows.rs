@@ -34,8 +34,14 @@ use super::shortcuts::ShortcutTable;
 use super::table::{QuerySnapshots, Table};
 
 /// Rules that find nothing to do where one table is read in one partition, or only look whether others did right.
-const FOR_MORE: [&str; 5] =
-    ["join_selection", "HashJoinBuffering", "TopKRepartition", "SanityCheckPlan", "YieldAfterMultiplying"];
+const FOR_MORE: [&str; 6] = [
+    "join_selection",
+    "HashJoinBuffering",
+    "TopKRepartition",
+    "SanityCheckPlan",
+    "CutDictionaries",
+    "YieldAfterMultiplying",
+];
 
 /// The rule that lets operators tell those below of bounds that tighten while they run; among few rows there is nothing to skip.
 const WHILE_RUNNING: &str = "FilterPushdown(Post)";
@@ -81,7 +87,9 @@ impl FewRows {
         let Some(scan) = scan else { return Ok(true) };
         let provider = source_as_provider(&scan.source)?;
         if let Some(table) = provider.downcast_ref::<Table>() {
-            return Ok(scan::expects_at_most(self.rows_max, table.snapshot(session)?.as_ref(), &scan.filters));
+            let access = scan::FileAccess::of(session)?;
+            let snapshot = table.snapshot(session)?;
+            return Ok(scan::expects_at_most(self.rows_max, snapshot.as_ref(), &access, &scan.filters).await);
         }
         match provider.downcast_ref::<ShortcutTable>() {
             Some(ends) => ends.expects_at_most(self.rows_max, session, &scan.filters).await,

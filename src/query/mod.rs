@@ -32,8 +32,10 @@
 mod caches;
 mod catalog;
 mod change;
+mod cut_dictionaries;
 mod deduplicate;
 mod delete;
+mod distinct_tags;
 mod error;
 mod executions;
 mod few_rows;

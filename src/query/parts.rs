@@ -63,7 +63,8 @@ impl PlannedQuery {
             let provider = source_as_provider(&table.source)?;
             let Some(table) = provider.downcast_ref::<Table>() else { return Ok(None) };
             let filters = unnormalize_cols(filters); // as a scan is given them
-            let spans = scan::spans(&session, table.snapshot(&session)?.as_ref(), &filters)?;
+            let (snapshot, access) = (table.snapshot(&session)?, scan::FileAccess::of(&session)?);
+            let spans = scan::spans(&session, snapshot.as_ref(), &access, &filters).await?;
             let mut parts = cut(&spans, count);
             if descends {
                 parts.reverse();

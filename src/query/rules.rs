@@ -1,6 +1,8 @@
 //! Our rules for physical plans, after DataFusion's own, in order. (The one for logical plans is `shortcuts`.)
 //!
-//! 1. [`YieldAfterMultiplying`]: last, because it wraps what the others look at by type.
+//! 1. [`DistinctTags`]: where aggregations are is settled.
+//! 2. [`CutDictionaries`]: of those that are left.
+//! 3. [`YieldAfterMultiplying`]: last, because it wraps what the others look at by type.
 
 use std::sync::Arc;
 
@@ -11,9 +13,12 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
+use super::cut_dictionaries::CutDictionaries;
+use super::distinct_tags::DistinctTags;
+
 /// The rules of ours for physical plans.
 pub(super) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    vec![Arc::new(YieldAfterMultiplying)]
+    vec![Arc::new(DistinctTags), Arc::new(CutDictionaries), Arc::new(YieldAfterMultiplying)]
 }
 
 /// Operators that make many rows of few: they can be busy for hours without asking their inputs for more.

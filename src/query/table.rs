@@ -105,10 +105,7 @@ impl TableProvider for Table {
         filters: &[Expr],
         _limit: Option<usize>, // reaches the leaves by DataFusion's own rule, where it is right below filters too
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let access = state
-            .config()
-            .get_extension::<FileAccess>()
-            .ok_or_else(|| internal_datafusion_err!("a session without access to files"))?;
+        let access = FileAccess::of(state)?;
         let snapshot = self.snapshot(state)?;
         let schema = match projection {
             Some(columns) => Arc::new(self.schema.arrow().project(columns)?),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::internal_datafusion_err;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
@@ -84,10 +83,7 @@ pub(super) fn plan_of_table(
     definition: &CacheDefinition,
     filters: &[Expr],
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-    let access = state
-        .config()
-        .get_extension::<FileAccess>()
-        .ok_or_else(|| internal_datafusion_err!("a session without access to files"))?;
+    let access = FileAccess::of(state)?;
     let kept = definition.kept(&snapshot.schema);
     let mut filters = filters.to_vec();
     if let Some(from) = snapshot.cache_from(definition) {

@@ -51,6 +51,7 @@ mod resolve;
 mod rows;
 mod series;
 mod series_exec;
+mod series_list;
 mod show;
 mod tag_condition;
 mod technical;

@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use super::super::error::QueryError;
 use super::super::optimize::optimize;
 use super::super::parts::{between, cut};
-use super::super::scan::spans;
+use super::super::scan::{FileAccess, spans};
 use super::super::{coerce, shortcuts, table};
 use super::ends;
 use super::filters::{self, column, slot_type, table_column};
@@ -58,7 +58,7 @@ pub(super) fn plan<'a>(
         }
         let ties = Tie::of(level);
         if let [input @ Input { from: From::Table(table), .. }] = level.inputs.as_slice()
-            && let Some(stretches) = stretches(level, input, table, engine, session)?
+            && let Some(stretches) = stretches(level, input, table, engine, session).await?
         {
             let mut parts = Vec::with_capacity(stretches.len());
             let mut order = None;
@@ -214,7 +214,7 @@ async fn reduced(
 ///
 /// # Errors
 /// If the table is gone.
-fn stretches(
+async fn stretches(
     level: &Level,
     input: &Input,
     table: &Table,
@@ -226,7 +226,8 @@ fn stretches(
     }
     let Some(stretch_rows) = session.config().get_extension::<StretchRows>() else { return Ok(None) };
     let snapshot = provider(table, engine)?.snapshot(session)?;
-    let spans = spans(session, snapshot.as_ref(), &filters::filters(level, input, table))?;
+    let access = FileAccess::of(session)?;
+    let spans = spans(session, snapshot.as_ref(), &access, &filters::filters(level, input, table)).await?;
     let spans = between(&spans, level.bounds);
     let rows: u64 = spans.iter().map(|(_, rows)| rows).sum();
     let count = usize::try_from(rows / stretch_rows.0.max(1)).unwrap_or(usize::MAX).min(STRETCHES_MAX);
@@ -324,7 +325,8 @@ fn is_number(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Float64 | DataType::Int64 | DataType::UInt64)
 }
 
-/// The rows of tags of a table: every combination that some row in the range has, sorted.
+/// The rows of tags of a table: every combination that some row in the range has, in no order. Those that lack what is `wanted`, tags and
+/// their texts, may be left out.
 pub(in crate::query) async fn tag_rows(
     engine: &Arc<Engine>,
     session: &SessionState,
@@ -332,6 +334,7 @@ pub(in crate::query) async fn tag_rows(
     table: &str,
     tags: &[String],
     bounds: (Option<i64>, Option<i64>),
+    wanted: &[(&str, &str)],
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
     let gone = || QueryError::TableNotFound(table.to_owned());
     let schema = engine.table_schema(database, table).ok_or_else(gone)?;
@@ -343,6 +346,9 @@ pub(in crate::query) async fn tag_rows(
     if let Some(max) = bounds.1 {
         builder = builder.filter(column(TIME_COLUMN).lt_eq(instant(max)))?;
     }
+    for (tag, text) in wanted {
+        builder = builder.filter(column(tag).eq(lit(*text)))?;
+    }
     let logical = if tags.is_empty() {
         // Whether there is any row.
         builder.project(vec![lit("").alias("any")])?.limit(0, Some(1))?.build()?
@@ -350,8 +356,7 @@ pub(in crate::query) async fn tag_rows(
         // Texts are made of what is left.
         let columns = tags.iter().enumerate().map(|(n, tag)| column(tag).alias(slot_name(n)));
         let texts = |n: usize| try_cast(column(&slot_name(n)), DataType::Utf8).alias(slot_name(n));
-        let order: Vec<_> = (0..tags.len()).map(|n| column(&slot_name(n)).sort(true, true)).collect();
-        builder.project(columns)?.distinct()?.project((0..tags.len()).map(texts))?.sort(order)?.build()?
+        builder.project(columns)?.distinct()?.project((0..tags.len()).map(texts))?.build()?
     };
     physical(session, logical).await
 }

@@ -1,6 +1,7 @@
 //! `SHOW`: what there is, from the catalog; where tags or times are asked for, from the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
@@ -15,7 +16,8 @@ use super::super::session::context;
 use super::names::EngineCatalog;
 use super::plan::tag_rows;
 use super::resolve::{Catalog, Measured};
-use super::tag_condition::{check, columns, holds_together, of_values};
+use super::series_list::{SeriesList, SortedSeries};
+use super::tag_condition::{check, columns, holds_together, of_values, plain};
 use super::time::{self, Bounds, Now};
 use super::value::Value;
 use super::{Cell, Listing};
@@ -72,7 +74,7 @@ impl Shower<'_> {
                     return Ok(count(None, how, names.len(), ShownAs::Cardinality));
                 }
                 let rows = names.into_iter().map(|found| vec![Cell::Text(found.name)]);
-                listings.extend(listing(Some("measurements"), &["name"], page(rows, show)));
+                listings.extend(listing(Some("measurements"), &["name"], paged(show, rows.collect())));
             }
             Shown::FieldKeys => {
                 for found in names {
@@ -84,7 +86,11 @@ impl Shower<'_> {
                         let rows = fields
                             .into_iter()
                             .map(|(name, field)| vec![Cell::Text(name.clone()), Cell::Text(field.to_owned())]);
-                        listings.extend(listing(Some(&found.name), &["fieldKey", "fieldType"], page(rows, show)));
+                        listings.extend(listing(
+                            Some(&found.name),
+                            &["fieldKey", "fieldType"],
+                            paged(show, rows.collect()),
+                        ));
                     } else {
                         let names: BTreeSet<_> = fields.into_iter().map(|(name, _)| name).collect();
                         listings.extend(count(Some(&found.name), how, names.len(), ShownAs::List));
@@ -96,7 +102,7 @@ impl Shower<'_> {
                     let keys = self.tag_keys(&found, show, condition, bounds, needs_rows).await?;
                     if how == ShownAs::List {
                         let rows = keys.into_iter().map(|key| vec![Cell::Text(key.clone())]);
-                        listings.extend(listing(Some(&found.name), &["tagKey"], page(rows, show)));
+                        listings.extend(listing(Some(&found.name), &["tagKey"], paged(show, rows.collect())));
                     } else {
                         listings.extend(count(Some(&found.name), how, keys.len(), ShownAs::List));
                     }
@@ -105,23 +111,30 @@ impl Shower<'_> {
             Shown::TagValues => {
                 for found in names {
                     let values = self.tag_values(&found, show, condition, bounds).await?;
+                    let number: usize = values.iter().map(|(_, values)| values.len()).sum();
                     if how == ShownAs::List {
-                        let rows = values.into_iter().map(|(key, value)| vec![Cell::Text(key), Cell::Text(value)]);
-                        listings.extend(listing(Some(&found.name), &["key", "value"], page(rows, show)));
+                        let row = |key: &String, value| vec![Cell::Text(key.clone()), Cell::Text(value)];
+                        let rows = values
+                            .into_iter()
+                            .flat_map(|(key, values)| values.into_iter().map(move |value| row(key, value)));
+                        let page = page(show, 0..number);
+                        let rows = rows.skip(page.start).take(page.len()).collect();
+                        listings.extend(listing(Some(&found.name), &["key", "value"], rows));
                     } else {
-                        listings.extend(count(Some(&found.name), how, values.len(), ShownAs::List));
+                        listings.extend(count(Some(&found.name), how, number, ShownAs::List));
                     }
                 }
             }
             Shown::Series if how == ShownAs::List => {
-                let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
-                let mut rows = Vec::new();
+                let (mut before, mut rows) = (0, Vec::new());
                 for found in names {
-                    // Escaping changes the order of keys.
-                    let series = self.series(&found, condition, bounds, &memory).await?.into_iter();
-                    rows.extend(series.map(|series| vec![Cell::Text(series_key(&found.name, &series))]));
+                    let series = self.series(&found, condition, bounds).await?;
+                    let page = page(show, before..before + series.len());
+                    let places = page.start - before..page.end - before;
+                    rows.extend(series.keys(places).map(|key| vec![Cell::Text(key)]));
+                    before += series.len();
                 }
-                listings.extend(listing(None, &["key"], page(rows.into_iter(), show)));
+                listings.extend(listing(None, &["key"], rows));
             }
             Shown::Series => {
                 let mut sum = 0;
@@ -280,68 +293,58 @@ impl Shower<'_> {
         Ok(keys)
     }
 
-    async fn tag_values(
+    /// The tags that are asked for, each with its values, sorted.
+    async fn tag_values<'a>(
         &self,
-        found: &Found,
+        found: &'a Found,
         show: &Show,
         condition: Option<&Expression>,
         bounds: Bounds,
-    ) -> Result<BTreeSet<(String, String)>, QueryError> {
-        let wanted = |key: &String| is_wanted(show.keys.as_ref(), key);
+    ) -> Result<Vec<(&'a String, Vec<String>)>, QueryError> {
         let mut names = BTreeSet::new();
         if let Some(condition) = condition {
             columns(condition, &mut names);
         }
-        let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
-        let mut values: BTreeSet<(String, String)> = BTreeSet::new();
-        for place in &found.places {
-            if !place.measured.tags.iter().any(wanted) {
-                continue;
-            }
-            // Only what is asked for and what is compared: fewer combinations than there are series.
-            let tags = place.measured.tags.iter().filter(|tag| wanted(tag) || names.contains(tag.as_str()));
-            let tags: Vec<String> = tags.cloned().collect();
-            let mut last: Vec<Option<String>> = vec![None; tags.len()];
-            let add = |row: &[Option<&str>]| {
-                for ((tag, value), last) in tags.iter().zip(row).zip(&mut last) {
-                    // Sorted rows bring the same again and again.
-                    let Some(value) = value.filter(|value| wanted(tag) && last.as_deref() != Some(*value)) else {
-                        continue;
+        let mut all = Vec::new();
+        for tag in found.tags().into_iter().filter(|tag| is_wanted(show.keys.as_ref(), tag)) {
+            let memory = self.memory();
+            let mut values: Vec<String> = Vec::new();
+            for place in found.places.iter().filter(|place| place.measured.tags.contains(tag)) {
+                // Only what is asked for and what is compared: fewer combinations than there are series.
+                let compared = place.measured.tags.iter().filter(|name| *name != tag && names.contains(name.as_str()));
+                let tags: Vec<String> = std::iter::once(tag).chain(compared).cloned().collect();
+                let add = |row: &[Option<&str>]| {
+                    let value = row.first().copied().flatten();
+                    let Some(value) = value.filter(|value| values.last().is_none_or(|last| last != value)) else {
+                        return Ok(());
                     };
-                    *last = Some(value.to_owned());
-                    if values.insert((tag.clone(), value.to_owned())) {
-                        memory.try_grow(size_of::<(String, String)>() + tag.len() + value.len())?;
-                    }
-                }
-                Ok(())
-            };
-            self.each_combination(place, &tags, condition, bounds, add).await?;
-        }
-        Ok(values)
-    }
-
-    /// The series that have rows in the range and hold the condition, each once, charged to `memory`.
-    async fn series(
-        &self,
-        found: &Found,
-        condition: Option<&Expression>,
-        bounds: Bounds,
-        memory: &MemoryReservation,
-    ) -> Result<BTreeSet<Series>, QueryError> {
-        let mut all = BTreeSet::new();
-        for place in &found.places {
-            let tags = &place.measured.tags;
-            let add = |values: &[Option<&str>]| {
-                let series = series_of(tags, values);
-                let bytes = bytes(&series);
-                if all.insert(series) {
-                    memory.try_grow(bytes)?;
-                }
-                Ok(())
-            };
-            self.each_combination(place, tags, condition, bounds, add).await?;
+                    values.push(value.to_owned());
+                    memory.try_grow(size_of::<String>() + value.len())
+                };
+                self.each_combination(place, &tags, condition, bounds, add).await?;
+            }
+            // Stable, because that sort sees where they rise already.
+            values.sort();
+            values.dedup();
+            all.push((tag, values));
         }
         Ok(all)
+    }
+
+    /// The series that have rows in the range and hold the condition, each once.
+    async fn series<'a>(
+        &self,
+        found: &'a Found,
+        condition: Option<&Expression>,
+        bounds: Bounds,
+    ) -> Result<SortedSeries<'a>, QueryError> {
+        let mut all = SeriesList::new(&found.name, found.tags().into_iter().collect(), self.memory());
+        for place in &found.places {
+            let tags = &place.measured.tags;
+            let places = all.places(tags);
+            self.each_combination(place, tags, condition, bounds, |values| all.push(&places, values)).await?;
+        }
+        Ok(all.sorted())
     }
 
     async fn series_count(
@@ -354,8 +357,11 @@ impl Shower<'_> {
             return self.each_combination(place, &place.measured.tags, condition, bounds, |_| Ok(())).await;
         }
         // One that is in several places is one.
-        let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
-        Ok(self.series(found, condition, bounds, &memory).await?.len())
+        Ok(self.series(found, condition, bounds).await?.len())
+    }
+
+    fn memory(&self) -> MemoryReservation {
+        MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool)
     }
 
     /// The combinations of these tags that rows in the range have and that hold the condition.
@@ -366,7 +372,7 @@ impl Shower<'_> {
         condition: Option<&Expression>,
         bounds: Bounds,
     ) -> Result<Vec<Series>, QueryError> {
-        let memory = MemoryConsumer::new("SHOW").register(&self.session.runtime_env().memory_pool);
+        let memory = self.memory();
         let mut series: Vec<Series> = Vec::new();
         let add = |values: &[Option<&str>]| {
             let pairs = series_of(tags, values);
@@ -378,8 +384,8 @@ impl Shower<'_> {
         Ok(series)
     }
 
-    /// Calls `each` with the values of these tags in each combination that rows in the range have and that holds the condition,
-    /// sorted. Returns how many there are.
+    /// Calls `each` with the values of these tags in each combination that rows in the range have and that holds the condition.
+    /// Returns how many there are.
     async fn each_combination(
         &self,
         place: &Place,
@@ -391,16 +397,18 @@ impl Shower<'_> {
         let node = condition.map(|condition| of_values(condition, tags));
         let Place { database, name, .. } = place;
         let bounds = (bounds.min, bounds.max);
-        let plan = tag_rows(&self.catalog.engine, self.session, database, name, tags, bounds).await?;
+        let wanted = condition.map(|condition| plain(condition, tags)).unwrap_or_default();
+        let plan = tag_rows(&self.catalog.engine, self.session, database, name, tags, bounds, &wanted).await?;
         let mut batches = execute_stream(plan, Arc::new(context(self.session)))?;
         let mut count = 0;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             let columns: Vec<_> = batch.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
+            let mut values: Vec<Option<&str>> = Vec::with_capacity(tags.len());
             for row in 0..batch.num_rows() {
                 let tagged = columns.iter().take(tags.len());
-                let values: Vec<Option<&str>> =
-                    tagged.map(|column| column.is_valid(row).then(|| column.value(row))).collect();
+                values.clear();
+                values.extend(tagged.map(|column| column.is_valid(row).then(|| column.value(row))));
                 let holds = node.as_ref().is_none_or(|node| {
                     let slots: Vec<Value> =
                         values.iter().map(|value| Value::String(value.unwrap_or_default().into())).collect();
@@ -456,33 +464,18 @@ fn is_wanted(keys: Option<&KeyFilter>, key: &str) -> bool {
     }
 }
 
-/// `measurement,key=value`, as line protocol writes it.
-fn series_key(measurement: &str, series: &Series) -> String {
-    let escaped = |text: &str, special: &[char]| {
-        let mut written = String::new();
-        for letter in text.chars() {
-            if special.contains(&letter) {
-                written.push('\\');
-            }
-            written.push(letter);
-        }
-        written
-    };
-    let mut key = escaped(measurement, &[',', ' ']);
-    for (tag, value) in series {
-        key.push(',');
-        key.push_str(&escaped(tag, &[',', '=', ' ']));
-        key.push('=');
-        key.push_str(&escaped(value, &[',', '=', ' ']));
-    }
-    key
+/// Which of these rows LIMIT and OFFSET mean, where the first of all is row 0.
+fn page(show: &Show, rows: Range<usize>) -> Range<usize> {
+    let first = usize::try_from(show.offset).unwrap_or(usize::MAX);
+    let limit = if show.limit == 0 { usize::MAX } else { usize::try_from(show.limit).unwrap_or(usize::MAX) };
+    let start = first.clamp(rows.start, rows.end);
+    start..first.saturating_add(limit).clamp(start, rows.end)
 }
 
-/// The rows that LIMIT and OFFSET mean.
-fn page(rows: impl Iterator<Item = Vec<Cell>>, show: &Show) -> Vec<Vec<Cell>> {
-    let offset = usize::try_from(show.offset).unwrap_or(usize::MAX);
-    let limit = if show.limit == 0 { usize::MAX } else { usize::try_from(show.limit).unwrap_or(usize::MAX) };
-    rows.skip(offset).take(limit).collect()
+/// Those of some rows.
+fn paged(show: &Show, rows: Vec<Vec<Cell>>) -> Vec<Vec<Cell>> {
+    let page = page(show, 0..rows.len());
+    rows.into_iter().skip(page.start).take(page.len()).collect()
 }
 
 /// A listing, if it has rows.

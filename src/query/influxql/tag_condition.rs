@@ -70,6 +70,24 @@ pub(super) fn columns<'a>(condition: &'a Expression, names: &mut BTreeSet<&'a st
     }
 }
 
+/// Tags and texts that they have to have in whatever holds the condition, as far as it says that plainly.
+pub(super) fn plain<'a>(condition: &'a Expression, tags: &[String]) -> Vec<(&'a str, &'a str)> {
+    match condition {
+        Expression::Parenthesis(inner) => plain(inner, tags),
+        Expression::Binary { operator: Operator::And, left, right } => [plain(left, tags), plain(right, tags)].concat(),
+        Expression::Binary { operator: Operator::Equal, left, right } => match (&**left, &**right) {
+            (Expression::Column { name, .. }, Expression::String(text))
+            | (Expression::String(text), Expression::Column { name, .. })
+                if !text.is_empty() && tags.contains(name) =>
+            {
+                vec![(name, text)]
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
 /// The condition over the values of these tags; any other name is an absent tag.
 pub(super) fn of_values(condition: &Expression, tags: &[String]) -> Node {
     match condition {

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{Schema, SchemaRef, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampNanosecondType};
 use datafusion::common::internal_datafusion_err;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
@@ -17,6 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::choose::Conditions;
 use super::decoded::rows_of;
+use super::dictionaries::cut;
 use super::{Scan, from_engine, key_ordering, spread};
 use crate::engine::buffer::BufferedRun;
 use crate::model::last_write_wins::conform;
@@ -56,7 +57,7 @@ pub(super) fn scan(
     let batch_rows = scan.state.config().batch_size();
     let mut runs = Vec::with_capacity(selections.len());
     for selection in selections {
-        runs.push(slices(&rows(schema, selection, conditions)?, batch_rows));
+        runs.push(slices(&rows(schema, selection, conditions)?, batch_rows)?);
     }
     let spread = spread(runs, partitions);
     let is_sorted = spread.iter().all(|runs| runs.len() == 1);
@@ -110,9 +111,16 @@ fn search(schema: &SchemaRef, selection: &Selection, conditions: &Conditions) ->
 }
 
 /// Batches of the size that the operators above are made for. Copies no row.
-fn slices(batch: &RecordBatch, batch_rows: usize) -> Vec<RecordBatch> {
-    (0..batch.num_rows())
-        .step_by(batch_rows.max(1))
-        .map(|start| batch.slice(start, batch_rows.min(batch.num_rows() - start)))
-        .collect()
+fn slices(batch: &RecordBatch, batch_rows: usize) -> DataFusionResult<Vec<RecordBatch>> {
+    let slice = |start: usize| {
+        let slice = batch.slice(start, batch_rows.min(batch.num_rows() - start));
+        let column = |column: &ArrayRef| match column.data_type() {
+            DataType::Dictionary(..) => cut(column),
+            _ => Ok(Arc::clone(column)),
+        };
+        let columns = slice.columns().iter().map(column).collect::<DataFusionResult<Vec<ArrayRef>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(slice.num_rows()));
+        Ok(RecordBatch::try_new_with_options(slice.schema(), columns, &options)?)
+    };
+    (0..batch.num_rows()).step_by(batch_rows.max(1)).map(slice).collect()
 }

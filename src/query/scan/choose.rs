@@ -6,7 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DataFusionResult;
@@ -16,14 +17,21 @@ use datafusion::physical_expr::utils::{collect_columns, conjunction, reassign_ex
 use datafusion::physical_expr_common::physical_expr::{is_volatile, snapshot_physical_expr};
 use datafusion::physical_plan::PhysicalExpr;
 
+use super::dictionaries::cut;
+use super::series_search::WantedTags;
 use crate::engine::store::decoded::SeriesRows;
 use crate::model::TIME_COLUMN;
+
+/// Of how many series in one of all the tags are looked at one by one rather than all together.
+const FEW: usize = 4;
 
 /// A filter, taken apart by how it is decided.
 #[derive(Debug)]
 pub(super) struct Conditions {
     /// Over a batch of one row a series.
     on_tags: Option<Arc<dyn PhysicalExpr>>,
+    /// What that says plainly of tags.
+    wanted: WantedTags,
     tags: SchemaRef,
     /// The first and the last instant that may pass, in nanoseconds.
     time: (i64, i64),
@@ -62,7 +70,9 @@ impl Conditions {
         let on_tags = on_tags.into_iter().map(|part| reassign_expr_columns(part, &tags));
         let on_tags = on_tags.collect::<DataFusionResult<Vec<_>>>()?;
         let joined = |parts: Vec<Arc<dyn PhysicalExpr>>| (!parts.is_empty()).then(|| conjunction(parts));
-        Ok(Self { on_tags: joined(on_tags), tags, time, rest: joined(rest) })
+        let on_tags = joined(on_tags);
+        let wanted = on_tags.as_ref().map(WantedTags::of).unwrap_or_default();
+        Ok(Self { on_tags, wanted, tags, time, rest: joined(rest) })
     }
 
     /// What is still to be decided row by row.
@@ -92,10 +102,7 @@ impl Conditions {
         let (first, last) = self.time_now()?;
         let (first, last) = (first.max(between.0), last.min(between.1));
         let mut chosen = Vec::new();
-        for number in 0..series.len() {
-            if passing.as_ref().is_some_and(|passing| !(passing.is_valid(number) && passing.value(number))) {
-                continue;
-            }
+        for number in passing {
             let all = series.rows(number);
             let of_series = &times[all.clone()];
             let start = all.start + of_series.partition_point(|time| *time < first);
@@ -117,17 +124,39 @@ impl Conditions {
         self.time
     }
 
-    /// For each series whether it passes the filters on tags; `None` if there are none.
+    /// The series that pass the filters on tags, rising.
     ///
     /// # Errors
     /// If a filter can't be computed.
-    pub(super) fn series_that_pass(&self, series: &SeriesRows) -> DataFusionResult<Option<BooleanArray>> {
-        let Some(filter) = &self.on_tags else { return Ok(None) };
-        let tags = self.tags.fields().iter().map(|field| tag(series, field.name(), field.data_type()));
-        let options = RecordBatchOptions::new().with_row_count(Some(series.len()));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.tags), tags.collect(), &options)?;
-        let passing = filter.evaluate(&batch)?.into_array(series.len())?;
-        Ok(Some(passing.as_boolean().clone()))
+    pub(super) fn series_that_pass(&self, series: &SeriesRows) -> DataFusionResult<Vec<usize>> {
+        let Some(filter) = &self.on_tags else { return Ok((0..series.len()).collect()) };
+        let few = self.wanted.places(series).map(|ranges| ranges.into_iter().flatten().collect::<Vec<usize>>());
+        let few = few.filter(|few| few.len() * FEW <= series.len());
+        let count = few.as_ref().map_or(series.len(), Vec::len);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let tags = self.tags.fields().iter().map(|field| {
+            let tag = tag(series, field.name(), field.data_type());
+            match &few {
+                Some(few) => {
+                    let places = UInt32Array::from_iter_values(few.iter().map(|place| *place as u32));
+                    cut(&take(&tag, &places, None)?)
+                }
+                None => Ok(tag),
+            }
+        });
+        let tags = tags.collect::<DataFusionResult<Vec<ArrayRef>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.tags), tags, &options)?;
+        let passing = filter.evaluate(&batch)?.into_array(count)?;
+        let passing = passing.as_boolean();
+        let passes = |place: &usize| passing.is_valid(*place) && passing.value(*place);
+        let places = (0..count).filter(passes);
+        Ok(match few {
+            Some(few) => places.map(|place| few[place]).collect(),
+            None => places.collect(),
+        })
     }
 
     /// The bounds with those of filters that tighten while the query runs.

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
 use arrow::compute::{concat, filter_record_batch, take};
 use arrow::datatypes::{Int32Type, SchemaRef};
@@ -34,6 +33,7 @@ use futures::stream::{self, BoxStream};
 use object_store::ObjectStore;
 
 use super::choose::{Conditions, Stretch, tag};
+use super::dictionaries::with_used_texts;
 use super::{FileAccess, from_engine};
 use crate::engine::store::decoded::DecodedRowGroup;
 use crate::model::{ColumnName, DataFile, TIME_COLUMN, TableSchema};
@@ -447,6 +447,5 @@ pub(super) fn repeated(tags: &ArrayRef, stretches: &[Stretch], count: usize) -> 
             }
         }
     }
-    let keys = Int32Array::new(keys.into(), nulls.finish());
-    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(tags.values()))?))
+    with_used_texts(Int32Array::new(keys.into(), nulls.finish()), tags.values())
 }

@@ -12,9 +12,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampNanosecondArray, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::{Int32Type, SchemaRef, TimestampNanosecondType};
 use datafusion::catalog::Session;
@@ -26,11 +24,14 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::metrics::Count;
 
 use super::choose::{Conditions, Stretch, tag};
+use super::closest::{Closest, keep_closest, newest_outside, oldest_outside};
 use super::decoded::{repeated, rows_of};
+use super::dictionaries::cut;
 use super::ends_exec::SeriesEndsExec;
 use super::hidden::Hidden;
 use super::newest::{Newest, Piece};
 use super::prune::Filters;
+use super::tag_sets::TagSets;
 use super::{FileAccess, Unit, from_engine, prune};
 use crate::engine::TableSnapshot;
 use crate::engine::store::decoded::SeriesRows;
@@ -106,7 +107,7 @@ impl End {
     }
 
     /// A number for a time that is the greater the closer the time is to this end.
-    fn closeness(self, time: i64) -> i64 {
+    pub(super) fn closeness(self, time: i64) -> i64 {
         match self {
             Self::Newest => time,
             Self::Oldest => !time, // the opposite, without an overflow
@@ -123,7 +124,7 @@ impl End {
 }
 
 /// A plan for these points of `snapshot`, or with [`Ends::Tags`] for the values of the tags in `output`: each combination that a row has
-/// comes at least once, once for each unit. SHOW TAG VALUES and SHOW SERIES come here too, by way of their `DISTINCT`.
+/// comes once, in the order of the series key. SHOW TAG VALUES and SHOW SERIES come here too, by way of their `DISTINCT`.
 ///
 /// The points are those that pass `filters`, with the columns of `output`: at least one, and only tags
 /// if those are asked for. `None` if the filters look at more than tags and bounds of time.
@@ -152,7 +153,9 @@ pub(in crate::query) fn ends(
     let said = predicate.map(|predicate| predicate.to_string());
     let visible_from = snapshot.visible_from.map_or(i64::MIN, Timestamp::as_nanos);
     let reading = Reading { columns, conditions, visible_from, end, units, access: Arc::clone(access) };
-    SeriesEndsExec::try_new(snapshot.name.as_str(), which, said, reading, Arc::clone(output)).map(Some)
+    let series_key = Arc::clone(table);
+    SeriesEndsExec::try_new(snapshot.name.as_str(), which, said, reading, Arc::clone(output), series_key.tags())
+        .map(Some)
 }
 
 type Predicate = Option<Arc<dyn datafusion::physical_plan::PhysicalExpr>>;
@@ -217,6 +220,27 @@ struct Rows {
     fields: Option<HashMap<ColumnName, ArrayRef>>,
 }
 
+/// Rows of one unit that may be among those that are asked for.
+struct Found {
+    batch: RecordBatch,
+    chosen: Vec<Stretch>,
+    /// How close to the end each row is.
+    times: Vec<i64>,
+}
+
+impl Found {
+    /// The place of each row's series.
+    fn places(&self) -> Vec<usize> {
+        let of_stretch = |stretch: &Stretch| std::iter::repeat_n(stretch.series, stretch.rows.len());
+        self.chosen.iter().flat_map(of_stretch).collect()
+    }
+
+    /// With the number of each row's series.
+    fn numbered(self, place: usize, series: Vec<u32>) -> Piece {
+        Piece { place, batch: self.batch, series, times: self.times }
+    }
+}
+
 impl Reading {
     pub(super) fn unit_count(&self) -> usize {
         self.units.len()
@@ -249,14 +273,18 @@ impl Reading {
                 break;
             }
             let series = self.series(unit).await?;
-            let numbers = newest.number(&series)?;
-            let mut wanted = self.passing(&series)?;
-            wanted.retain(|place| !newest.has_all(numbers[*place], until));
+            let mut wanted = self.conditions.series_that_pass(&series)?;
+            if !is_of_all {
+                let numbers = newest.number(&series, &wanted)?;
+                let mut numbers = numbers.into_iter();
+                wanted.retain(|_| numbers.next().is_some_and(|number| !newest.has_all(number, until)));
+            }
             if !wanted.is_empty() {
                 read.add(1);
                 let most = if is_of_all { Some(rows) } else { None };
-                if let Some(piece) = self.ends_of(unit, &series, &wanted, rows, most, &numbers).await? {
-                    newest.push(piece)?;
+                if let Some(found) = self.ends_of(unit, &series, &wanted, rows, most).await? {
+                    let numbers = newest.number(&series, &found.places())?;
+                    newest.push(found.numbered(unit.place, numbers))?;
                 }
             }
             reservation.try_resize(newest.bytes())?;
@@ -265,33 +293,41 @@ impl Reading {
         Ok(newest.finish(context.session_config().batch_size())?)
     }
 
-    /// The tags of the series of one unit, those of the table that `output` has. `None` after the last unit.
+    /// The tags of the table that `output` has, each combination of them that a row has once, in the order of the series key.
     ///
     /// # Errors
-    /// What reading says.
+    /// As [`Reading::points`].
     pub(super) async fn tags(
         &self,
-        number: usize,
         output: &SchemaRef,
+        context: &TaskContext,
         read: &Count,
-    ) -> DataFusionResult<Option<RecordBatch>> {
-        let Some(unit) = self.units.get(number) else { return Ok(None) };
-        let series = self.series(unit).await?;
-        let mut passing = self.passing(&series)?;
+    ) -> DataFusionResult<Vec<RecordBatch>> {
+        let reservation = MemoryConsumer::new("tags of series").register(context.memory_pool());
+        let mut found = TagSets::new(output, self.columns.tags());
         let (first, last) = self.bounds();
-        let is_whole = first <= unit.time.min.as_nanos() && unit.time.max.as_nanos() <= last && unit.deleted.is_empty();
-        if !is_whole && !passing.is_empty() {
-            read.add(1);
-            let times = self.rows(unit, &[], &passing, &series).await?.times;
-            passing.retain(|place| !self.ends(unit, &series, times.values(), *place, 1).is_empty());
+        for unit in &self.units {
+            let series = self.series(unit).await?;
+            let mut passing = self.conditions.series_that_pass(&series)?;
+            let is_whole =
+                first <= unit.time.min.as_nanos() && unit.time.max.as_nanos() <= last && unit.deleted.is_empty();
+            if !is_whole && !passing.is_empty() {
+                read.add(1);
+                let times = self.rows(unit, &[], &passing, &series).await?.times;
+                passing.retain(|place| !self.ends(unit, &series, times.values(), *place, 1).is_empty());
+            }
+            let is_every_one = passing.len() == series.len();
+            let places = UInt32Array::from_iter_values(passing.iter().map(|place| *place as u32));
+            let column = |name: &String| {
+                let tag = tag(&series, name, &ColumnKind::Tag.data_type());
+                if is_every_one { Ok(tag) } else { cut(&take(&tag, &places, None)?) }
+            };
+            let columns = output.fields().iter().map(|field| column(field.name()));
+            found.push(columns.collect::<DataFusionResult<Vec<ArrayRef>>>()?, passing.len())?;
+            reservation.try_resize(found.bytes())?;
+            tokio::task::coop::consume_budget().await;
         }
-        let places = UInt32Array::from_iter_values(passing.iter().map(|place| *place as u32));
-        let column = |name: &String| Ok(take(&tag(&series, name, &ColumnKind::Tag.data_type()), &places, None)?);
-        let columns = output.fields().iter().map(|field| column(field.name()));
-        let columns = columns.collect::<DataFusionResult<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(passing.len()));
-        tokio::task::coop::consume_budget().await;
-        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(output), columns, &options)?))
+        found.finish(context.session_config().batch_size())
     }
 
     /// The first and the last instant of rows that are seen and pass.
@@ -307,13 +343,6 @@ impl Reading {
                 self.access.series(file, *number, &self.tags_of(file)).await.map_err(from_engine)
             }
         }
-    }
-
-    /// The series that pass the filters on tags.
-    fn passing(&self, series: &SeriesRows) -> DataFusionResult<Vec<usize>> {
-        let passing = self.conditions.series_that_pass(series)?;
-        let passes = |place: &usize| passing.as_ref().is_none_or(|all| all.is_valid(*place) && all.value(*place));
-        Ok((0..series.len()).filter(passes).collect())
     }
 
     fn tags_of(&self, file: &DataFile) -> Vec<ColumnName> {
@@ -333,18 +362,23 @@ impl Reading {
         wanted: &[usize],
         rows: usize,
         most: Option<usize>,
-        numbers: &[u32],
-    ) -> DataFusionResult<Option<Piece>> {
+    ) -> DataFusionResult<Option<Found>> {
         let fields = match &unit.unit {
             Unit::RowGroup { file, .. } => self.fields_of(file),
             Unit::Rows { .. } => Vec::new(),
         };
         let found = self.rows(unit, &fields, wanted, series).await?;
         let times = found.times.values();
-        let mut chosen: Vec<Stretch> = Vec::with_capacity(wanted.len());
+        let mut chosen: Vec<Stretch> = Vec::with_capacity(wanted.len().min(most.unwrap_or(usize::MAX)));
+        let mut closest = Closest::new(most);
         for place in wanted {
-            let ends = self.ends(unit, series, times, *place, rows);
-            chosen.extend(ends.into_iter().map(|rows| Stretch { series: *place, rows }));
+            if !closest.may_get(self.closest_of(series.rows(*place), times)) {
+                continue;
+            }
+            for rows in self.ends(unit, series, times, *place, rows) {
+                closest.push(times[rows.clone()].iter().map(|time| self.end.closeness(*time)));
+                chosen.push(Stretch { series: *place, rows });
+            }
         }
         if let Some(most) = most {
             keep_closest(&mut chosen, times, most, self.end);
@@ -353,15 +387,18 @@ impl Reading {
             return Ok(None);
         }
         let batch = self.batch(unit, &fields, series, &found, &chosen).await?;
-        let rows_of = |stretch: &Stretch| std::iter::repeat_n(numbers[stretch.series], stretch.rows.len());
-        Ok(Some(Piece {
-            place: unit.place,
-            batch,
-            series: chosen.iter().flat_map(rows_of).collect(),
-            times: (chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]))
-                .map(|time| self.end.closeness(*time))
-                .collect(),
-        }))
+        let times = chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]);
+        let times = times.map(|time| self.end.closeness(*time)).collect();
+        Ok(Some(Found { batch, chosen, times }))
+    }
+
+    /// How close to the end a row of a series may be; rows rise in time.
+    fn closest_of(&self, rows: Range<usize>, times: &[i64]) -> i64 {
+        let closest = match self.end {
+            End::Newest => times[rows].last(),
+            End::Oldest => times[rows].first(),
+        };
+        closest.map_or(i64::MIN, |time| self.end.closeness(*time))
     }
 
     /// The rows of a unit, as far as they are at hand or worth decoding.
@@ -473,119 +510,4 @@ fn has_tag(series: &SeriesRows, place: usize, name: &ColumnName, value: Option<&
         texts.is_valid(code).then(|| texts.value(code))
     });
     known == value
-}
-
-/// The last places of `range`, at most `rows`, whose times lie in none of the ranges; rising. Times rise in the range.
-fn newest_outside(times: &[i64], range: Range<usize>, outside: &[TimeRange], rows: usize) -> Vec<Range<usize>> {
-    let (mut end, mut left, mut found) = (range.end, rows, Vec::new());
-    while left > 0 && end > range.start {
-        let time = times[end - 1];
-        let before = &times[range.start..end];
-        let covers = |outside: &&TimeRange| outside.min.as_nanos() <= time && time <= outside.max.as_nanos();
-        if let Some(covering) = outside.iter().find(covers) {
-            end = range.start + before.partition_point(|time| *time < covering.min.as_nanos());
-            continue;
-        }
-        let ended = outside.iter().map(|outside| outside.max.as_nanos()).filter(|max| *max < time).max();
-        let start = ended.map_or(0, |ended| before.partition_point(|time| *time <= ended)) + range.start;
-        let start = start.max(end.saturating_sub(left));
-        found.push(start..end);
-        left -= end - start;
-        end = start;
-    }
-    found.reverse();
-    found
-}
-
-/// The first places of `range`, at most `rows`, whose times lie in none of the ranges; rising. Times rise in the range.
-fn oldest_outside(times: &[i64], range: Range<usize>, outside: &[TimeRange], rows: usize) -> Vec<Range<usize>> {
-    let (mut start, mut left, mut found) = (range.start, rows, Vec::new());
-    while left > 0 && start < range.end {
-        let time = times[start];
-        let after = &times[start..range.end];
-        let covers = |outside: &&TimeRange| outside.min.as_nanos() <= time && time <= outside.max.as_nanos();
-        if let Some(covering) = outside.iter().find(covers) {
-            start += after.partition_point(|time| *time <= covering.max.as_nanos());
-            continue;
-        }
-        let begins = outside.iter().map(|outside| outside.min.as_nanos()).filter(|min| *min > time).min();
-        let length = begins.map_or(after.len(), |begins| after.partition_point(|time| *time < begins)).min(left);
-        found.push(start..start + length);
-        left -= length;
-        start += length;
-    }
-    found
-}
-
-/// Lets go of rows that are further from the end than the `most` closest ones.
-fn keep_closest(chosen: &mut Vec<Stretch>, times: &[i64], most: usize, end: End) {
-    let all = chosen.iter().flat_map(|stretch| &times[stretch.rows.clone()]);
-    let mut all: Vec<i64> = all.map(|time| end.closeness(*time)).collect();
-    if most == 0 || all.len() <= most {
-        return;
-    }
-    let (_, furthest, _) = all.select_nth_unstable_by(most - 1, |a, b| b.cmp(a));
-    let furthest = *furthest;
-    for stretch in chosen.iter_mut() {
-        let rows = stretch.rows.clone();
-        match end {
-            End::Newest => stretch.rows.start += times[rows].partition_point(|time| *time < furthest),
-            End::Oldest => {
-                let kept = times[rows].partition_point(|time| end.closeness(*time) >= furthest);
-                stretch.rows.end = stretch.rows.start + kept;
-            }
-        }
-    }
-    chosen.retain(|stretch| !stretch.rows.is_empty());
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn only_the_newest_of_all_stay() {
-        let times = [1, 5, 9, 2, 3, 8, 8];
-        let mut chosen = vec![
-            Stretch { series: 0, rows: 0..3 },
-            Stretch { series: 1, rows: 3..5 },
-            Stretch { series: 2, rows: 5..6 },
-            Stretch { series: 3, rows: 6..7 },
-        ];
-        let mut oldest: Vec<Stretch> =
-            chosen.iter().map(|stretch| Stretch { series: stretch.series, rows: stretch.rows.clone() }).collect();
-        keep_closest(&mut chosen, &times, 2, End::Newest);
-        let rows: Vec<usize> = chosen.into_iter().flat_map(|stretch| stretch.rows).collect();
-        assert_eq!(rows, [2, 5, 6], "of equal times all stay");
-        keep_closest(&mut oldest, &times, 3, End::Oldest);
-        let rows: Vec<usize> = oldest.into_iter().flat_map(|stretch| stretch.rows).collect();
-        assert_eq!(rows, [0, 3, 4]);
-    }
-
-    proptest! {
-        #[test]
-        fn the_newest_outside_of_ranges_are_those_that_a_walk_finds(
-            times in vec(-20_i64..20, 0..30),
-            outside in vec((-22_i64..22, 0_i64..9), 0..4),
-            rows in 1_usize..6,
-        ) {
-            let mut times = times;
-            times.sort_unstable();
-            times.dedup();
-            let outside: Vec<TimeRange> =
-                outside.into_iter().map(|(min, length)| TimeRange::from_nanos(min, min + length)).collect();
-            let is_outside = |time: i64| outside.iter().all(|range| time < range.min.as_nanos() || range.max.as_nanos() < time);
-            let start = times.len().min(2);
-            let mut walked: Vec<usize> = (start..times.len()).rev().filter(|row| is_outside(times[*row])).take(rows).collect();
-            walked.reverse();
-            let found: Vec<usize> = newest_outside(&times, start..times.len(), &outside, rows).into_iter().flatten().collect();
-            prop_assert_eq!(found, walked);
-            let walked: Vec<usize> = (start..times.len()).filter(|row| is_outside(times[*row])).take(rows).collect();
-            let found: Vec<usize> = oldest_outside(&times, start..times.len(), &outside, rows).into_iter().flatten().collect();
-            prop_assert_eq!(found, walked);
-        }
-    }
 }

@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalSortExpr};
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{
@@ -24,6 +26,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::ends::{Ends, Reading};
+use super::tag_sets::order;
+use crate::model::ColumnName;
 
 /// Reads the ends of series.
 #[derive(Debug)]
@@ -50,11 +54,12 @@ impl SeriesEndsExec {
         said: Option<String>,
         reading: Reading,
         output: SchemaRef,
+        series_key: &[ColumnName],
     ) -> DataFusionResult<Self> {
         if output.fields().is_empty() {
             return internal_err!("the ends of series without columns");
         }
-        let properties = properties(&output, which);
+        let properties = properties(&output, which, series_key);
         Ok(Self {
             table: table.to_owned(),
             which,
@@ -68,6 +73,11 @@ impl SeriesEndsExec {
         })
     }
 
+    /// Whether no two rows are the same.
+    pub(in crate::query) fn is_distinct(&self) -> bool {
+        self.which == Ends::Tags && self.otherwise.is_none()
+    }
+
     /// The same where a point counts only if of each of these lists one column has a value in it: if a point is none, all rows
     /// come from `otherwise`, which has the same columns.
     pub(in crate::query) fn with_present(self, present: Vec<Vec<String>>, otherwise: Arc<dyn ExecutionPlan>) -> Self {
@@ -75,14 +85,16 @@ impl SeriesEndsExec {
     }
 }
 
-fn properties(output: &SchemaRef, which: Ends) -> Arc<PlanProperties> {
-    let emission = match which {
-        Ends::Tags => EmissionType::Incremental,
-        Ends::OfSeries(_) | Ends::OfAll(_) | Ends::FirstOfSeries(_) | Ends::FirstOfAll(_) => EmissionType::Final,
-    };
-    let equivalences = EquivalenceProperties::new(Arc::clone(output));
+fn properties(output: &SchemaRef, which: Ends, series_key: &[ColumnName]) -> Arc<PlanProperties> {
+    let mut equivalences = EquivalenceProperties::new(Arc::clone(output));
+    if which == Ends::Tags {
+        let options = SortOptions { descending: false, nulls_first: false };
+        let column = |place: usize| Arc::new(Column::new(output.field(place).name(), place));
+        let order = order(output, series_key).into_iter();
+        equivalences.add_ordering(order.map(|place| PhysicalSortExpr::new(column(place), options)));
+    }
     let partitioning = Partitioning::UnknownPartitioning(1);
-    Arc::new(PlanProperties::new(equivalences, partitioning, emission, Boundedness::Bounded))
+    Arc::new(PlanProperties::new(equivalences, partitioning, EmissionType::Final, Boundedness::Bounded))
 }
 
 impl DisplayAs for SeriesEndsExec {
@@ -177,7 +189,7 @@ impl ExecutionPlan for SeriesEndsExec {
             Ends::OfAll(rows) | Ends::FirstOfAll(rows) => {
                 stream::once(work.points(rows, true, context)).try_flatten().boxed()
             }
-            Ends::Tags => work.tags(),
+            Ends::Tags => stream::once(work.tags(context)).try_flatten().boxed(),
         };
         let batches = batches.map_ok(move |batch| batch.record_output(&baseline));
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.output), batches)))
@@ -211,12 +223,9 @@ impl Work {
         Ok(stream::iter(found).map(project).boxed())
     }
 
-    fn tags(self) -> Batches {
-        let batches = stream::try_unfold((self, 0), |(work, number)| async move {
-            let batch = work.reading.tags(number, &work.output, &work.read).await?;
-            Ok(batch.map(|batch| (batch, (work, number + 1))))
-        });
-        batches.try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed()
+    async fn tags(self, context: Arc<TaskContext>) -> DataFusionResult<Batches> {
+        let found = self.reading.tags(&self.output, &context, &self.read).await?;
+        Ok(stream::iter(found.into_iter().map(Ok)).boxed())
     }
 }
 

@@ -8,9 +8,10 @@ use datafusion::logical_expr::expr::{BinaryExpr, InList};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Operator};
 
-use super::Unit;
+use super::series_search::{WantedTags, text_of};
+use super::{FileAccess, Unit};
 use crate::engine::TableSnapshot;
-use crate::model::{ColumnStatistics, Covers, Scalar, Stretch, TIME_COLUMN, TableSchema, TimeRange};
+use crate::model::{ColumnStatistics, Covers, DataFile, Scalar, Stretch, TIME_COLUMN, TableSchema, TimeRange};
 
 /// Of how many values of a tag one is taken to be asked for, where nothing is known of it.
 const VALUES_OF_A_TAG: u64 = 8;
@@ -53,20 +54,41 @@ impl KeyBounds {
         self.let_pass(unit.time()) && self.tags.iter().all(|(tag, values)| may_have(unit, tag, values))
     }
 
-    /// Whether so few rows of a table are expected to pass: of each part its share of the time, and of these the share of one value of
-    /// each tag.
-    pub(super) fn expects_at_most(&self, rows_max: u64, snapshot: &TableSnapshot) -> bool {
+    /// Whether so few rows of a table are expected to pass: of each part its share of the time, and of these the rows of the series that are
+    /// meant. Where it is not in memory which series there are, the share of one value of each tag.
+    pub(super) async fn expects_at_most(&self, rows_max: u64, snapshot: &TableSnapshot, access: &FileAccess) -> bool {
         let tags = u32::try_from(self.tags.len()).unwrap_or(u32::MAX).min(DIVIDING_TAGS_MAX);
-        let mut room = rows_max.saturating_mul(VALUES_OF_A_TAG.pow(tags));
-        let mut has_room_for = |time: TimeRange, rows: u64| {
-            let left = room.checked_sub(self.share(time, rows));
+        let values = VALUES_OF_A_TAG.pow(tags);
+        let mut room = rows_max.saturating_mul(values);
+        let mut has_room_for = |rows: u64| {
+            let left = room.checked_sub(rows);
             room = left.unwrap_or_default();
             left.is_some()
         };
-        let stretches = snapshot.files.stretches().filter(|stretch| self.let_pass(stretch.time()));
-        let mut row_groups = stretches.flat_map(Stretch::files).flat_map(|file| &file.row_groups);
-        row_groups.all(|row_group| has_room_for(row_group.time, row_group.rows))
-            && snapshot.runs.iter().all(|run| has_room_for(run.time(), run.row_count() as u64))
+        let wanted = self.wanted_tags();
+        for file in snapshot.files.stretches().filter(|stretch| self.let_pass(stretch.time())).flat_map(Stretch::files)
+        {
+            for (number, row_group) in file.row_groups.iter().enumerate() {
+                let rows = match rows_of_tags(&wanted, file, number, access).await {
+                    Some(rows) => self.share(row_group.time, rows).saturating_mul(values),
+                    None => self.share(row_group.time, row_group.rows),
+                };
+                if !has_room_for(rows) {
+                    return false;
+                }
+            }
+        }
+        snapshot.runs.iter().all(|run| has_room_for(self.share(run.time(), run.row_count() as u64)))
+    }
+
+    /// How many rows of a row group may pass, as far as that is in memory.
+    pub(super) async fn rows_at_most(&self, file: &DataFile, number: usize, access: &FileAccess) -> u64 {
+        let rows = rows_of_tags(&self.wanted_tags(), file, number, access).await;
+        rows.unwrap_or(file.row_groups[number].rows)
+    }
+
+    fn wanted_tags(&self) -> WantedTags {
+        WantedTags::new(self.tags.clone())
     }
 
     /// How many of these rows are within the bounds of time, if they lie evenly.
@@ -79,6 +101,14 @@ impl KeyBounds {
         let share = u128::from(rows) * length(first, last) / length(time.min.as_nanos(), time.max.as_nanos());
         u64::try_from(share).unwrap_or(rows)
     }
+}
+
+/// The rows of series with these tags in a row group, if its series are in memory and sorted by one of them first.
+async fn rows_of_tags(wanted: &WantedTags, file: &DataFile, number: usize, access: &FileAccess) -> Option<u64> {
+    if wanted.is_empty() {
+        return None;
+    }
+    wanted.rows(access.held_series(file, number).await?.as_ref())
 }
 
 /// Whether a unit may hold one of these values of a tag, by what is known without reading.
@@ -144,14 +174,5 @@ fn values_of_tag(table: &TableSchema, filter: &Expr) -> Option<(String, Vec<Stri
 
 fn text(expr: &Expr) -> Option<String> {
     let Expr::Literal(value, _) = expr else { return None };
-    let value = match value {
-        ScalarValue::Dictionary(_, value) => value.as_ref(),
-        value => value,
-    };
-    match value {
-        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
-            Some(text.clone())
-        }
-        _ => None,
-    }
+    text_of(value).map(str::to_owned)
 }

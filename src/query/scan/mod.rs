@@ -23,7 +23,9 @@
 
 mod buffered;
 mod choose;
+mod closest;
 mod decoded;
+mod dictionaries;
 mod ends;
 mod ends_exec;
 mod hidden;
@@ -31,6 +33,9 @@ mod key_bounds;
 mod newest;
 mod parquet;
 mod prune;
+mod series_numbers;
+mod series_search;
+mod tag_sets;
 mod units;
 
 use std::sync::Arc;
@@ -49,8 +54,9 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
+pub(super) use dictionaries::cut as cut_dictionary;
 pub(super) use ends::{End, Ends, ends};
-pub(super) use ends_exec::lacks;
+pub(super) use ends_exec::{SeriesEndsExec, lacks};
 pub(super) use parquet::{FileAccess, STORE_URL};
 pub(super) use prune::{physical, speaks_of_rows};
 
@@ -124,8 +130,13 @@ pub(super) fn plan(
 }
 
 /// Whether so few rows of `snapshot` are expected to pass `filters`, by what is known without reading.
-pub(super) fn expects_at_most(rows_max: u64, snapshot: &TableSnapshot, filters: &[Expr]) -> bool {
-    KeyBounds::of(&snapshot.schema, filters).0.expects_at_most(rows_max, snapshot)
+pub(super) async fn expects_at_most(
+    rows_max: u64,
+    snapshot: &TableSnapshot,
+    access: &FileAccess,
+    filters: &[Expr],
+) -> bool {
+    KeyBounds::of(&snapshot.schema, filters).0.expects_at_most(rows_max, snapshot, access).await
 }
 
 /// Whether the parts of `snapshot` have at most so many series together, one of several parts counted in each, by what is in memory: a part of
@@ -147,24 +158,26 @@ pub(super) async fn has_at_most_series(mut series_max: usize, snapshot: &TableSn
     true
 }
 
-/// From when to when the parts of `snapshot` reach that may hold rows that pass `filters`, and how many rows each has.
+/// From when to when the parts of `snapshot` reach that may hold rows that pass `filters`, and how many of its rows may.
 ///
 /// # Errors
 /// As [`plan`].
-pub(super) fn spans(
+pub(super) async fn spans(
     state: &dyn Session,
     snapshot: &TableSnapshot,
+    access: &FileAccess,
     filters: &[Expr],
 ) -> DataFusionResult<Vec<(TimeRange, u64)>> {
     let filters = Filters::new(state, &snapshot.schema, filters)?;
-    let span = |unit: &Unit| {
-        let rows = match unit {
-            Unit::RowGroup { file, number } => file.row_groups[*number].rows,
+    let mut spans = Vec::new();
+    for unit in cut_into_units(snapshot, &filters)? {
+        let rows = match &unit {
+            Unit::RowGroup { file, number } => filters.bounds().rows_at_most(file, *number, access).await,
             Unit::Rows { run, rows, .. } => rows.as_ref().map_or(run.row_count(), Vec::len) as u64,
         };
-        (unit.time(), rows)
-    };
-    Ok(cut_into_units(snapshot, &filters)?.iter().map(span).collect())
+        spans.push((unit.time(), rows));
+    }
+    Ok(spans)
 }
 
 /// What may hold rows that pass, oldest writes first.

@@ -6,24 +6,20 @@
 //!
 //! Where the oldest points are asked for, times are given turned round: the older, the greater.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{SortOptions, filter_record_batch};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
+use datafusion::error::Result as DataFusionResult;
 
-use super::choose::tag;
+use super::series_numbers::SeriesNumbers;
 use crate::engine::store::decoded::SeriesRows;
 use crate::model::last_write_wins::merge_batches;
-use crate::model::{ColumnKind, TableSchema, batch_bytes};
+use crate::model::{TableSchema, batch_bytes};
 
 /// Rows beside those that count that are held until they are looked through.
 const ROWS_BESIDE: usize = 64 << 10;
-
-/// About what a series takes beside its key.
-const SERIES_BYTES: usize = 64;
 
 /// Rows of one unit.
 pub(super) struct Piece {
@@ -42,9 +38,7 @@ pub(super) struct Newest {
     table: Arc<TableSchema>,
     /// How many points of each series.
     rows: usize,
-    converter: Option<RowConverter>,
-    numbers: HashMap<Box<[u8]>, u32>,
-    key_bytes: usize,
+    series: SeriesNumbers,
     /// Of each series the times of its newest points, the newest first.
     times: Vec<Vec<i64>>,
     pieces: Vec<Piece>,
@@ -57,17 +51,11 @@ impl Newest {
     ///
     /// # Errors
     /// If the tags can't be compared; a defect.
-    pub(super) fn new(table: Arc<TableSchema>, rows: usize) -> Result<Self, ArrowError> {
-        let options = SortOptions { descending: false, nulls_first: false };
-        let field = |_| SortField::new_with_options(ColumnKind::Tag.data_type(), options);
-        let fields: Vec<SortField> = table.tags().iter().map(field).collect();
-        let converter = if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) };
+    pub(super) fn new(table: Arc<TableSchema>, rows: usize) -> DataFusionResult<Self> {
         Ok(Self {
+            series: SeriesNumbers::new(Arc::clone(&table))?,
             table,
             rows,
-            converter,
-            numbers: HashMap::new(),
-            key_bytes: 0,
             times: Vec::new(),
             pieces: Vec::new(),
             held_rows: 0,
@@ -75,31 +63,13 @@ impl Newest {
         })
     }
 
-    /// The number of each series of a unit, the same in all units.
+    /// The numbers of the series at these places of a unit, the same in all units.
     ///
     /// # Errors
     /// If a tag is none; a defect.
-    pub(super) fn number(&mut self, series: &SeriesRows) -> Result<Vec<u32>, ArrowError> {
-        let kind = ColumnKind::Tag.data_type();
-        let tags: Vec<ArrayRef> = self.table.tags().iter().map(|name| tag(series, name.as_str(), &kind)).collect();
-        let keys = match &self.converter {
-            Some(converter) => Some(converter.convert_columns(&tags)?),
-            None => None,
-        };
-        let mut numbers = Vec::with_capacity(series.len());
-        for place in 0..series.len() {
-            let row = keys.as_ref().map(|keys| keys.row(place));
-            let key: &[u8] = row.as_ref().map_or(&[], |row| row.data());
-            if let Some(number) = self.numbers.get(key) {
-                numbers.push(*number);
-                continue;
-            }
-            let number = self.times.len() as u32;
-            self.numbers.insert(Box::from(key), number);
-            self.key_bytes += key.len();
-            self.times.push(Vec::new());
-            numbers.push(number);
-        }
+    pub(super) fn number(&mut self, series: &SeriesRows, places: &[usize]) -> DataFusionResult<Vec<u32>> {
+        let numbers = self.series.of(series, places)?;
+        self.times.resize_with(self.series.count(), Vec::new);
         Ok(numbers)
     }
 
@@ -169,7 +139,8 @@ impl Newest {
     pub(super) fn bytes(&self) -> usize {
         let times: usize = self.times.iter().map(|times| times.capacity() * size_of::<i64>()).sum();
         let per_row = size_of::<u32>() + size_of::<i64>();
-        self.held_bytes + self.held_rows * per_row + times + self.key_bytes + self.times.len() * SERIES_BYTES
+        let lists = self.times.capacity() * size_of::<Vec<i64>>();
+        self.held_bytes + self.held_rows * per_row + times + lists + self.series.bytes()
     }
 
     /// The points, sorted by key, in batches of at most so many rows.
@@ -186,12 +157,14 @@ impl Newest {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{DictionaryArray, Float64Array, TimestampNanosecondArray};
+    use std::collections::HashMap;
+
+    use arrow::array::{ArrayRef, DictionaryArray, Float64Array, TimestampNanosecondArray};
     use arrow::datatypes::Int32Type;
     use arrow::util::pretty::pretty_format_batches;
 
     use super::*;
-    use crate::model::{Column, ColumnName, FieldType};
+    use crate::model::{Column, ColumnKind, ColumnName, FieldType};
 
     fn table() -> Arc<TableSchema> {
         let column = |name: &str, kind| Column { name: ColumnName::new(name).unwrap(), kind };
@@ -227,7 +200,7 @@ mod tests {
     #[test]
     fn the_newest_points_come_out_with_all_their_writes() {
         let mut newest = Newest::new(table(), 1).unwrap();
-        assert_eq!(newest.number(&series()).unwrap(), [0, 1, 2]);
+        assert_eq!(newest.number(&series(), &[0, 1, 2]).unwrap(), [0, 1, 2]);
         newest.push(piece(2, &[(0, 20, None), (1, 10, Some(3.0))])).unwrap();
         newest.push(piece(1, &[(0, 20, Some(1.0)), (1, 9, Some(4.0))])).unwrap();
         assert!(newest.has_all(0, 19) && !newest.has_all(0, 20) && !newest.has_all(2, 0));
@@ -244,7 +217,7 @@ mod tests {
     #[test]
     fn one_point_written_twice_is_one_point() {
         let mut newest = Newest::new(table(), 2).unwrap();
-        newest.number(&series()).unwrap();
+        newest.number(&series(), &[0, 1, 2]).unwrap();
         newest.push(piece(1, &[(0, 20, Some(1.0))])).unwrap();
         newest.push(piece(0, &[(0, 20, Some(2.0))])).unwrap();
         assert!(!newest.has_enough(0) && !newest.has_all(0, 0));

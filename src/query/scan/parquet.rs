@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use bytes::Bytes;
+use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_datafusion_err};
@@ -49,6 +50,15 @@ pub(in crate::query) struct FileAccess {
 impl FileAccess {
     pub(in crate::query) fn new(files: CheckedFiles, io: Handle) -> Self {
         Self { files, io }
+    }
+
+    /// That of a session.
+    ///
+    /// # Errors
+    /// If it has none; a defect.
+    pub(in crate::query) fn of(session: &dyn Session) -> DataFusionResult<Arc<Self>> {
+        let access = session.config().get_extension::<Self>();
+        access.ok_or_else(|| internal_datafusion_err!("a session without access to files"))
     }
 }
 

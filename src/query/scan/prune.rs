@@ -59,6 +59,11 @@ impl Filters {
         Ok(Self { table: Arc::clone(table.arrow()), kinds: table.clone(), on_key, bounds, by_key, by_all_columns })
     }
 
+    /// What they say plainly of time and tags.
+    pub(super) fn bounds(&self) -> &KeyBounds {
+        &self.bounds
+    }
+
     /// The stretches of files that may hold a row of a fitting time.
     pub(super) fn keep_stretches<'a>(&self, files: &'a FileList) -> DataFusionResult<Vec<&'a Stretch>> {
         let stretches: Vec<&Stretch> =

@@ -37,6 +37,18 @@ async fn one_thread_answers_as_two_do() {
 }
 
 #[tokio::test]
+async fn where_series_are_known_their_rows_are_counted() {
+    let fixture = filled(120).await;
+    fixture.persist().await;
+    fixture.check("SELECT count(DISTINCT host) AS hosts FROM m", "| hosts |\n| 10 |").await;
+    for (condition, expected) in [("host = 'h1'", 1), ("host IN ('h1', 'h2')", 2), ("host IN ('h1', 'h77')", 1)] {
+        let plan = fixture.explain(&format!("SELECT max(a) AS a FROM m WHERE {condition}")).await;
+        let threads = if plan.contains("RepartitionExec") || plan.contains("mode=Partial") { 2 } else { 1 };
+        assert_eq!(threads, expected, "each has a hundred rows: {condition}\n{plan}");
+    }
+}
+
+#[tokio::test]
 async fn by_time_and_tags_few_rows_are_expected() {
     let fixture = filled(60).await;
     let threads = async |condition: &str| {

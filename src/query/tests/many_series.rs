@@ -1,5 +1,7 @@
 //! Very many series: what InfluxQL tells of their names and ends is told without the points between.
 
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
 use super::*;
@@ -34,7 +36,7 @@ async fn tags_are_told_without_a_point() {
     for (tags, count) in [(&["region"][..], 10), (&["host"], SERIES + 1), (&["host", "region"], SERIES + 1)] {
         let session = fixture.queries.sessions.open_without_tables();
         let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
-        let plan = tag_rows(&fixture.engine, &session, &nyc(), "m", &tags, (None, None)).await.unwrap();
+        let plan = tag_rows(&fixture.engine, &session, &nyc(), "m", &tags, (None, None), &[]).await.unwrap();
         let text = displayable(plan.as_ref()).indent(false).to_string();
         assert!(text.contains("SeriesEndsExec: table=m, what=tags") && !text.contains("DataSourceExec"), "{text}");
         let batches = collect(Arc::clone(&plan), session.task_ctx()).await.unwrap();
@@ -67,4 +69,39 @@ async fn last_points_are_told_without_those_before() {
     assert!(ends.contains("what=newest 1 of each series") && ends.contains("output_rows=100"), "{ends}");
     let count = told("SHOW SERIES EXACT CARDINALITY").await;
     assert_eq!(count[0].rows, [vec![Cell::Integer(SERIES as i64 + 1)]]);
+}
+
+/// Hosts are not what series are sorted by first, so that they are grouped by hash, between threads.
+#[tokio::test]
+async fn series_are_grouped_by_any_of_their_tags() {
+    let fixture = Fixture::new().await;
+    for round in 0..2 {
+        let line = |n: usize| format!("m,area=a{},host=h{n} v={round} {}\n", n % 10, round * 1_000 + n % 7);
+        fixture.write(&(0..SERIES).map(line).collect::<String>()).await;
+        fixture.persist().await;
+    }
+    let groups = "SELECT host, count(*) AS rows, max(v) AS v FROM m GROUP BY host";
+    let plan = fixture.explain(groups).await;
+    assert!(plan.contains("CutDictionariesExec"), "{plan}");
+    for (question, expected) in [
+        (
+            format!("SELECT count(*) AS n, min(rows) AS a, max(rows) AS b, sum(v) AS c FROM ({groups})"),
+            [SERIES, 2, 2, SERIES],
+        ),
+        (
+            format!("SELECT count(*) AS n, 0 AS a, 0 AS b, 0 AS c FROM ({groups}) WHERE host = 'h' || (rows + 5)"),
+            [1, 0, 0, 0],
+        ),
+        (
+            "SELECT count(DISTINCT host) AS n, count(DISTINCT area) AS a, 0 AS b, 0 AS c FROM m".to_owned(),
+            [SERIES, 10, 0, 0],
+        ),
+    ] {
+        let told = fixture.ask(&question).await.unwrap();
+        let numbers = |name: &str| {
+            let column = cast(told[0].column_by_name(name).unwrap(), &DataType::Float64).unwrap();
+            column.as_primitive::<Float64Type>().value(0) as usize
+        };
+        assert_eq!(["n", "a", "b", "c"].map(numbers), expected, "{question}");
+    }
 }
