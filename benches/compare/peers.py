@@ -24,6 +24,13 @@ class Unanswered(Exception):
     """The peer has no way to ask this."""
 
 
+def said(text):
+    """The question in the peer's language, if that can say it."""
+    if text is None:
+        raise Unanswered
+    return text
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -196,7 +203,7 @@ class Flightline:
         self.start()
 
     def ask(self, question):
-        return self.flight_table(question.sql, "sql")
+        return self.flight_table(said(question.sql), "sql")
 
     def flight_table(self, text, language):
         from pyarrow import flight
@@ -271,7 +278,7 @@ class FlightlineJson:
         self.flightline = flightline
 
     def ask(self, question):
-        parameters = urllib.parse.urlencode({"db": "bench", "q": question.sql, "format": "json"})
+        parameters = urllib.parse.urlencode({"db": "bench", "q": said(question.sql), "format": "json"})
         return self.flightline.http.request("GET", f"/api/v3/query_sql?{parameters}")
 
     @staticmethod
@@ -285,9 +292,7 @@ class FlightlineInfluxQl(FlightlineJson):
     name = "Flightline, InfluxQL"
 
     def ask(self, question):
-        if question.influxql is None:
-            raise Unanswered
-        return influxql(self.flightline.http, question.influxql)
+        return influxql(self.flightline.http, said(question.influxql))
 
     @staticmethod
     def digest(answer):
@@ -346,9 +351,7 @@ class Influxd:
         time.sleep(5)
 
     def ask(self, question):
-        if question.influxql is None:
-            raise Unanswered
-        return influxql(self.http, question.influxql)
+        return influxql(self.http, said(question.influxql))
 
     digest = staticmethod(digest_influxql)
 
@@ -382,9 +385,7 @@ class VictoriaMetrics:
         self.http.request("GET", "/internal/resetRollupResultCache")
 
     def ask(self, question):
-        if question.promql is None:
-            raise Unanswered
-        text, start, end, step = question.promql
+        text, start, end, step = said(question.promql)
         parameters = {"query": text, "start": start, "end": end, "step": f"{step}s", "nocache": 1}
         return self.http.request("GET", "/api/v1/query_range?" + urllib.parse.urlencode(parameters))
 
@@ -433,7 +434,7 @@ class QuestDb:
         wait("QuestDB's tables", lambda: json.loads(self.sql(text))["dataset"] == [[0]])
 
     def ask(self, question):
-        return self.sql(question.questdb or question.sql)
+        return self.sql(said(question.questdb or question.sql))
 
     @staticmethod
     def digest(answer):
@@ -461,7 +462,7 @@ class DuckDb:
             self.database.execute(f"CREATE {kind} {table} AS {source}{order}")
 
     def ask(self, question):
-        return self.database.sql(question.sql).to_arrow_table()
+        return self.database.sql(said(question.sql)).to_arrow_table()
 
     digest = staticmethod(digest_arrow)
 
@@ -486,7 +487,7 @@ class DataFusion:
             self.context.register_parquet(table, str(directory))
 
     def ask(self, question):
-        return self.context.sql(question.sql).to_arrow_table()
+        return self.context.sql(said(question.sql)).to_arrow_table()
 
     digest = staticmethod(digest_arrow)
 

@@ -16,7 +16,7 @@ HOUR = 3600
 class Question:
     """One question in each language that can ask it. PromQL brings the stretch of time and the step along."""
 
-    sql: str
+    sql: str | None
     influxql: str | None = None
     promql: tuple[str, int, int, int] | None = None
     questdb: str | None = None

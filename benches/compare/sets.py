@@ -204,6 +204,9 @@ class Series:
                 f"SELECT sum(value) AS value FROM reading WHERE site = '{name}'", f"SELECT sum(value) FROM reading WHERE site = '{name}'"
             )
 
+        def shown(statement):
+            return lambda numbers, _: Question(None, f"{statement} WHERE site = 'site_{numbers.randrange(1000)}'")
+
         return [
             Kind("one-series", one("*")),
             Kind("last-point-of-one", one("value")),
@@ -214,6 +217,13 @@ class Series:
             Kind("mean-by-site", fixed(
                 "SELECT site, avg(value) AS value FROM reading GROUP BY site", "SELECT mean(value) FROM reading GROUP BY site"
             ), is_heavy=True),
+            Kind("last-by-site", fixed(None, "SELECT last(value) FROM reading GROUP BY site"), is_heavy=True),
+            Kind("show-tag-values-of-a-site", shown("SHOW TAG VALUES FROM reading WITH KEY = device")),
+            Kind("show-series-of-a-site", shown("SHOW SERIES FROM reading")),
+            Kind("show-series", fixed(None, "SHOW SERIES FROM reading"), is_heavy=True),
+            Kind("show-ten-series", fixed(None, "SHOW SERIES FROM reading LIMIT 10"), is_heavy=True),
+            Kind("show-series-cardinality", fixed(None, "SHOW SERIES EXACT CARDINALITY"), is_heavy=True),
+            Kind("show-tag-keys-of-a-site", shown("SHOW TAG KEYS FROM reading")),
         ]
 
 
