@@ -205,9 +205,12 @@ impl Catalog {
                     steps::reached(Step::CatalogRecordStored);
                     return self.settle(&state, next).await;
                 }
-                Appended::Taken => self.catch_up(&state).await?,
+                Appended::Taken => {
+                    // The other node has its turn first: whatever it does meanwhile is read, and not run into once more.
+                    self.log.pause(1).await;
+                    self.catch_up(&state).await?;
+                }
             }
-            self.log.pause(1).await; // and let the other node have its turn
         }
         Err(CatalogError::Contended { tries: COMMIT_TRIES_MAX })
     }

@@ -72,6 +72,25 @@ async fn a_node_that_slept_through_a_trim_finds_back(
     assert_eq!(open(&objects).await.state(), state);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lost_a_race_decides_on_what_the_others_did_while_it_waited() {
+    let (_, objects) = objects(Kind::Memory);
+    let (patient, worker) = (open(&objects).await, open_with(&objects, frugal()).await.unwrap());
+    let create = |id: u32| worker.commit(move |_| Ok(vec![create_database(id, &format!("d{id}"))]));
+    create(1).await.unwrap();
+    let late = patient.commit(|state| Ok(vec![create_database(state.next_database_id().get(), "late")]));
+    let others = async {
+        for id in 2..=20 {
+            create(id).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        worker.close().await.unwrap();
+        assert!(!listed(&objects, paths::catalog_log()).await.contains(&3), "the log was trimmed");
+    };
+    let (state, ()) = tokio::join!(late, others);
+    assert_eq!(state.unwrap().databases().count(), 21);
+}
+
 #[tokio::test]
 async fn a_late_listing_hides_nothing() {
     for omits in [1, 2, 5, 1000] {
