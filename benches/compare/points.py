@@ -38,6 +38,18 @@ class Points:
         return KINDS
 
     @property
+    def caches(self):
+        from queries import CACHES
+
+        return CACHES
+
+    @property
+    def cached_kinds(self):
+        from queries import CACHED_KINDS
+
+        return CACHED_KINDS
+
+    @property
     def steps(self):
         return max(self.rows // self.hosts, 1)
 

@@ -4,7 +4,7 @@ A question is made of random machines and a random stretch of time; each peer ge
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from points import FIELDS
@@ -21,6 +21,8 @@ class Question:
     promql: tuple[str, int, int, int] | None = None
     questdb: str | None = None
     """Where QuestDB's SQL says it in other words."""
+    cached: str | None = None
+    """Where Flightline's SQL names a cache."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def export_hour(numbers, points):
     )
 
 
-def fixed(sql, influxql=None, questdb=None):
-    return lambda numbers, points: Question(sql, influxql, questdb=questdb)
+def fixed(sql, influxql=None, questdb=None, cached=None):
+    return lambda numbers, points: Question(sql, influxql, questdb=questdb, cached=cached)
 
 
 ALL_FIELDS = ", ".join(f"{'avg' if number % 2 == 0 else 'max'}({field}) AS {field}" for number, field in enumerate(FIELDS))
@@ -184,6 +186,29 @@ KINDS = [
     Kind("scan-agg-all", fixed(f"SELECT {ALL_FIELDS} FROM cpu", f"SELECT {ALL_FIELDS.replace('avg(', 'mean(')} FROM cpu"), is_heavy=True),
     Kind("export-1h", export_hour),
     Kind("export-all", fixed("SELECT * FROM cpu"), is_heavy=True),
+]
+
+
+
+
+def cached_point(numbers, points):
+    name = hosts(numbers, points, 1)
+    return replace(newest_of_one(numbers, points), cached=f"SELECT * FROM last_cache('cpu') WHERE {sql_where(name)}")
+
+
+# Asked when there are caches, which other questions must not find.
+CACHES = [
+    ("last_cache", {"table": "cpu", "name": "newest", "key_columns": ["hostname"]}),
+    ("distinct_cache", {"table": "cpu", "name": "machines", "columns": ["hostname"]}),
+]
+CACHED_KINDS = [
+    Kind("last-cache-1", cached_point),
+    Kind("last-cache-all", fixed(
+        "SELECT DISTINCT ON (hostname) hostname, usage_user FROM cpu ORDER BY hostname, time DESC",
+        questdb="SELECT hostname, usage_user FROM cpu LATEST ON time PARTITION BY hostname",
+        cached="SELECT hostname, usage_user FROM last_cache('cpu')",
+    )),
+    Kind("distinct-cache-all", fixed("SELECT DISTINCT hostname FROM cpu", cached="SELECT hostname FROM distinct_cache('cpu')")),
 ]
 
 

@@ -2,7 +2,7 @@
 very wide rows. Each knows its questions.
 
 A set has `name`, `tables` (the names of its tables), `count` (its rows), `bodies()` (line protocol in order of time), `kinds`, and what
-`flightline serve` has to be told for it.
+`flightline serve` has to be told for it; and `caches`, which are made before `cached_kinds` are asked.
 """
 
 import random
@@ -63,6 +63,7 @@ class Devops(Points):
 
     name = "devops"
     tables = ("cpu", *DEVOPS)
+    caches = cached_kinds = ()
 
     @property
     def steps(self):
@@ -162,6 +163,10 @@ class Series:
     tables = ("reading",)
     serve = ()
     reports = 2
+    caches = (
+        ("last_cache", {"table": "reading", "name": "newest", "key_columns": ["device"]}),
+        ("distinct_cache", {"table": "reading", "name": "sites", "columns": ["site"]}),
+    )
 
     @property
     def count(self):
@@ -226,6 +231,24 @@ class Series:
             Kind("show-tag-keys-of-a-site", shown("SHOW TAG KEYS FROM reading")),
         ]
 
+    @property
+    def cached_kinds(self):
+        def newest(numbers, points):
+            where = f"device = 'device_{numbers.randrange(points.series)}'"
+            return Question(
+                f"SELECT value FROM reading WHERE {where} ORDER BY time DESC LIMIT 1",
+                f"SELECT last(value) FROM reading WHERE {where}",
+                cached=f"SELECT value FROM last_cache('reading') WHERE {where}",
+            )
+
+        return [
+            Kind("last-cache-1", newest),
+            Kind("distinct-cache-all", fixed(
+                "SELECT DISTINCT site FROM reading", "SHOW TAG VALUES FROM reading WITH KEY = site",
+                cached="SELECT site FROM distinct_cache('reading')",
+            )),
+        ]
+
 
 @dataclass(frozen=True)
 class Wide:
@@ -237,6 +260,7 @@ class Wide:
     seed: int = 7
     name = "wide"
     tables = ("wide",)
+    caches = cached_kinds = ()
     serve = ("--max-columns-per-table", "10000")
     hosts = 10
 
