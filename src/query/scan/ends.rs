@@ -35,12 +35,13 @@ use super::tag_sets::TagSets;
 use super::{FileAccess, Unit, from_engine, prune};
 use crate::engine::TableSnapshot;
 use crate::engine::store::decoded::SeriesRows;
+use crate::engine::store::parquet::PAGE_ROWS_MIN;
 use crate::model::{
     ColumnKind, ColumnName, Covers, DataFile, RowSelection, Stretch as FileStretch, TIME_COLUMN, TableSchema,
     TimeRange, Timestamp,
 };
 
-/// Of how many series in one that are there the rows are rather fetched one by one than decoded with all others.
+/// Of how many series, or rows, in one that are there the rows are rather fetched one by one than decoded with all others.
 const FEW: usize = 4;
 
 /// Which points of a table are asked for.
@@ -156,6 +157,13 @@ pub(in crate::query) fn ends(
     let series_key = Arc::clone(table);
     SeriesEndsExec::try_new(snapshot.name.as_str(), which, said, reading, Arc::clone(output), series_key.tags())
         .map(Some)
+}
+
+/// Whether fetching the pages that hold these series reads little of a row group. Few rows of many columns are many pages, and the
+/// whole is as quickly decoded, and kept.
+fn are_few(wanted: &[usize], series: &SeriesRows) -> bool {
+    let rows = series.len().checked_sub(1).map_or(0, |last| series.rows(last).end);
+    wanted.len() * FEW <= series.len() && wanted.len() * PAGE_ROWS_MIN * FEW <= rows
 }
 
 type Predicate = Option<Arc<dyn datafusion::physical_plan::PhysicalExpr>>;
@@ -419,7 +427,7 @@ impl Reading {
             }
             Unit::RowGroup { file, number } => (file, *number),
         };
-        let decoded = match wanted.len() * FEW <= series.len() {
+        let decoded = match are_few(wanted, series) {
             true => self.access.held(file, number, fields).await,
             false => self.access.decoded(file, number, &self.tags_of(file), fields).await.map_err(from_engine)?,
         };

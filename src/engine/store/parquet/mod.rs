@@ -34,6 +34,7 @@ use bytes::Bytes;
 pub use blocks::{split_by_block, time_block};
 pub(super) use checksums::{BLOCK_BYTES, BlockChecksums, ChecksumFault};
 pub use encode::encode;
+pub use pages::PAGE_ROWS_MIN;
 
 use crate::error::{Error, ErrorKind};
 use crate::model::{ColumnStatistics, RowGroup, TimeRange};
