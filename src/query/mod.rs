@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`limits`], [`statement`] | which texts are planned at all |
 //! | [`substrait`] | plans that come as plans |
+//! | [`planned`] | queries between their plan and their rows |
 //! | [`parts`] | a query in parts that are fetched one by one |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
 //! | [`change`], [`executions`], [`delete`], [`insert`], [`tables`] | statements that change something |
@@ -46,6 +47,7 @@ mod limits;
 mod optimize;
 mod parameters;
 mod parts;
+mod planned;
 mod plans;
 mod processors;
 mod rules;
@@ -78,7 +80,7 @@ use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use futures::{FutureExt, TryFutureExt};
+use futures::FutureExt;
 use tokio::runtime::Handle;
 
 use crate::engine::Engine;
@@ -88,17 +90,19 @@ use crate::tasks::Tasks;
 use error::QueryError;
 use influxql::{Answerer, EngineCatalog, FlatPlan};
 use parameters::Fit;
+use planned::Work;
 use plans::{Plans, Unbound};
 use running::{Lane, Registry, SeenQueries, Watch};
 use scan::FileAccess;
 use session::Sessions;
 use statement::{Parsed, Permitted};
-use stream::{DroppedOnCpu, Reading, on_cpu};
+use stream::{DroppedOnCpu, on_cpu};
 use system::SystemTables;
 
 pub use change::PlannedChange;
 pub use parameters::{Parameter, PlannedParameter};
 pub use parts::PartedQuery;
+pub use planned::{BegunQuery, BegunStatement, PlannedQuery, PlannedStatement};
 pub use processors::Processors;
 pub use running::{Asker, Origin, QueryMetrics, RunningSettings, Way};
 pub use stream::QueryStream;
@@ -266,15 +270,65 @@ impl Queries {
     }
 
     async fn plan_what(&self, query: Query, permitted: Permitted) -> Result<PlannedStatement> {
+        let watch = self.watch_text(&query);
+        let planned = watch.until_stopped(Box::pin(self.plan_watched(query, permitted, &watch))).await?;
+        watch.planned();
+        Ok(planned)
+    }
+
+    /// Plans a text that reads and begins it where it was planned: threads that wait for one another are a good part of what a small
+    /// query takes. `adapted` is how the rows are to leave.
+    ///
+    /// # Errors
+    /// As [`Queries::plan`]; how the beginning went is said by [`BegunQuery::rows`].
+    pub async fn begin(
+        self: &Arc<Self>,
+        query: Query,
+        adapted: impl FnOnce(PlannedQuery) -> PlannedQuery + Send + 'static,
+    ) -> Result<BegunQuery> {
+        match self.begin_what(query, Permitted::Reading, adapted).await? {
+            BegunStatement::Query(begun) => Ok(begun),
+            BegunStatement::Change(_) => Err(Error::internal("a change was planned where none is permitted")),
+        }
+    }
+
+    /// The same for a text that reads or changes something; what it changes has not begun.
+    ///
+    /// # Errors
+    /// As [`Queries::plan_statement`], and [`Queries::begin`].
+    pub async fn begin_statement(self: &Arc<Self>, query: Query) -> Result<BegunStatement> {
+        self.begin_what(query, Permitted::ReadingAndChanging, |planned| planned).await
+    }
+
+    async fn begin_what(
+        self: &Arc<Self>,
+        query: Query,
+        permitted: Permitted,
+        adapted: impl FnOnce(PlannedQuery) -> PlannedQuery + Send + 'static,
+    ) -> Result<BegunStatement> {
+        let watch = self.watch_text(&query);
+        let (queries, running) = (Arc::clone(self), Arc::clone(&watch));
+        let begun = on_cpu(&self.cpu.quick, async move {
+            let planned = match Box::pin(queries.plan_watched(query, permitted, &running)).await {
+                Ok(planned) => planned,
+                Err(error) => return Ok(Err(error)),
+            };
+            running.planned();
+            Ok(Ok(match planned {
+                PlannedStatement::Query(planned) => BegunStatement::Query(adapted(*planned).begin()),
+                PlannedStatement::Change(change) => BegunStatement::Change(change),
+            }))
+        });
+        watch.until_stopped(Box::pin(begun.map(|begun| begun.map_err(Error::from).flatten()))).await
+    }
+
+    fn watch_text(&self, query: &Query) -> Arc<Watch> {
         let text = match query.language {
             Language::Sql => Cow::Borrowed(query.text.as_str()),
             Language::InfluxQl => influxql::without_passwords(&query.text),
             Language::Substrait => Cow::Owned(substrait::told(&query.plan)),
         };
-        let watch = self.running.begin(&query.origin, Some(query.database.as_str()), &text);
-        let planned = watch.until_stopped(Box::pin(self.plan_watched(query, permitted, &watch))).await?;
-        watch.planned();
-        Ok(planned)
+        self.running.begin(&query.origin, Some(query.database.as_str()), &text)
     }
 
     async fn plan_watched(&self, query: Query, permitted: Permitted, watch: &Arc<Watch>) -> Result<PlannedStatement> {
@@ -284,7 +338,7 @@ impl Queries {
         if query.language != Language::Sql {
             let planned = match query.language {
                 Language::Substrait => self.plan_substrait(query, watch).await?,
-                _ => self.plan_influxql(query, watch).await?,
+                _ => Box::pin(self.plan_influxql(query, watch)).await?,
             };
             return Ok(PlannedStatement::Query(Box::new(planned)));
         }
@@ -452,116 +506,6 @@ impl Queries {
         // The trait waits for catalogs that are far away; this one is at hand.
         let view = views.table(name).now_or_never().and_then(|view| view.ok().flatten());
         view.ok_or_else(|| Error::internal(format!("no view \"{name}\"")))
-    }
-}
-
-/// What a text turned out to be.
-#[derive(Debug)]
-pub enum PlannedStatement {
-    /// It reads.
-    Query(Box<PlannedQuery>),
-    /// It changes something.
-    Change(PlannedChange),
-}
-
-impl PlannedStatement {
-    /// What every batch of the answer will have: plain types only, every column nullable.
-    pub fn schema(&self) -> SchemaRef {
-        match self {
-            Self::Query(query) => SchemaRef::clone(query.schema()),
-            Self::Change(_) => PlannedChange::answer_schema(),
-        }
-    }
-
-    /// The parameters of the text: numbered ones in order, then named ones by name.
-    pub fn parameters(&self) -> &[PlannedParameter] {
-        match self {
-            Self::Query(query) => query.parameters(),
-            Self::Change(change) => change.parameters(),
-        }
-    }
-}
-
-/// A query whose schema is known and that has not begun.
-#[derive(Debug)]
-pub struct PlannedQuery {
-    schema: SchemaRef,
-    is_ordered: bool,
-    parameters: Vec<PlannedParameter>,
-    missing: Option<String>,
-    lane: Lane,
-    work: DroppedOnCpu<Work>,
-    watch: Arc<Watch>,
-    cpu: Processors,
-}
-
-/// What is to be done for a query.
-#[derive(Debug)]
-enum Work {
-    Sql(SessionState, LogicalPlan, Arc<Unbound>),
-    InfluxQl(FlatPlan),
-}
-
-impl PlannedQuery {
-    /// What every batch will have: plain types only, every column nullable.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// The same, with text columns that the plan has as dictionaries left as dictionaries, with 32-bit keys: tags, above all. Answers of
-    /// InfluxQL have none.
-    #[must_use]
-    pub fn keeping_dictionaries(mut self) -> Self {
-        if let Some(Work::Sql(_, plan, _)) = self.work.get() {
-            self.schema = wire::wire_schema_with_dictionaries(plan.schema().as_arrow());
-        }
-        self
-    }
-
-    /// Whether the text asks for an order.
-    pub fn ordered(&self) -> bool {
-        self.is_ordered
-    }
-
-    /// The parameters of the text: numbered ones in order, then named ones by name.
-    pub fn parameters(&self) -> &[PlannedParameter] {
-        &self.parameters
-    }
-
-    /// Starts the query, as soon as there is a slot for it. The rows are those of the moment in which it starts.
-    ///
-    /// # Errors
-    /// `Invalid` if a parameter has no value or an expression can't be computed; `Exhausted` if a limit is
-    /// reached; `Busy` and `Limited` if there are too many queries; `TimedOut` and `Cancelled` if it is ended; and whatever reading
-    /// may say.
-    pub async fn run(self) -> Result<QueryStream> {
-        let Self { schema, missing, lane, work, watch, cpu, .. } = self;
-        if let Some(name) = missing {
-            let error = Error::from(QueryError::MissingParameter(name));
-            watch.failed(&error);
-            return Err(error);
-        }
-        watch.admit(lane).await?;
-        let running = Arc::clone(&watch);
-        let quick = cpu.quick.clone();
-        let started = on_cpu(&quick, async move {
-            match work.take() {
-                // EXPLAIN tells what was done step by step, so all steps are done then.
-                Some(Work::Sql(session, plan @ LogicalPlan::Explain(_), _)) => {
-                    let plan = session.create_physical_plan(&plan).await?;
-                    cpu.start(plan, running.context(&session)).await
-                }
-                Some(Work::Sql(session, plan, unbound)) => {
-                    let plan = unbound.optimized(&session, plan, &cpu.quick)?;
-                    let plan = session.query_planner().create_physical_plan(&plan, &session).await?;
-                    cpu.start(plan, running.context(&session)).await
-                }
-                Some(Work::InfluxQl(plan)) => plan.run(&running, &cpu),
-                None => Err(QueryError::Stopped),
-            }
-        });
-        let (rows, threads) = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
-        Ok(QueryStream::start(&threads, schema, rows, Reading { watch, is_last: true }))
     }
 }
 

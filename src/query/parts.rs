@@ -22,11 +22,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Sort, Tabl
 use futures::TryFutureExt;
 
 use super::error::QueryError;
+use super::planned::{PlannedQuery, Work};
 use super::processors::Processors;
 use super::running::{Asked, Lane};
+use super::scan;
 use super::stream::{DroppedOnCpu, QueryStream, Reading, on_cpu};
 use super::table::Table;
-use super::{PlannedQuery, Work, scan};
 use crate::error::{Error, Result};
 use crate::model::{TIME_COLUMN, TimeRange};
 
@@ -97,13 +98,13 @@ impl PartedQuery {
         let watch = self.asked.again(None);
         watch.admit(Lane::Rows).await?;
         let running = Arc::clone(&watch);
-        let cpu = self.cpu.clone();
+        let (schema, cpu) = (SchemaRef::clone(&self.schema), self.cpu.clone());
         let started = on_cpu(&self.cpu.quick, async move {
             let plan = session.create_physical_plan(&within(plan, time)?).await?;
-            cpu.start(plan, running.context(&session)).await
+            let (rows, threads) = cpu.start(plan, running.context(&session)).await?;
+            Ok(QueryStream::start(&threads, schema, rows, Reading { watch: running, is_last: true }))
         });
-        let (rows, threads) = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
-        Ok(QueryStream::start(&threads, SchemaRef::clone(&self.schema), rows, Reading { watch, is_last: true }))
+        watch.until_stopped(Box::pin(started.map_err(Error::from))).await
     }
 }
 

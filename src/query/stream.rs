@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 /// Batches that wait for a slow reader; the query stands still when they are not taken.
 const BATCHES_WAITING: usize = 2;
 
-/// Runs a piece of work on the CPU runtime. Dropping the future ends the work at its next pause.
+/// Runs a piece of work on the CPU runtime: right here, for who is there already. Dropping the future ends the work at its next pause.
 ///
 /// # Errors
 /// What the work says; `Internal` if it panics.
@@ -36,6 +36,9 @@ pub(super) async fn on_cpu<T: Send + 'static>(
     cpu: &Handle,
     work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
 ) -> Result<T, QueryError> {
+    if Handle::try_current().is_ok_and(|here| here.id() == cpu.id()) {
+        return work.await;
+    }
     match AbortOnDropHandle::new(cpu.spawn(work)).await {
         Ok(result) => result,
         Err(error) => Err(ended(error)),
@@ -43,7 +46,7 @@ pub(super) async fn on_cpu<T: Send + 'static>(
 }
 
 /// Why a task has no result.
-fn ended(error: JoinError) -> QueryError {
+pub(super) fn ended(error: JoinError) -> QueryError {
     match error.try_into_panic() {
         Ok(panic) => QueryError::Panicked(panic_text(panic.as_ref())),
         Err(_) => QueryError::Stopped,

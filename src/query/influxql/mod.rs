@@ -69,7 +69,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 use datafusion::execution::SessionState;
-use futures::{StreamExt, TryFutureExt};
+use futures::{FutureExt, StreamExt, TryFutureExt};
 
 use super::change::uncertain;
 use super::processors::Processors;
@@ -175,6 +175,23 @@ impl std::fmt::Debug for SeriesStream {
 }
 
 impl SeriesStream {
+    /// Waits for a slot and begins with the first measurement, on the threads that planned it.
+    async fn begin(
+        session: SessionState,
+        cpu: Processors,
+        zone: Option<chrono_tz::Tz>,
+        mut parts: VecDeque<Part>,
+        watch: Arc<Watch>,
+    ) -> Result<Self> {
+        watch.admit(Lane::Rows).await?;
+        let first = parts.pop_front();
+        let mut series = Self { session, cpu, zone, parts, current: None, watch: Some(watch), batch: None, tags: None };
+        if let Some(first) = first {
+            series.begin_part(first).await?;
+        }
+        Ok(series)
+    }
+
     /// The zone in which times are to be told, if the statement names one.
     pub fn zone(&self) -> Option<chrono_tz::Tz> {
         self.zone
@@ -196,16 +213,7 @@ impl SeriesStream {
                     }
                     return Ok(None);
                 };
-                let is_last = self.parts.is_empty();
-                let watch = if is_last { self.watch.take() } else { self.watch.clone() };
-                let Some(watch) = watch else { return Ok(None) };
-                let (plan, context) = (Arc::clone(&part.plan), watch.context(&self.session));
-                let (cpu, quick) = (self.cpu.clone(), self.cpu.quick.clone());
-                let started = on_cpu(&quick, async move { cpu.start(plan, context).await });
-                let (rows, threads) = watch.until_stopped(Box::pin(started.map_err(Error::from))).await?;
-                let schema = wire::wire_schema(&part.plan.schema());
-                self.current = Some((part, QueryStream::start(&threads, schema, rows, Reading { watch, is_last })));
-                self.tags = None;
+                self.begin_part(part).await?;
                 continue;
             };
             match stream.next().await {
@@ -213,6 +221,23 @@ impl SeriesStream {
                 None => self.current = None,
             }
         }
+    }
+
+    /// Begins what is to be told of a measurement.
+    async fn begin_part(&mut self, part: Part) -> Result<()> {
+        let is_last = self.parts.is_empty();
+        let watch = if is_last { self.watch.take() } else { self.watch.clone() };
+        let watch = watch.ok_or_else(|| Error::internal("a measurement after the last one"))?;
+        let (plan, context) = (Arc::clone(&part.plan), watch.context(&self.session));
+        let (cpu, reading) = (self.cpu.clone(), Reading { watch: Arc::clone(&watch), is_last });
+        let schema = wire::wire_schema(&part.plan.schema());
+        let begun = on_cpu(&self.cpu.quick, async move {
+            let (rows, threads) = cpu.start(plan, context).await?;
+            Ok(QueryStream::start(&threads, schema, rows, reading))
+        });
+        self.current = Some((part, watch.until_stopped(Box::pin(begun.map_err(Error::from))).await?));
+        self.tags = None;
+        Ok(())
     }
 
     /// The rows of the next series in the batch.
@@ -251,20 +276,15 @@ impl Queries {
         let (answerer, watch) = (self.answerer(context), self.watch(&statement.to_string(), context));
         let (statement, cpu) = (statement.clone(), self.cpu.clone());
         if let Statement::Select(select) = statement {
-            let parts = {
-                let (answerer, select, watch) = (answerer.clone(), select.clone(), Arc::clone(&watch));
-                on_cpu(&self.cpu.quick, async move {
-                    let parts = answerer.parts(&select).await;
-                    drop(watch); // it is seen for as long as this thread plans it
-                    parts
-                })
-            };
-            let parts: VecDeque<Part> = watch.until_stopped(Box::pin(parts.map_err(Error::from))).await?.into();
-            watch.planned();
-            watch.admit(Lane::Rows).await?;
-            let (session, zone, watch) = (answerer.session, select.zone, Some(watch));
-            let stream = SeriesStream { session, cpu, zone, parts, current: None, watch, batch: None, tags: None };
-            return Ok(InfluxQlAnswer::Series(Box::new(stream)));
+            let running = Arc::clone(&watch);
+            let series = on_cpu(&self.cpu.quick, async move {
+                let parts: VecDeque<Part> = answerer.parts(&select).await?.into();
+                running.planned();
+                Ok(SeriesStream::begin(answerer.session, cpu, select.zone, parts, running).await)
+            });
+            let series =
+                watch.until_stopped(Box::pin(series.map(|series| series.map_err(Error::from).flatten()))).await?;
+            return Ok(InfluxQlAnswer::Series(Box::new(series)));
         }
         watch.planned();
         let (lane, running) = (lane(&statement), Arc::clone(&watch));

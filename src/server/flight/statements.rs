@@ -212,10 +212,11 @@ impl FlightService {
     }
 
     async fn query_rows(&self, query: Query, dictionaries: bool, call: &Call) -> Result<Messages> {
-        let plan = self.plan_query(query, dictionaries).await?;
-        let schema = SchemaRef::clone(plan.schema());
-        // Started inside the stream, so that the schema leaves at once and keep-alives cover the start too.
-        let batches = plan.run().try_flatten_stream().boxed();
+        let adapted = move |planned: PlannedQuery| if dictionaries { planned.keeping_dictionaries() } else { planned };
+        let begun = self.queries.begin(query, adapted).await?;
+        let schema = SchemaRef::clone(begun.schema());
+        // Waited for inside the stream, so that the schema leaves at once and keep-alives cover the start too.
+        let batches = begun.rows().try_flatten_stream().boxed();
         Ok(encode(schema, batches, call.delivery()))
     }
 }

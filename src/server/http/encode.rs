@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::json;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
@@ -24,6 +24,9 @@ use super::super::pretty::PrettyTable;
 use super::json_values;
 use crate::error::{Error, ErrorKind, Result};
 use crate::query::QueryStream;
+
+/// An answer with fewer bytes that is there at once leaves in one piece.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +97,26 @@ pub(super) fn respond_with(format: Format, schema: &SchemaRef, batches: &[Record
 /// A response that encodes the stream's batches as the client takes them. Dropping it cancels the query.
 pub(super) async fn respond(format: Format, mut rows: QueryStream) -> Result<Response> {
     let mut encoder = Encoder::new(format, rows.schema())?;
-    let head = match rows.next().await {
-        None => {
-            let whole = encoder.finish()?;
-            return Ok(([(header::CONTENT_TYPE, format.content_type())], whole).into_response());
+    let mut head = Vec::new();
+    let mut next = rows.next().await;
+    // Small answers are there now, whole: in one piece they cost a client one look, and an error of theirs has a status.
+    loop {
+        match next {
+            Some(batch) => head.extend_from_slice(&encoder.write(&batch?)?),
+            None => {
+                head.extend_from_slice(&encoder.finish()?);
+                return Ok(([(header::CONTENT_TYPE, format.content_type())], head).into_response());
+            }
         }
-        Some(batch) => encoder.write(&batch?)?,
-    };
-    let body = stream::once(async { Ok(head) }).chain(encoded(encoder, rows));
+        if head.len() >= HEAD_BYTES_MAX {
+            break;
+        }
+        match rows.next().now_or_never() {
+            Some(ready) => next = ready,
+            None => break,
+        }
+    }
+    let body = stream::once(async { Ok(head.into()) }).chain(encoded(encoder, rows));
     Ok(([(header::CONTENT_TYPE, format.content_type())], Body::from_stream(body)).into_response())
 }
 

@@ -13,7 +13,7 @@ use super::encode::{self, Format};
 use super::json;
 use super::parameters::{Parameters, database_name, deadline};
 use crate::error::{Error, Result};
-use crate::query::{Language, Origin, PlannedChange, PlannedStatement, Query, Way};
+use crate::query::{BegunStatement, Language, Origin, PlannedChange, Query, Way};
 use crate::server::auth::Principal;
 use crate::server::{Services, parameters};
 
@@ -109,13 +109,13 @@ async fn answer(
     let format = Format::choose(request.format.as_deref(), headers)?;
     let parameters = parameters::from_json(request.params.unwrap_or_default())?;
     let query = Query { database, language, text, plan: Bytes::new(), parameters, access, origin };
-    let planned = match may {
-        May::Read => PlannedStatement::Query(Box::new(services.queries.plan(query).await?)),
-        May::Change => services.queries.plan_statement(query).await?,
+    let begun = match may {
+        May::Read => BegunStatement::Query(services.queries.begin(query, |planned| planned).await?),
+        May::Change => services.queries.begin_statement(query).await?,
     };
-    match planned {
-        PlannedStatement::Query(planned) => encode::respond(format, planned.run().await?).await,
-        PlannedStatement::Change(change) => {
+    match begun {
+        BegunStatement::Query(begun) => encode::respond(format, begun.rows().await?).await,
+        BegunStatement::Change(change) => {
             let answer = PlannedChange::answer(change.run().await?)?;
             encode::respond_with(format, &answer.schema(), &[answer])
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::parameters::{Parameters, deadline};
@@ -162,11 +162,18 @@ async fn answer(
     }
     let is_gzip = answers.gzip.is_some();
     let content_type = answers.writer.content_type();
-    let pieces = stream::unfold(answers, |mut answers| async move {
-        let piece = answers.piece().await?;
-        Some((Ok::<_, Error>(piece), answers))
-    });
-    let mut response = ([(header::CONTENT_TYPE, content_type)], Body::from_stream(pieces)).into_response();
+    // Small answers are whole with their first piece: so they cost a client one look.
+    let first = answers.piece().await.unwrap_or_default();
+    let body = if answers.has_ended {
+        Body::from(first)
+    } else {
+        let rest = stream::unfold(answers, |mut answers| async move {
+            let piece = answers.piece().await?;
+            Some((Ok::<_, Error>(piece), answers))
+        });
+        Body::from_stream(stream::once(async { Ok(first) }).chain(rest))
+    };
+    let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     if is_gzip {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

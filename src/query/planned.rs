@@ -1,0 +1,171 @@
+//! Queries between their plan and their rows.
+//!
+//! What is planned is not begun: drivers ask what a text will answer long before they fetch it, or never do. What is begun goes on by itself on
+//! the threads of queries, so that those who wait for it need not be woken between its steps.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use futures::FutureExt;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::QueryError;
+use super::influxql::FlatPlan;
+use super::plans::Unbound;
+use super::processors::Processors;
+use super::running::{Lane, Watch};
+use super::stream::{DroppedOnCpu, QueryStream, Reading, ended};
+use super::{PlannedChange, PlannedParameter, wire};
+use crate::error::Result;
+
+/// What a text turned out to be.
+#[derive(Debug)]
+pub enum PlannedStatement {
+    /// It reads.
+    Query(Box<PlannedQuery>),
+    /// It changes something.
+    Change(PlannedChange),
+}
+
+impl PlannedStatement {
+    /// What every batch of the answer will have: plain types only, every column nullable.
+    pub fn schema(&self) -> SchemaRef {
+        match self {
+            Self::Query(query) => SchemaRef::clone(query.schema()),
+            Self::Change(_) => PlannedChange::answer_schema(),
+        }
+    }
+
+    /// The parameters of the text: numbered ones in order, then named ones by name.
+    pub fn parameters(&self) -> &[PlannedParameter] {
+        match self {
+            Self::Query(query) => query.parameters(),
+            Self::Change(change) => change.parameters(),
+        }
+    }
+}
+
+/// A query whose schema is known and that has not begun.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    pub(super) schema: SchemaRef,
+    pub(super) is_ordered: bool,
+    pub(super) parameters: Vec<PlannedParameter>,
+    pub(super) missing: Option<String>,
+    pub(super) lane: Lane,
+    pub(super) work: DroppedOnCpu<Work>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) cpu: Processors,
+}
+
+/// What is to be done for a query.
+#[derive(Debug)]
+pub(super) enum Work {
+    Sql(SessionState, LogicalPlan, Arc<Unbound>),
+    InfluxQl(FlatPlan),
+}
+
+impl PlannedQuery {
+    /// What every batch will have: plain types only, every column nullable.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The same, with text columns that the plan has as dictionaries left as dictionaries, with 32-bit keys: tags, above all. Answers of
+    /// InfluxQL have none.
+    #[must_use]
+    pub fn keeping_dictionaries(mut self) -> Self {
+        if let Some(Work::Sql(_, plan, _)) = self.work.get() {
+            self.schema = wire::wire_schema_with_dictionaries(plan.schema().as_arrow());
+        }
+        self
+    }
+
+    /// Whether the text asks for an order.
+    pub fn ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// The parameters of the text: numbered ones in order, then named ones by name.
+    pub fn parameters(&self) -> &[PlannedParameter] {
+        &self.parameters
+    }
+
+    /// Begins the query, as soon as there is a slot for it, and goes on whether somebody waits or not. The rows are those of the moment in
+    /// which it begins.
+    pub fn begin(self) -> BegunQuery {
+        let (schema, watch, quick) = (SchemaRef::clone(&self.schema), Arc::clone(&self.watch), self.cpu.quick.clone());
+        // Of those threads one that plans takes up next what it has made itself.
+        let rows = AbortOnDropHandle::new(quick.spawn(self.start()));
+        BegunQuery { schema, watch, rows }
+    }
+
+    /// Begins the query and waits until it has.
+    ///
+    /// # Errors
+    /// As [`BegunQuery::rows`].
+    pub async fn run(self) -> Result<QueryStream> {
+        self.begin().rows().await
+    }
+
+    async fn start(self) -> Result<QueryStream> {
+        let Self { schema, missing, lane, work, watch, cpu, .. } = self;
+        if let Some(name) = missing {
+            return Err(QueryError::MissingParameter(name).into());
+        }
+        watch.admit(lane).await?;
+        let (rows, threads) = match work.take() {
+            // EXPLAIN tells what was done step by step, so all steps are done then.
+            Some(Work::Sql(session, plan @ LogicalPlan::Explain(_), _)) => {
+                let plan = session.create_physical_plan(&plan).await.map_err(QueryError::from)?;
+                cpu.start(plan, watch.context(&session)).await?
+            }
+            Some(Work::Sql(session, plan, unbound)) => {
+                let plan = unbound.optimized(&session, plan, &cpu.quick)?;
+                let planner = session.query_planner();
+                let plan = planner.create_physical_plan(&plan, &session).await.map_err(QueryError::from)?;
+                cpu.start(plan, watch.context(&session)).await?
+            }
+            Some(Work::InfluxQl(plan)) => plan.run(&watch, &cpu)?,
+            None => return Err(QueryError::Stopped.into()),
+        };
+        Ok(QueryStream::start(&threads, schema, rows, Reading { watch, is_last: true }))
+    }
+}
+
+/// A statement that is planned, and has begun if it reads.
+#[derive(Debug)]
+pub enum BegunStatement {
+    /// It reads.
+    Query(BegunQuery),
+    /// It changes something, and has not begun.
+    Change(PlannedChange),
+}
+
+/// A query that has begun, or waits for its slot. Dropping it ends it.
+#[derive(Debug)]
+pub struct BegunQuery {
+    schema: SchemaRef,
+    watch: Arc<Watch>,
+    rows: AbortOnDropHandle<Result<QueryStream>>,
+}
+
+impl BegunQuery {
+    /// What every batch will have.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows, as soon as there may be some.
+    ///
+    /// # Errors
+    /// `Invalid` if a parameter has no value or an expression can't be computed; `Exhausted` if a limit is
+    /// reached; `Busy` and `Limited` if there are too many queries; `TimedOut` and `Cancelled` if it is ended; and whatever reading
+    /// may say.
+    pub async fn rows(self) -> Result<QueryStream> {
+        let Self { watch, rows, .. } = self;
+        watch.until_stopped(rows.map(|rows| rows.unwrap_or_else(|error| Err(ended(error).into())))).await
+    }
+}
