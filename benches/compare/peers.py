@@ -201,7 +201,8 @@ class Flightline:
         """Makes caches of last or distinct values, and waits until they are filled."""
         for kind, cache in caches:
             body = json.dumps({"db": "bench", **cache})
-            self.http.request("POST", f"/api/v3/configure/{kind}", body, {"content-type": "application/json"})
+            # On a connection of its own: nobody asked on the others for a while, and what changes something is not repeated.
+            Http(self.port).request("POST", f"/api/v3/configure/{kind}", body, {"content-type": "application/json"})
         for kind in {kind for kind, _ in caches}:
             text = f"SELECT count(*) AS rows FROM system.{kind}s WHERE state = 'filling'"
             wait("Flightline's caches", lambda text=text: self.flight_table(text, "sql").to_pylist() == [{"rows": 0}])
