@@ -192,8 +192,9 @@ KINDS = [
 
 
 def cached_point(numbers, points):
-    name = hosts(numbers, points, 1)
-    return replace(newest_of_one(numbers, points), cached=f"SELECT * FROM last_cache('cpu') WHERE {sql_where(name)}")
+    asked = newest_of_one(numbers, points)
+    cached = asked.sql.replace("FROM cpu", "FROM last_cache('cpu')").removesuffix(" ORDER BY time DESC LIMIT 1")
+    return replace(asked, cached=cached)
 
 
 # Asked when there are caches, which other questions must not find.
