@@ -179,6 +179,7 @@ async fn answers_come_in_pieces_and_as_csv() {
         .url("/query?db=ora&q=SELECT%20usage,note%20FROM%20cpu%20GROUP%20BY%20host%20LIMIT%201%3BSHOW%20DATABASES");
     let csv = server.http.get(url).header("accept", "application/csv").send().await.unwrap();
     assert_eq!(csv.headers()["content-type"], "text/csv");
+    assert!(csv.content_length().is_some(), "a small answer says how long it is");
     assert_eq!(
         csv.text().await.unwrap(),
         "name,tags,time,usage,note\ncpu,host=a,1704067200000000000,10.5,n0 a\ncpu,host=b,1704067200000000000,1,n0 b\n\
@@ -262,6 +263,8 @@ async fn buffered_and_stored_rows_answer_alike_and_many_rows_stream() {
     };
     let counted = run("SELECT count(v), sum(i), first(i), last(i) FROM m").await;
     assert_eq!(counted["results"][0]["series"][0]["values"], json!([[0, 60_000, 1_799_970_000, 0, 59_999]]));
+    let many = server.http.get(server.url("/query?db=db&q=SELECT%20i%20FROM%20m")).send().await.unwrap();
+    assert_eq!(many.content_length(), None, "a large one is not held back for that");
     let rows = run("SELECT i FROM m").await;
     let values = rows["results"][0]["series"][0]["values"].as_array().unwrap();
     assert_eq!(values.len(), 60_000);
