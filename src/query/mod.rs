@@ -277,16 +277,12 @@ impl Queries {
     }
 
     /// Plans a text that reads and begins it where it was planned: threads that wait for one another are a good part of what a small
-    /// query takes. `adapted` is how the rows are to leave.
+    /// query takes. Dictionaries are as in [`PlannedQuery::with_dictionaries`].
     ///
     /// # Errors
     /// As [`Queries::plan`]; how the beginning went is said by [`BegunQuery::rows`].
-    pub async fn begin(
-        self: &Arc<Self>,
-        query: Query,
-        adapted: impl FnOnce(PlannedQuery) -> PlannedQuery + Send + 'static,
-    ) -> Result<BegunQuery> {
-        match self.begin_what(query, Permitted::Reading, adapted).await? {
+    pub async fn begin(self: &Arc<Self>, query: Query, keeps_dictionaries: bool) -> Result<BegunQuery> {
+        match self.begin_what(query, Permitted::Reading, keeps_dictionaries).await? {
             BegunStatement::Query(begun) => Ok(begun),
             BegunStatement::Change(_) => Err(Error::internal("a change was planned where none is permitted")),
         }
@@ -297,14 +293,14 @@ impl Queries {
     /// # Errors
     /// As [`Queries::plan_statement`], and [`Queries::begin`].
     pub async fn begin_statement(self: &Arc<Self>, query: Query) -> Result<BegunStatement> {
-        self.begin_what(query, Permitted::ReadingAndChanging, |planned| planned).await
+        self.begin_what(query, Permitted::ReadingAndChanging, false).await
     }
 
     async fn begin_what(
         self: &Arc<Self>,
         query: Query,
         permitted: Permitted,
-        adapted: impl FnOnce(PlannedQuery) -> PlannedQuery + Send + 'static,
+        keeps_dictionaries: bool,
     ) -> Result<BegunStatement> {
         let watch = self.watch_text(&query);
         let (queries, running) = (Arc::clone(self), Arc::clone(&watch));
@@ -315,7 +311,9 @@ impl Queries {
             };
             running.planned();
             Ok(Ok(match planned {
-                PlannedStatement::Query(planned) => BegunStatement::Query(adapted(*planned).begin()),
+                PlannedStatement::Query(planned) => {
+                    BegunStatement::Query(planned.with_dictionaries(keeps_dictionaries).begin())
+                }
                 PlannedStatement::Change(change) => BegunStatement::Change(change),
             }))
         });

@@ -73,11 +73,11 @@ impl PlannedQuery {
         &self.schema
     }
 
-    /// The same, with text columns that the plan has as dictionaries left as dictionaries, with 32-bit keys: tags, above all. Answers of
-    /// InfluxQL have none.
+    /// The same; if `keeps`, with text columns that the plan has as dictionaries left as dictionaries, with 32-bit keys: tags, above all.
+    /// Answers of InfluxQL have none.
     #[must_use]
-    pub fn keeping_dictionaries(mut self) -> Self {
-        if let Some(Work::Sql(_, plan, _)) = self.work.get() {
+    pub fn with_dictionaries(mut self, keeps: bool) -> Self {
+        if keeps && let Some(Work::Sql(_, plan, _)) = self.work.get() {
             self.schema = wire::wire_schema_with_dictionaries(plan.schema().as_arrow());
         }
         self

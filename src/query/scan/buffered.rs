@@ -110,7 +110,8 @@ fn search(schema: &SchemaRef, selection: &Selection, conditions: &Conditions) ->
     Ok(Some(conform(&found, schema)?))
 }
 
-/// Batches of the size that the operators above are made for. Copies no row.
+/// Batches of the size that the operators above are made for. Copies no row but for the codes of tags of which it uses few
+/// texts.
 fn slices(batch: &RecordBatch, batch_rows: usize) -> DataFusionResult<Vec<RecordBatch>> {
     let slice = |start: usize| {
         let slice = batch.slice(start, batch_rows.min(batch.num_rows() - start));

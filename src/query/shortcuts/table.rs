@@ -45,28 +45,25 @@ impl ShortcutTable {
         filters: &[Expr],
     ) -> DataFusionResult<bool> {
         let snapshot = self.table.snapshot(session)?;
-        // Each combination of tags comes once and sorted: what is done above is little beside that.
-        let tags = snapshot.schema.tags();
-        let is_tag = |name: &str| tags.iter().any(|tag| tag.as_str() == name);
-        let looks_at_tags = |filter: &Expr| filter.column_refs().iter().all(|column| is_tag(&column.name));
-        if self.question.which == Ends::Tags && filters.iter().chain(self.question.filters.iter()).all(looks_at_tags) {
-            return Ok(true);
-        }
+        let access = FileAccess::of(session)?;
         // With a filter on a field, or if a point lacks a value, the whole table is looked through.
         let has_ends = filters.is_empty() && self.question.filters.is_empty() && self.question.present.is_empty();
-        let access = FileAccess::of(session)?;
-        if has_ends {
-            let room = usize::try_from(rows_max).unwrap_or(usize::MAX);
-            let are_few = match self.question.which {
-                Ends::OfAll(rows) | Ends::FirstOfAll(rows) => rows <= room,
-                Ends::OfSeries(rows) | Ends::FirstOfSeries(rows) => {
-                    scan::has_at_most_series(room / rows.max(1), &snapshot, &access).await
-                }
-                Ends::Tags => false,
-            };
-            if are_few {
-                return Ok(true);
+        let room = usize::try_from(rows_max).unwrap_or(usize::MAX);
+        let are_few = match self.question.which {
+            // Each combination of tags comes once and sorted: what is done above is little beside that.
+            Ends::Tags => {
+                let tags = snapshot.schema.tags();
+                let is_tag = |name: &str| tags.iter().any(|tag| tag.as_str() == name);
+                let looks_at_tags = |filter: &Expr| filter.column_refs().iter().all(|column| is_tag(&column.name));
+                filters.iter().chain(self.question.filters.iter()).all(looks_at_tags)
             }
+            Ends::OfAll(rows) | Ends::FirstOfAll(rows) => has_ends && rows <= room,
+            Ends::OfSeries(rows) | Ends::FirstOfSeries(rows) => {
+                has_ends && scan::has_at_most_series(room / rows.max(1), &snapshot, &access).await
+            }
+        };
+        if are_few {
+            return Ok(true);
         }
         Ok(scan::expects_at_most(rows_max, &snapshot, &access, filters).await)
     }

@@ -116,17 +116,14 @@ impl FlightService {
         let query = Query { database, language, text, plan, parameters, access, origin };
         let planned = self.queries.plan_statement(query).await?;
         Ok(match planned {
-            PlannedStatement::Query(query) if dictionaries => {
-                PlannedStatement::Query(Box::new(query.keeping_dictionaries()))
-            }
-            planned => planned,
+            PlannedStatement::Query(query) => PlannedStatement::Query(Box::new(query.with_dictionaries(dictionaries))),
+            change => change,
         })
     }
 
     /// Plans a statement that reads, to be answered in the form that was announced.
     async fn plan_query(&self, query: Query, dictionaries: bool) -> Result<PlannedQuery> {
-        let planned = self.queries.plan(query).await?;
-        Ok(if dictionaries { planned.keeping_dictionaries() } else { planned })
+        Ok(self.queries.plan(query).await?.with_dictionaries(dictionaries))
     }
 
     /// Runs `CommandStatementUpdate`.
@@ -187,10 +184,7 @@ impl FlightService {
         let dictionaries = statement.dictionaries;
         let rest = stream::iter(rest).then(move |query| {
             let queries = Arc::clone(&queries);
-            async move {
-                let planned = queries.plan(query).await?;
-                if dictionaries { planned.keeping_dictionaries() } else { planned }.run().await
-            }
+            async move { queries.begin(query, dictionaries).await?.rows().await }
         });
         Ok(encode(schema, first.chain(rest.try_flatten()).boxed(), call.delivery()))
     }
@@ -212,8 +206,7 @@ impl FlightService {
     }
 
     async fn query_rows(&self, query: Query, dictionaries: bool, call: &Call) -> Result<Messages> {
-        let adapted = move |planned: PlannedQuery| if dictionaries { planned.keeping_dictionaries() } else { planned };
-        let begun = self.queries.begin(query, adapted).await?;
+        let begun = self.queries.begin(query, dictionaries).await?;
         let schema = SchemaRef::clone(begun.schema());
         // Waited for inside the stream, so that the schema leaves at once and keep-alives cover the start too.
         let batches = begun.rows().try_flatten_stream().boxed();

@@ -110,7 +110,7 @@ async fn answer(
     let parameters = parameters::from_json(request.params.unwrap_or_default())?;
     let query = Query { database, language, text, plan: Bytes::new(), parameters, access, origin };
     let begun = match may {
-        May::Read => BegunStatement::Query(services.queries.begin(query, |planned| planned).await?),
+        May::Read => BegunStatement::Query(services.queries.begin(query, false).await?),
         May::Change => services.queries.begin_statement(query).await?,
     };
     match begun {
