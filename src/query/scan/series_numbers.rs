@@ -87,7 +87,7 @@ impl SeriesNumbers {
             + self.by_key.capacity() * NUMBER_BYTES
     }
 
-    /// The numbers of the series of a unit that have these places in it.
+    /// The numbers of the series of a unit that have these places in it, each as often as it is named.
     ///
     /// # Errors
     /// If a tag is none; a defect.
@@ -104,8 +104,12 @@ impl SeriesNumbers {
             places.iter().copied().filter(|place| self.lists[list].numbers[*place] == NONE).collect();
         if self.lists.len() == 1 && self.by_key.is_empty() {
             for place in unknown {
-                self.lists[list].numbers[place] = self.count;
-                self.count += 1;
+                let number = &mut self.lists[list].numbers[place];
+                // A series may be asked for more than once.
+                if *number == NONE {
+                    *number = self.count;
+                    self.count += 1;
+                }
             }
         } else if !unknown.is_empty() {
             let found = self.find(&self.lists[list].tags.clone(), &unknown)?;
@@ -234,13 +238,15 @@ mod tests {
         /// Units of some series each, of which some are asked for; the same tags always have the same number, and no others.
         #[test]
         fn a_series_has_one_number(
-            units in vec((proptest::collection::btree_set(0_u8..12, 0..9), vec(any::<bool>(), 9), any::<bool>()), 0..50),
+            units in vec((proptest::collection::btree_set(0_u8..12, 0..9), vec(0_usize..3, 9), any::<bool>()), 0..50),
         ) {
             let mut numbers = SeriesNumbers::new(table(&["host", "zone"])).unwrap();
             let mut known: std::collections::HashMap<u8, u32> = std::collections::HashMap::new();
             for (hosts, asked, is_with_zone) in units {
                 let hosts: Vec<u8> = hosts.into_iter().collect();
-                let places: Vec<usize> = (0..hosts.len()).filter(|place| asked[*place]).collect();
+                // As often as it has rows.
+                let places: Vec<usize> =
+                    (0..hosts.len()).flat_map(|place| std::iter::repeat_n(place, asked[place])).collect();
                 let found = numbers.of(&series(&hosts, is_with_zone), &places).unwrap();
                 prop_assert_eq!(found.len(), places.len());
                 for (place, number) in places.into_iter().zip(found) {

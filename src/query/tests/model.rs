@@ -148,13 +148,17 @@ fn found(batches: &[RecordBatch]) -> Vec<(Key, Fields)> {
     rows
 }
 
-async fn check_step(steps: &[Step]) {
-    let fixture = Fixture::new().await;
+async fn check(steps: &[Step], few_rows_max: u64) {
+    let fixture = Fixture::with(QuerySettings { threads: 2, few_rows_max, ..QuerySettings::default() }).await;
     // Both columns exist from the start, so that every question can be asked at every time.
     fixture.write("m,host=h0,region=r0 a=0,b=0i 0").await;
     let mut model = BTreeMap::new();
     apply(&mut model, &Point { host: Some(0), region: Some(0), tick: 0, a: Some(0), b: Some(0) });
-    for step in steps {
+    for (number, step) in steps.iter().enumerate() {
+        // What was asked before is asked again at the end, when plans are kept.
+        if number == steps.len() / 2 {
+            ask_all(&fixture, &model).await;
+        }
         match step {
             Step::Persist => fixture.persist().await,
             Step::Compact => fixture.engine.compact_all().await.unwrap(),
@@ -168,6 +172,10 @@ async fn check_step(steps: &[Step]) {
             }
         }
     }
+    ask_all(&fixture, &model).await;
+}
+
+async fn ask_all(fixture: &Fixture, model: &BTreeMap<Key, Fields>) {
     type Choice = fn(&Key, &Fields) -> bool;
     let questions: [(&str, Choice); 8] = [
         ("true", |_, _| true),
@@ -224,8 +232,8 @@ fn answers_are_those_of_a_map_whatever_is_persisted_when() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases: 24, max_shrink_iters: 200, ..Config::default() });
     runner
-        .run(&prop::collection::vec(step(), 1..10), |steps| {
-            runtime.block_on(check_step(&steps));
+        .run(&(prop::collection::vec(step(), 1..10), prop::bool::ANY), |(steps, is_for_one_thread)| {
+            runtime.block_on(check(&steps, if is_for_one_thread { 1 << 20 } else { 0 }));
             Ok(())
         })
         .unwrap();
