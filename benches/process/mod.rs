@@ -43,6 +43,13 @@ impl ServerProcess {
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1e3
     }
 
+    /// Lets it end in order: all rows are in Parquet then.
+    #[allow(dead_code, reason = "not every benchmark starts again")]
+    pub(crate) fn stop(mut self) {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "an orderly end");
+    }
+
     fn wait_until_ready(&self) {
         for _ in 0..1500 {
             if TcpStream::connect(self.address).is_ok() {
