@@ -11,6 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
+use super::kept_operators::SeamExec;
 use super::scan::SeriesEndsExec;
 
 /// Takes away the aggregation of `SELECT DISTINCT` over tags of series where it asks for all that come.
@@ -47,7 +48,9 @@ fn groups(aggregate: &AggregateExec) -> Option<(Vec<ProjectionExpr>, &Arc<dyn Ex
         return None;
     }
     let input = aggregate.input();
-    if !input.downcast_ref::<SeriesEndsExec>()?.is_distinct() {
+    let is_distinct = input.downcast_ref().is_some_and(SeriesEndsExec::is_distinct)
+        || input.downcast_ref().is_some_and(SeamExec::is_distinct);
+    if !is_distinct {
         return None;
     }
     let columns = groups.expr().iter().map(|(group, name)| {

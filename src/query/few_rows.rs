@@ -2,7 +2,7 @@
 //!
 //! To deal rows to several threads, bring them together and sort them into one again takes operators, tasks and channels. For a machine
 //! and an hour that is more work than the rows are. So where a chain of simple nodes reads one table, and filters on time and tags say that
-//! few of its rows pass, or a shortcut brings few, it is planned for one thread. That is an estimate of time alone: any plan comes to the same answer.
+//! few of its rows pass, or a shortcut or a cache brings few, it is planned for one thread. That is an estimate of time alone: any plan comes to the same answer.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 
+use super::caches::CacheTable;
+use super::kept_operators::{self, KeptOperators, with_lower_part};
 use super::optimize::is_simple;
 use super::scan;
 use super::shortcuts::ShortcutTable;
@@ -46,11 +48,16 @@ const FOR_MORE: [&str; 6] = [
 /// The rule that lets operators tell those below of bounds that tighten while they run; among few rows there is nothing to skip.
 const WHILE_RUNNING: &str = "FilterPushdown(Post)";
 
+/// Rules that find something to do in a filter on what is read.
+const FOR_FILTERS: [&str; 2] = ["FilterPushdown", "ProjectionPushdown"];
+
 /// How questions about few rows are planned. Lives in the session's config.
 pub(super) struct FewRows {
     rows_max: u64,
     config: SessionConfig,
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+    /// Those for the lower part of a plan whose upper part is kept.
+    rules_below: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 }
 
 impl fmt::Debug for FewRows {
@@ -65,17 +72,18 @@ impl FewRows {
         let is_needed = |rule: &&Arc<dyn PhysicalOptimizerRule + Send + Sync>| {
             !FOR_MORE.contains(&rule.name()) && rule.name() != WHILE_RUNNING
         };
-        let rules = template.physical_optimizers().iter().filter(is_needed).cloned().collect();
-        Self { rows_max, config: template.config().clone().with_target_partitions(1), rules }
+        let rules: Vec<_> = template.physical_optimizers().iter().filter(is_needed).cloned().collect();
+        let rules_below = rules.iter().filter(|rule| FOR_FILTERS.contains(&rule.name())).cloned().collect();
+        Self { rows_max, config: template.config().clone().with_target_partitions(1), rules, rules_below }
     }
 
-    /// Whether a plan, as the optimizer leaves it, is expected to look at few rows.
+    /// Whether a chain of nodes, as the optimizer leaves it, is expected to look at few rows.
     ///
     /// # Errors
     /// If its table is gone.
     async fn are_expected(&self, plan: &LogicalPlan, session: &dyn Session) -> DataFusionResult<bool> {
         let mut scan: Option<&TableScan> = None;
-        if self.rows_max == 0 || !is_simple(plan)? {
+        if self.rows_max == 0 {
             return Ok(false);
         }
         plan.apply(|node| {
@@ -91,10 +99,26 @@ impl FewRows {
             let snapshot = table.snapshot(session)?;
             return Ok(scan::expects_at_most(self.rows_max, snapshot.as_ref(), &access, &scan.filters).await);
         }
+        if let Some(cache) = provider.downcast_ref::<CacheTable>() {
+            return cache.has_at_most(self.rows_max, session);
+        }
         match provider.downcast_ref::<ShortcutTable>() {
             Some(ends) => ends.expects_at_most(self.rows_max, session, &scan.filters).await,
             None => Ok(false),
         }
+    }
+
+    /// A session that plans for one thread by these rules.
+    fn session<'a>(
+        &self,
+        session: &'a dyn Session,
+        rules: &'a [Arc<dyn PhysicalOptimizerRule + Send + Sync>],
+    ) -> OneThread<'a> {
+        let mut config = self.config.clone();
+        if let Some(snapshots) = session.config().get_extension::<QuerySnapshots>() {
+            config.set_extension(snapshots);
+        }
+        OneThread { session, rules, config, table_options: session.table_options().clone() }
     }
 }
 
@@ -113,22 +137,50 @@ pub(super) async fn create_physical_plan(
         plan => plan,
     };
     match session.config().get_extension::<FewRows>() {
-        Some(few) if few.are_expected(looked_at, session).await? => {
-            let mut config = few.config.clone();
-            if let Some(snapshots) = session.config().get_extension::<QuerySnapshots>() {
-                config.set_extension(snapshots);
-            }
-            let table_options = session.table_options().clone();
-            planner.create_physical_plan(plan, &OneThread { session, few: &few, config, table_options }).await
+        Some(few) if is_simple(looked_at)? && few.are_expected(looked_at, session).await? => {
+            planner.create_physical_plan(plan, &few.session(session, &few.rules)).await
         }
         _ => planner.create_physical_plan(plan, session).await,
+    }
+}
+
+/// The same for a plan that comes again: where one thread is enough, with those operators that are `kept`. `lower` is what the lower part of the
+/// plan is this time, if that is another.
+///
+/// # Errors
+/// Whatever `planner` says.
+pub(super) async fn create_kept(
+    planner: &DefaultPhysicalPlanner,
+    plan: &LogicalPlan,
+    lower: Option<LogicalPlan>,
+    session: &dyn Session,
+    kept: &KeptOperators,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let few = session.config().get_extension::<FewRows>();
+    if let (Some(few), Some(usual)) = (few, kept_operators::lower_part(plan))
+        && let lower = lower.as_ref().unwrap_or(usual)
+        && kept.is_simple(plan)?
+        && few.are_expected(lower, session).await?
+    {
+        let mut session = few.session(session, &few.rules_below);
+        let rows = planner.create_physical_plan(lower, &session).await?;
+        if std::ptr::eq(usual, plan) {
+            return Ok(rows);
+        }
+        session.rules = &few.rules;
+        let planned = async |plan| planner.create_physical_plan(&plan, &session).await;
+        return kept.over(rows, (plan, lower), planned).await;
+    }
+    match lower {
+        Some(lower) => planner.create_physical_plan(&with_lower_part(plan, &lower)?, session).await,
+        None => create_physical_plan(planner, plan, session).await,
     }
 }
 
 /// A session that plans for one thread.
 struct OneThread<'a> {
     session: &'a dyn Session,
-    few: &'a FewRows,
+    rules: &'a [Arc<dyn PhysicalOptimizerRule + Send + Sync>],
     config: SessionConfig,
     table_options: TableOptions,
 }
@@ -156,7 +208,7 @@ impl Session for OneThread<'_> {
     }
 
     fn physical_optimizers(&self) -> &[Arc<dyn PhysicalOptimizerRule + Send + Sync>] {
-        &self.few.rules
+        self.rules
     }
 
     fn statistics_registry(&self) -> Option<&StatisticsRegistry> {

@@ -9,7 +9,10 @@
 //! | [`substrait`] | plans that come as plans |
 //! | [`planned`] | queries between their plan and their rows |
 //! | [`parts`] | a query in parts that are fetched one by one |
+//! | [`sql`] | a text of SQL and its plan |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
+//! | [`stand_ins`], [`instants`] | the same plan for other times |
+//! | [`kept_operators`] | operators that are kept |
 //! | [`change`], [`executions`], [`delete`], [`insert`], [`tables`] | statements that change something |
 //! | [`influxql`] | the other language, with its own meaning and answers |
 //! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
@@ -43,6 +46,8 @@ mod few_rows;
 mod functions;
 pub mod influxql;
 mod insert;
+mod instants;
+mod kept_operators;
 mod limits;
 mod optimize;
 mod parameters;
@@ -55,6 +60,8 @@ mod running;
 mod scan;
 mod session;
 mod shortcuts;
+mod sql;
+mod stand_ins;
 mod statement;
 mod stream;
 mod substrait;
@@ -76,10 +83,6 @@ use datafusion::catalog::information_schema::{
     INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES, InformationSchemaProvider,
 };
 use datafusion::catalog::{SchemaProvider, TableProvider};
-use datafusion::common::TableReference;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 
@@ -89,13 +92,13 @@ use crate::model::{Access, Action, DatabaseName, Rights, Tables};
 use crate::tasks::Tasks;
 use error::QueryError;
 use influxql::{Answerer, EngineCatalog, FlatPlan};
-use parameters::Fit;
 use planned::Work;
-use plans::{Plans, Unbound};
-use running::{Lane, Registry, SeenQueries, Watch};
+use plans::Plans;
+use running::{Registry, SeenQueries, Watch};
 use scan::FileAccess;
 use session::Sessions;
-use statement::{Parsed, Permitted};
+use sql::{SqlPlanner, bound, coerce, lane};
+use statement::Permitted;
 use stream::{DroppedOnCpu, on_cpu};
 use system::SystemTables;
 
@@ -340,58 +343,25 @@ impl Queries {
             };
             return Ok(PlannedStatement::Query(Box::new(planned)));
         }
-        let sessions = Arc::clone(&self.sessions);
-        let (engine, plans, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.plans), self.cpu.clone());
-        let (text_bytes_max, watch) = (self.settings.text_bytes_max, Arc::clone(watch));
-        let work = async move {
-            // A plan that is kept is one of who may read all tables.
-            let is_kept = query.access.read == Tables::All;
-            let kept = if is_kept { plans.get(&engine, &query.database, &query.text).await } else { None };
-            let kept = kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging);
-            let mut session = match &kept {
-                Some(kept) if kept.is_optimized() => sessions.open_without_names(),
-                _ => sessions.open_for(&query, &query.access.read),
-            };
-            let unbound = match kept {
-                Some(kept) => kept,
-                None => {
-                    let statement = match statement::parse(&query.text, text_bytes_max, permitted)? {
-                        Parsed::Reading(statement) => (statement, true),
-                        Parsed::Changing(statement) => (statement, false),
-                        Parsed::Table(change) => {
-                            return PlannedChange::of_table(engine, &query, change, watch)
-                                .map(PlannedStatement::Change);
-                        }
-                    };
-                    if !statement.1 {
-                        session = sessions.open_for(&query, &query.access.seen());
-                    }
-                    let unbound =
-                        Arc::new(Unbound::new(&session, statement, &engine, &query.database, &cpu.quick).await?);
-                    if is_kept {
-                        plans.keep(&query.database, &query.text, Arc::clone(&unbound)).await;
-                    }
-                    unbound
-                }
-            };
-            match unbound.reads {
-                true => Ok(PlannedStatement::Query(Box::new(plan(session, &unbound, &query, &cpu, watch)?))),
-                false => Ok(PlannedStatement::Change(change::plan(session, &unbound, query, engine, &cpu, watch)?)),
-            }
-        };
+        let (planner, watch) = (self.sql(), Arc::clone(watch));
+        let work = async move { planner.plan(query, permitted, watch).await };
         Ok(on_cpu(&self.cpu.quick, work).await?)
+    }
+
+    fn sql(&self) -> SqlPlanner {
+        SqlPlanner {
+            engine: Arc::clone(&self.engine),
+            sessions: Arc::clone(&self.sessions),
+            plans: Arc::clone(&self.plans),
+            text_bytes_max: self.settings.text_bytes_max,
+            cpu: self.cpu.clone(),
+        }
     }
 
     /// Plans a plan of Substrait, which only reads.
     async fn plan_substrait(&self, query: Query, watch: &Arc<Watch>) -> Result<PlannedQuery> {
-        let (engine, sessions, cpu) = (Arc::clone(&self.engine), Arc::clone(&self.sessions), self.cpu.clone());
-        let (bytes_max, watch) = (self.settings.text_bytes_max, Arc::clone(watch));
-        let work = substrait::readable(async move {
-            let session = sessions.open_for(&query, &query.access.read);
-            let read = substrait::plan(&session, &query.plan, bytes_max).await?;
-            let unbound = Arc::new(Unbound::of_plan(&session, (read, true), &engine, &query.database, &cpu.quick)?);
-            plan(session, &unbound, &query, &cpu, watch)
-        });
+        let (planner, watch) = (self.sql(), Arc::clone(watch));
+        let work = substrait::readable(async move { planner.plan_substrait(query, watch).await });
         Ok(on_cpu(&self.cpu.quick, work).await?)
     }
 
@@ -402,7 +372,7 @@ impl Queries {
             return Err(QueryError::TextTooLong { bytes, bytes_max }.into());
         }
         let session = self.sessions.open_without_tables();
-        let now = session.execution_props().query_execution_start_time.and_then(|now| now.timestamp_nanos_opt());
+        let now = session::now(&session);
         let catalog = EngineCatalog {
             engine: Arc::clone(&self.engine),
             database: Some(query.database.to_string()),
@@ -411,7 +381,7 @@ impl Queries {
             action: Action::Read,
         };
         let seen = self.seen(&query.origin.asker, &query.access.rights);
-        let answerer = Answerer { catalog, session, seen, now: now.unwrap_or_default() };
+        let answerer = Answerer { catalog, session, seen, now };
         let plan = on_cpu(&self.cpu.quick, async move { FlatPlan::new(&query, answerer).await }).await?;
         Ok(PlannedQuery {
             schema: plan.schema(),
@@ -421,7 +391,7 @@ impl Queries {
             missing: None,
             lane: plan.lane(),
             watch: Arc::clone(watch),
-            work: DroppedOnCpu::new(Work::InfluxQl(plan), &self.cpu.quick),
+            work: DroppedOnCpu::new(Work::InfluxQl(Box::new(plan)), &self.cpu.quick),
             cpu: self.cpu.clone(),
         })
     }
@@ -504,82 +474,5 @@ impl Queries {
         // The trait waits for catalogs that are far away; this one is at hand.
         let view = views.table(name).now_or_never().and_then(|view| view.ok().flatten());
         view.ok_or_else(|| Error::internal(format!("no view \"{name}\"")))
-    }
-}
-
-fn plan(
-    session: SessionState,
-    unbound: &Arc<Unbound>,
-    query: &Query,
-    cpu: &Processors,
-    watch: Arc<Watch>,
-) -> Result<PlannedQuery, QueryError> {
-    let missing = parameters::missing(&unbound.parameters, query);
-    let plan = bound(&session, unbound, query, missing.is_some())?;
-    Ok(PlannedQuery {
-        schema: wire::wire_schema(plan.schema().as_arrow()),
-        is_ordered: is_ordered(&plan),
-        parameters: unbound.parameters.clone(),
-        missing,
-        lane: if unbound.scanned.is_empty() { lane(&plan)? } else { Lane::Rows },
-        watch,
-        work: DroppedOnCpu::new(Work::Sql(session, plan, Arc::clone(unbound)), &cpu.quick),
-        cpu: cpu.clone(),
-    })
-}
-
-/// The slots of the server for what reads nothing but tables about the server, or no table at all.
-fn lane(plan: &LogicalPlan) -> Result<Lane, QueryError> {
-    let mut lane = Lane::Server;
-    plan.apply_with_subqueries(|node| {
-        let is_about_server = |name: &TableReference| {
-            name.schema().is_some_and(|schema| schema == SYSTEM_SCHEMA || schema == INFORMATION_SCHEMA)
-        };
-        match node {
-            LogicalPlan::TableScan(scan) if !is_about_server(&scan.table_name) => {
-                lane = Lane::Rows;
-                Ok(TreeNodeRecursion::Stop)
-            }
-            _ => Ok(TreeNodeRecursion::Continue),
-        }
-    })?;
-    Ok(lane)
-}
-
-/// The plan with values and settled types; without all values, one that has the same columns as far as the text settles them.
-fn bound(
-    session: &SessionState,
-    unbound: &Unbound,
-    query: &Query,
-    values_are_missing: bool,
-) -> Result<LogicalPlan, QueryError> {
-    if unbound.parameters.is_empty() {
-        return unbound.plan();
-    }
-    if !values_are_missing {
-        let fit = if unbound.reads { Fit::Loose } else { Fit::Exact };
-        return coerce(session, parameters::bind(unbound.plan()?, &unbound.parameters, &query.parameters, fit)?);
-    }
-    let with_nulls = parameters::bind_nulls(unbound.plan()?, &unbound.parameters);
-    // Where the text doesn't say the types, nulls may not fit; the columns are good enough then.
-    with_nulls.and_then(|plan| coerce(session, plan)).or_else(|_| unbound.plan())
-}
-
-/// Settles the types of all expressions, so that the announced schema is that of the result: only then is it
-/// known, for instance, that the union of integers and floats has floats.
-fn coerce(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
-    // EXPLAIN shows the plan as it was written; it is coerced when it runs.
-    if let LogicalPlan::Explain(_) = plan {
-        return Ok(plan);
-    }
-    Ok(session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})?)
-}
-
-fn is_ordered(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
-        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
-        _ => false,
     }
 }

@@ -57,9 +57,10 @@ impl PlannedQuery {
     pub async fn into_parts(self, count: usize) -> Result<Option<PartedQuery>> {
         let Self { schema, work, missing, cpu, watch, .. } = self;
         let asked = watch.asked();
-        let (None, Some(Work::Sql(session, plan, _))) = (missing, work.take()) else { return Ok(None) };
+        let (None, Some(Work::Sql(work))) = (missing, work.take()) else { return Ok(None) };
         let quick = cpu.quick.clone();
         let cut = async move {
+            let (session, plan) = work.meant(&cpu.quick)?;
             let Some(Shape { table, filters, descends }) = shape(&plan)? else { return Ok(None) };
             let provider = source_as_provider(&table.source)?;
             let Some(table) = provider.downcast_ref::<Table>() else { return Ok(None) };

@@ -6,16 +6,21 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SessionState;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use futures::FutureExt;
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::QueryError;
+use super::functions::Planner;
 use super::influxql::FlatPlan;
+use super::kept_operators::with_lower_part;
 use super::plans::Unbound;
 use super::processors::Processors;
 use super::running::{Lane, Watch};
+use super::stand_ins::StandIns;
 use super::stream::{DroppedOnCpu, QueryStream, Reading, ended};
 use super::{PlannedChange, PlannedParameter, wire};
 use crate::error::Result;
@@ -63,8 +68,52 @@ pub struct PlannedQuery {
 /// What is to be done for a query.
 #[derive(Debug)]
 pub(super) enum Work {
-    Sql(SessionState, LogicalPlan, Arc<Unbound>),
-    InfluxQl(FlatPlan),
+    Sql(Box<SqlWork>),
+    InfluxQl(Box<FlatPlan>),
+}
+
+/// What is to be done for a text of SQL.
+#[derive(Debug)]
+pub(super) struct SqlWork {
+    pub(super) session: SessionState,
+    /// With all types settled.
+    pub(super) plan: LogicalPlan,
+    pub(super) unbound: Arc<Unbound>,
+    /// What stands for the instants that are meant, in `plan` too.
+    pub(super) stand_ins: Option<StandIns>,
+}
+
+impl SqlWork {
+    /// The session and the plan with what is meant.
+    ///
+    /// # Errors
+    /// If an expression can't be computed.
+    pub(super) fn meant(self, cpu: &Handle) -> DataFusionResult<(SessionState, LogicalPlan)> {
+        let Self { session, plan, unbound, stand_ins } = self;
+        let Some(stand_ins) = stand_ins else { return Ok((session, plan)) };
+        let plan = unbound.optimized(&session, plan, cpu)?;
+        let meant = stand_ins.exchanged(&plan)?.map(|lower| with_lower_part(&plan, &lower)).transpose()?;
+        Ok((session, meant.unwrap_or(plan)))
+    }
+
+    async fn operators(
+        self,
+        watch: &Watch,
+        cpu: &Processors,
+    ) -> std::result::Result<(SendableRecordBatchStream, Handle), QueryError> {
+        let Self { session, plan, unbound, stand_ins } = self;
+        // EXPLAIN tells what was done step by step, so all steps are done then.
+        if let LogicalPlan::Explain(_) = plan {
+            return cpu.start(session.create_physical_plan(&plan).await?, watch.context(&session)).await;
+        }
+        let plan = unbound.optimized(&session, plan, &cpu.quick)?;
+        let lower = stand_ins.map(|stand_ins| stand_ins.exchanged(&plan)).transpose()?.flatten();
+        let plan = match unbound.kept_operators() {
+            Some(kept) => Planner.create_kept(&plan, lower, &session, kept).await?,
+            None => session.query_planner().create_physical_plan(&plan, &session).await?,
+        };
+        cpu.start(plan, watch.context(&session)).await
+    }
 }
 
 impl PlannedQuery {
@@ -77,8 +126,8 @@ impl PlannedQuery {
     /// Answers of InfluxQL have none.
     #[must_use]
     pub fn with_dictionaries(mut self, keeps: bool) -> Self {
-        if keeps && let Some(Work::Sql(_, plan, _)) = self.work.get() {
-            self.schema = wire::wire_schema_with_dictionaries(plan.schema().as_arrow());
+        if keeps && let Some(Work::Sql(work)) = self.work.get() {
+            self.schema = wire::wire_schema_with_dictionaries(work.plan.schema().as_arrow());
         }
         self
     }
@@ -117,17 +166,7 @@ impl PlannedQuery {
         }
         watch.admit(lane).await?;
         let (rows, threads) = match work.take() {
-            // EXPLAIN tells what was done step by step, so all steps are done then.
-            Some(Work::Sql(session, plan @ LogicalPlan::Explain(_), _)) => {
-                let plan = session.create_physical_plan(&plan).await.map_err(QueryError::from)?;
-                cpu.start(plan, watch.context(&session)).await?
-            }
-            Some(Work::Sql(session, plan, unbound)) => {
-                let plan = unbound.optimized(&session, plan, &cpu.quick)?;
-                let planner = session.query_planner();
-                let plan = planner.create_physical_plan(&plan, &session).await.map_err(QueryError::from)?;
-                cpu.start(plan, watch.context(&session)).await?
-            }
+            Some(Work::Sql(work)) => work.operators(&watch, &cpu).await?,
             Some(Work::InfluxQl(plan)) => plan.run(&watch, &cpu)?,
             None => return Err(QueryError::Stopped.into()),
         };

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::sql::parser::Statement;
@@ -22,8 +23,10 @@ use tokio::runtime::Handle;
 
 use super::caches::CacheTable;
 use super::error::QueryError;
+use super::kept_operators::KeptOperators;
 use super::optimize::optimize;
 use super::parameters::{self, PlannedParameter};
+use super::stand_ins::StandIns;
 use super::statement;
 use super::stream::DroppedOnCpu;
 use super::{TABLE_SCHEMA, coerce};
@@ -32,6 +35,9 @@ use crate::model::{DatabaseName, TableSchema};
 
 /// Bytes of all texts whose plans are kept. A plan takes some ten times as much as its text.
 const TEXT_BYTES_MAX: u64 = 2 << 20;
+
+/// Columns of all nodes of plans that are kept without their texts, about.
+pub(super) const PLAN_COLUMNS_MAX: u64 = TEXT_BYTES_MAX / TEXT_BYTES_PER_COLUMN as u64;
 
 /// What a text counts beside its length.
 const TEXT_BYTES_LEAST: usize = 256;
@@ -60,8 +66,12 @@ pub(super) struct Unbound {
     plan: DroppedOnCpu<LogicalPlan>,
     /// Whether the same comes out of the optimizer whenever it is asked.
     is_settled: bool,
+    /// Whether it has stand-ins that can be exchanged.
+    pub(super) is_exchangeable: bool,
     /// What came out.
     optimized: OnceLock<DroppedOnCpu<LogicalPlan>>,
+    /// The operators that were made of that.
+    operators: DroppedOnCpu<KeptOperators>,
     /// The user's tables that it reads from; of a DELETE that is its own.
     pub(super) scanned: Vec<String>,
     /// What it was planned with; `None` if that is not known, as of a table that changed meanwhile, or if the plan holds an answer:
@@ -138,19 +148,48 @@ impl Unbound {
         let parameters = parameters::planned(&plan)?;
         let plan = if parameters.is_empty() { coerce(session, plan)? } else { plan };
         let (scanned, tables) = (scanned(&plan)?, tables(&plan, engine, database)?);
-        let (mut columns, mut caches) = (0_usize, Vec::new());
+        let (mut columns, mut caches) = (plan_columns(&plan)?, Vec::new());
         plan.apply_with_subqueries(|node| {
-            columns = columns.saturating_add(node.schema().fields().len());
             caches.extend(cache(node));
             Ok(TreeNodeRecursion::Continue)
         })?;
         let is_settled = reads && tables.is_some() && parameters.is_empty() && is_settled(&plan)?;
         if is_settled {
-            columns = columns.saturating_mul(2); // there will be two plans
+            columns = columns.saturating_mul(3); // there will be two plans, and operators
         }
         let plan = DroppedOnCpu::new(plan, cpu);
-        let optimized = OnceLock::new();
-        Ok(Self { reads, parameters, scanned, plan, is_settled, optimized, tables, caches, columns })
+        let (optimized, operators) = (OnceLock::new(), DroppedOnCpu::new(KeptOperators::default(), cpu));
+        let is_exchangeable = false;
+        Ok(Self {
+            reads,
+            parameters,
+            scanned,
+            plan,
+            is_settled,
+            is_exchangeable,
+            optimized,
+            operators,
+            tables,
+            caches,
+            columns,
+        })
+    }
+
+    /// The same, known to have stand-ins: whether these can be exchanged.
+    ///
+    /// # Errors
+    /// If an expression can't be computed.
+    pub(super) fn with_stand_ins(
+        mut self,
+        session: &SessionState,
+        stand_ins: &StandIns,
+        cpu: &Handle,
+    ) -> Result<Self, QueryError> {
+        if self.is_settled {
+            let plan = self.optimized(session, self.plan()?, cpu)?;
+            self.is_exchangeable = stand_ins.are_only_below(&plan)? && stand_ins.are_all_in_the_filter(&plan)?;
+        }
+        Ok(self)
     }
 
     /// A plan of this text with all values and types, as the optimizer leaves it.
@@ -162,7 +201,7 @@ impl Unbound {
         session: &SessionState,
         plan: LogicalPlan,
         cpu: &Handle,
-    ) -> Result<LogicalPlan, QueryError> {
+    ) -> DataFusionResult<LogicalPlan> {
         if let Some(known) = self.optimized.get().and_then(DroppedOnCpu::get) {
             return Ok(known.clone());
         }
@@ -174,6 +213,11 @@ impl Unbound {
         Ok(optimized)
     }
 
+    /// Where operators are kept that are the same at all times.
+    pub(super) fn kept_operators(&self) -> Option<&KeptOperators> {
+        self.operators.get().filter(|_| self.is_settled)
+    }
+
     /// Whether it is known what the optimizer makes of it.
     pub(super) fn is_optimized(&self) -> bool {
         self.optimized.get().is_some_and(|known| known.get().is_some())
@@ -183,6 +227,19 @@ impl Unbound {
     pub(super) fn plan(&self) -> Result<LogicalPlan, QueryError> {
         self.plan.get().cloned().ok_or(QueryError::Stopped)
     }
+}
+
+/// The columns of all nodes.
+///
+/// # Errors
+/// None; walks may fail in general.
+pub(super) fn plan_columns(plan: &LogicalPlan) -> DataFusionResult<usize> {
+    let mut columns = 0_usize;
+    plan.apply_with_subqueries(|node| {
+        columns = columns.saturating_add(node.schema().fields().len());
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
 }
 
 /// Whether the optimizer makes the same of a plan at all times: `now()` becomes a constant there. Nodes of our own are asked for the time

@@ -20,7 +20,7 @@ use object_store::ObjectStore;
 
 use super::catalog::DatabaseTables;
 use super::few_rows::FewRows;
-use super::influxql::StretchRows;
+use super::influxql::{KeptLevels, StretchRows};
 use super::optimize::ShortWay;
 use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
@@ -80,6 +80,7 @@ impl Sessions {
         template.config_mut().set_extension(short_way);
         let few_rows = Arc::new(FewRows::of(&template, settings.few_rows_max));
         template.config_mut().set_extension(few_rows);
+        template.config_mut().set_extension(Arc::new(KeptLevels::new()));
         let nameless = SessionStateBuilder::new_from_existing(template.clone())
             .with_scalar_functions(Vec::new())
             .with_higher_order_functions(Vec::new())
@@ -130,6 +131,12 @@ pub(super) fn renewed(session: &SessionState) -> SessionState {
     session.config_mut().set_extension(Arc::new(QuerySnapshots::default()));
     session.mark_start_execution(); // what now() says
     session
+}
+
+/// What `now()` says in a session, in nanoseconds.
+pub(super) fn now(session: &SessionState) -> i64 {
+    let start = session.execution_props().query_execution_start_time;
+    start.and_then(|start| start.timestamp_nanos_opt()).unwrap_or_default()
 }
 
 /// What the plans of a session run in. Functions are in the plans, and to copy the names of all for each query takes its time: only who can name

@@ -274,6 +274,13 @@ impl TableSnapshot {
         self.view(definition).is_some()
     }
 
+    /// How many rows the cache answers with at the most, if it can answer.
+    pub fn cached_rows_at_most(&self, definition: &CacheDefinition) -> Option<usize> {
+        let view = self.view(definition)?;
+        let beside = newer(&self.runs, view.through).iter().map(|run| run.row_count());
+        Some(view.row_count() + beside.sum::<usize>())
+    }
+
     fn view(&self, definition: &CacheDefinition) -> Option<&Arc<CacheView>> {
         let view = self.views.iter().find(|view| *view.definition == *definition)?;
         let follows = newer(&self.runs, view.through).is_empty() || definition.follows_writes(&self.schema);

@@ -66,6 +66,15 @@ impl CacheTable {
         self.engine.caches_of(&self.database, &self.name, self.definition.kind()) == self.all
     }
 
+    /// Whether it is known to bring so few rows.
+    ///
+    /// # Errors
+    /// If the table is gone.
+    pub(in crate::query) fn has_at_most(&self, rows_max: u64, session: &dyn Session) -> DataFusionResult<bool> {
+        let rows = self.table.snapshot(session)?.cached_rows_at_most(&self.definition);
+        Ok(rows.is_some_and(|rows| rows as u64 <= rows_max))
+    }
+
     fn keys(&self) -> Vec<ColumnName> {
         self.definition.keys(&self.columns)
     }

@@ -16,7 +16,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
 
-pub(super) use gap_fill::with_gap_filling;
+pub(super) use gap_fill::{Planner, with_gap_filling};
 pub(super) use present::{any_present, present_columns};
 
 /// Puts bounds around the functions of `session` whose results may be far larger than their arguments, and adds those of InfluxDB.

@@ -20,7 +20,7 @@ use crate::syntax::influxql::{Cast, Expression, Fill, Operator, Regex};
 type Result<T> = std::result::Result<T, String>;
 
 /// One `SELECT` over one measurement.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Level {
     pub(super) inputs: Vec<Input>,
     /// The columns of a row as this level reads it. The first are those of `groups`.
@@ -65,14 +65,14 @@ impl Slot {
 }
 
 /// Where rows come from, and what of theirs goes where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Input {
     pub(super) from: From,
     /// For each slot of the level.
     pub(super) slots: Vec<SlotSource>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum From {
     Table(Table),
     Level(Box<Level>),
@@ -94,7 +94,7 @@ pub(super) enum SlotSource {
 }
 
 /// A column of the answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) node: Node,
@@ -102,7 +102,7 @@ pub(super) struct Column {
 }
 
 /// A function of rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
     /// What of a row it is made of.
     pub(super) slot: usize,
@@ -126,7 +126,7 @@ impl Level {
 }
 
 /// A value to be computed of a row and of calls.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
     Slot(usize),
     Call(usize),

@@ -7,6 +7,7 @@
 //! | [`resolve`] | names, wildcards, types against what there is ([`names`]) |
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
 //! | [`plan`], [`filters`], [`condition`] | rows found, filtered and sorted by DataFusion |
+//! | [`kept`] | plans that come again for other times |
 //! | [`ends`] | which levels need only the rows at the ends of series |
 //! | [`reduction`], [`buckets`], [`extremes`], [`collected`] | buckets reduced to a row by DataFusion |
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
@@ -41,6 +42,7 @@ mod fold;
 mod holt_winters;
 mod in_turn;
 mod into;
+mod kept;
 mod level;
 mod names;
 mod plan;
@@ -84,6 +86,7 @@ use answerer::Part;
 pub(in crate::query) use answerer::Answerer;
 pub(in crate::query) use flat::FlatPlan;
 pub use into::Written;
+pub(in crate::query) use kept::KeptLevels;
 pub(in crate::query) use names::EngineCatalog;
 pub(in crate::query) use plan::StretchRows;
 #[cfg(test)]

@@ -29,12 +29,13 @@ use super::super::{coerce, shortcuts, table};
 use super::ends;
 use super::filters::{self, column, slot_type, table_column};
 use super::in_turn::InTurnExec;
+use super::kept;
 use super::level::{From, Input, Level, Slot, SlotSource};
 use super::reduction::Reduction;
 use super::resolve::Table;
 use super::series_exec::SeriesExec;
 use crate::engine::Engine;
-use crate::model::{DatabaseName, TIME_COLUMN, TimeRange};
+use crate::model::{DatabaseName, TIME_COLUMN, TableSchema, TimeRange};
 
 /// About how many rows are sorted at a time where they are wanted by time. Lives in the session's config.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(super) fn plan<'a>(
 ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>, QueryError>> {
     Box::pin(async move {
         if let Some(reduction) = Reduction::of(level) {
-            let rows = reduced(level, &reduction, engine, session).await?;
+            let rows = reduced(level, engine, session).await?;
             let (rows, ordering) = sorted(level, rows, &[], None)?;
             let exec = SeriesExec::new(Arc::new(level.clone()), Some(Arc::new(reduction)), rows, ordering);
             return Ok(Arc::new(exec) as Arc<dyn ExecutionPlan>);
@@ -166,6 +167,27 @@ async fn of_table(
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    if within.is_none() && level.inputs.len() == 1 {
+        // Nothing of the level that is meant: it is another that is planned.
+        let plan = |level: &Level| {
+            let (input, table) = only_table(level)?;
+            rows(level, input, table, &Tie::of(level), None, engine, session)
+        };
+        return kept::operators(level, &schema(table, engine)?, session, plan).await;
+    }
+    physical(session, rows(level, input, table, ties, within, engine, session)?).await
+}
+
+/// The rows of a table that count, with the slots of the level.
+fn rows(
+    level: &Level,
+    input: &Input,
+    table: &Table,
+    ties: &[Tie],
+    within: Option<TimeRange>,
+    engine: &Arc<Engine>,
+    session: &SessionState,
+) -> Result<LogicalPlan, QueryError> {
     let mut builder = scan(level, input, table, engine, session)?.filter(filters::has_field(level, input))?;
     if let Some(time) = within {
         let from = column(TIME_COLUMN).gt_eq(instant(time.min.as_nanos()));
@@ -186,27 +208,36 @@ async fn of_table(
         Tie::Hidden(tag) => Some(column(tag).alias(tie.column(n))),
         Tie::Slot(_) => None,
     }));
-    let logical = builder.project(columns)?.build()?;
-    physical(session, logical).await
+    Ok(builder.project(columns)?.build()?)
 }
 
 /// A row for each series and bucket.
 async fn reduced(
     level: &Level,
-    reduction: &Reduction,
     engine: &Arc<Engine>,
     session: &SessionState,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-    let [input @ Input { from: From::Table(table), .. }] = level.inputs.as_slice() else {
-        return Err(internal_datafusion_err!("an aggregation of several tables").into());
+    let (_, table) = only_table(level)?;
+    // Nothing of the level that is meant: it is another that is planned.
+    let plan = |level: &Level| {
+        let (input, table) = only_table(level)?;
+        let mut builder = scan(level, input, table, engine, session)?;
+        // Of one bucket alone it is no matter whether there are rows without the fields, and without the filter statistics may do.
+        if level.window.is_some() || !level.groups.is_empty() {
+            builder = builder.filter(filters::has_field(level, input))?;
+        }
+        let reduction =
+            Reduction::of(level).ok_or_else(|| internal_datafusion_err!("rows that are seen one by one"))?;
+        Ok(reduction.aggregate(builder, level, input, table, session)?)
     };
-    let mut builder = scan(level, input, table, engine, session)?;
-    // Of one bucket alone it is no matter whether there are rows without the fields, and without the filter statistics may do.
-    if level.window.is_some() || !level.groups.is_empty() {
-        builder = builder.filter(filters::has_field(level, input))?;
+    kept::operators(level, &schema(table, engine)?, session, plan).await
+}
+
+fn only_table(level: &Level) -> DataFusionResult<(&Input, &Table)> {
+    match level.inputs.as_slice() {
+        [input @ Input { from: From::Table(table), .. }] => Ok((input, table)),
+        _ => Err(internal_datafusion_err!("several tables where one is read")),
     }
-    let logical = reduction.aggregate(builder, level, input, table, session)?;
-    physical(session, logical).await
 }
 
 /// The stretches of time in which the rows of the only table are sorted one after the other, in the order in which they are wanted. `None` if
@@ -249,10 +280,17 @@ fn instant(nanos: i64) -> Expr {
 }
 
 fn provider(table: &Table, engine: &Arc<Engine>) -> Result<table::Table, QueryError> {
-    let gone = || QueryError::TableNotFound(table.name.clone());
-    let database = DatabaseName::new(&table.database).map_err(|_| gone())?;
-    let schema = engine.table_schema(&database, &table.name).ok_or_else(gone)?;
-    Ok(table::Table::new(Arc::clone(engine), database, &table.name, schema))
+    let schema = schema(table, engine)?;
+    Ok(table::Table::new(Arc::clone(engine), database(table)?, &table.name, schema))
+}
+
+fn schema(table: &Table, engine: &Engine) -> Result<Arc<TableSchema>, QueryError> {
+    let schema = engine.table_schema(&database(table)?, &table.name);
+    schema.ok_or_else(|| QueryError::TableNotFound(table.name.clone()))
+}
+
+fn database(table: &Table) -> Result<DatabaseName, QueryError> {
+    DatabaseName::new(&table.database).map_err(|_| QueryError::TableNotFound(table.name.clone()))
 }
 
 /// The rows of a table that the level reads.

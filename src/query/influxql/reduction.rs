@@ -23,7 +23,6 @@ use super::filters::{self, column, table_column};
 use super::level::{Call, From, Input, Level, Node, SlotSource};
 use super::reduce::{Point, Reducer};
 use super::resolve::Table;
-use super::series::bucket_start;
 use super::value::{self, Value};
 use super::{extremes, plan::slot_name};
 use crate::model::TIME_COLUMN;
@@ -255,10 +254,8 @@ impl Reduction {
                 keys.push(buckets::of(window).call(vec![column(TIME_COLUMN)]).alias(TIME_COLUMN));
                 column(TIME_COLUMN)
             }
-            None => {
-                let start = level.calls.first().map_or(0, |call| bucket_start(level, call, 0));
-                lit(ScalarValue::TimestampNanosecond(Some(start), None)).alias(TIME_COLUMN)
-            }
+            // The pass knows when the only bucket begins.
+            None => lit(ScalarValue::TimestampNanosecond(Some(0), None)).alias(TIME_COLUMN),
         };
         shown.push(start);
         // All names are those of the aggregation: the builder would look each of them up in all of it.

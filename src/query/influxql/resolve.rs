@@ -46,7 +46,7 @@ pub(super) trait Catalog {
 }
 
 /// A measurement of a database.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Table {
     pub(super) database: String,
     pub(super) name: String,

@@ -124,9 +124,10 @@ impl SeriesPass {
         let level = &self.level;
         let series = self.series.get_or_insert_with(|| Series::new(level, &slots));
         if let Some(reduction) = &self.reduction {
-            for (call, pipeline) in series.pipelines.iter_mut().enumerate() {
-                pipeline.seen = time;
-                pipeline.closed.extend(reduction.point(call, level, time, &slots));
+            for (number, (pipeline, call)) in series.pipelines.iter_mut().zip(&level.calls).enumerate() {
+                let start = if level.window.is_none() { bucket_start(level, call, time) } else { time };
+                pipeline.seen = start;
+                pipeline.closed.extend(reduction.point(number, level, start, &slots));
             }
             return;
         }

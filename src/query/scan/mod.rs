@@ -121,7 +121,7 @@ pub(super) fn plan(
         }
     }
 
-    let mut parts = scan.alone(filters.keep_by_all_columns(alone)?)?;
+    let mut parts = scan.alone(filters.keep_by_fields(alone)?)?;
     parts.extend(scan.merged(overlapping, &filters)?);
     match parts.is_empty() {
         true => Ok(Arc::new(EmptyExec::new(Arc::clone(output)))),

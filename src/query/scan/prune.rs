@@ -30,33 +30,49 @@ use crate::model::{
     ColumnKind, ColumnName, ColumnStatistics, Covers, FieldType, FileList, Scalar, Stretch, TIME_COLUMN, TableSchema,
     TimeRange, Timestamp,
 };
+use crate::query::functions::present_columns;
 
 /// The filters of one scan, in the forms in which they are used.
 #[derive(Debug)]
 pub(super) struct Filters {
     table: SchemaRef,
-    kinds: TableSchema,
+    kinds: Arc<TableSchema>,
     /// Those that look at tags and time only.
     on_key: Vec<Expr>,
     /// What these say plainly.
     bounds: KeyBounds,
     /// What they say otherwise.
     by_key: Option<PruningPredicate>,
-    /// What all filters say, if some look at fields.
-    by_all_columns: Option<PruningPredicate>,
+    /// Fields of each of which lists a row has to have one.
+    present: Vec<Vec<String>>,
+    /// What filters say otherwise that look at fields.
+    by_fields: Option<PruningPredicate>,
 }
 
 impl Filters {
-    pub(super) fn new(state: &dyn Session, table: &TableSchema, filters: &[Expr]) -> DataFusionResult<Self> {
+    pub(super) fn new(state: &dyn Session, table: &Arc<TableSchema>, filters: &[Expr]) -> DataFusionResult<Self> {
         let usable: Vec<Expr> = filters.iter().filter(|filter| speaks_of_rows(filter)).cloned().collect();
-        let on_key: Vec<Expr> = usable.iter().filter(|filter| looks_at_key_only(table, filter)).cloned().collect();
+        let (on_key, on_fields): (Vec<Expr>, Vec<Expr>) =
+            usable.into_iter().partition(|filter| looks_at_key_only(table, filter));
         let (bounds, rest) = KeyBounds::of(table, &on_key);
         let by_key = pruning_predicate(state, table.arrow(), rest)?;
-        let by_all_columns = match usable.len() == on_key.len() {
-            true => None,
-            false => pruning_predicate(state, table.arrow(), usable)?,
-        };
-        Ok(Self { table: Arc::clone(table.arrow()), kinds: table.clone(), on_key, bounds, by_key, by_all_columns })
+        let (mut present, mut otherwise) = (Vec::new(), Vec::new());
+        for filter in on_fields {
+            match present_columns(&filter) {
+                Some(columns) => present.push(columns.into_iter().map(str::to_owned).collect()),
+                None => otherwise.push(filter),
+            }
+        }
+        let by_fields = pruning_predicate(state, table.arrow(), otherwise)?;
+        Ok(Self {
+            table: Arc::clone(table.arrow()),
+            kinds: Arc::clone(table),
+            on_key,
+            bounds,
+            by_key,
+            present,
+            by_fields,
+        })
     }
 
     /// What they say plainly of time and tags.
@@ -80,8 +96,10 @@ impl Filters {
     }
 
     /// Of units that may hold a row with a fitting key, those that may hold a fitting row. Only for units that share no point with another.
-    pub(super) fn keep_by_all_columns(&self, units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
-        self.keep(self.by_all_columns.as_ref(), units)
+    pub(super) fn keep_by_fields(&self, mut units: Vec<Unit>) -> DataFusionResult<Vec<Unit>> {
+        let has_one = |unit: &Unit, fields: &Vec<String>| fields.iter().any(|field| !is_without(unit, field));
+        units.retain(|unit| self.present.iter().all(|fields| has_one(unit, fields)));
+        self.keep(self.by_fields.as_ref(), units)
     }
 
     /// The filters on the key as one expression over `columns`.
@@ -133,6 +151,15 @@ fn pruning_predicate(
     let Some(filter) = physical(state, table, filters)? else { return Ok(None) };
     let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(table)).try_build(filter)?;
     Ok(Some(predicate).filter(|predicate| !predicate.always_true()))
+}
+
+/// Whether no row of the unit has a value in this column.
+fn is_without(unit: &Unit, column: &str) -> bool {
+    let known = match unit {
+        Unit::RowGroup { file, .. } => file.columns.position(column).and_then(|position| file.columns.at(position)),
+        Unit::Rows { .. } => None,
+    };
+    column != TIME_COLUMN && Facts::lacks(unit, column, known.as_ref())
 }
 
 /// What is known of units without reading them.
@@ -346,7 +373,7 @@ mod tests {
     /// The row groups that are kept by key, and by all columns.
     fn kept(filter: Expr) -> (Vec<usize>, Vec<usize>) {
         let state = SessionStateBuilder::new().with_default_features().build();
-        let filters = Filters::new(&state, &table(), &[filter]).unwrap();
+        let filters = Filters::new(&state, &Arc::new(table()), &[filter]).unwrap();
         let numbers = |units: Vec<Unit>| {
             let number = |unit: &Unit| match unit {
                 Unit::RowGroup { number, .. } => *number,
@@ -355,7 +382,7 @@ mod tests {
             units.iter().map(number).collect()
         };
         let by_key = filters.keep_by_key(units()).unwrap();
-        (numbers(by_key.clone()), numbers(filters.keep_by_all_columns(by_key).unwrap()))
+        (numbers(by_key.clone()), numbers(filters.keep_by_fields(by_key).unwrap()))
     }
 
     fn at(nanos: i64) -> Expr {
@@ -382,7 +409,7 @@ mod tests {
         }
         let state = SessionStateBuilder::new().with_default_features().build();
         let kept = |filter: Expr| -> Vec<i64> {
-            let filters = Filters::new(&state, &table(), &[filter]).unwrap();
+            let filters = Filters::new(&state, &Arc::new(table()), &[filter]).unwrap();
             let kept = filters.keep_stretches(&files).unwrap();
             kept.into_iter().map(|stretch| stretch.time().min.as_nanos()).collect()
         };
@@ -441,7 +468,7 @@ mod tests {
             let filters = if is_one { vec![conjunction(filters).expect("one at the least")] } else { filters };
             let state = SessionStateBuilder::new().with_default_features().build();
             let by_pruning = pruning_predicate(&state, table().arrow(), filters.clone()).unwrap();
-            let found = Filters::new(&state, &table(), &filters).unwrap();
+            let found = Filters::new(&state, &Arc::new(table()), &filters).unwrap();
             let expected = found.keep(by_pruning.as_ref(), units()).unwrap();
             let kept = found.keep_by_key(units()).unwrap();
             prop_assert_eq!(format!("{kept:?}"), format!("{expected:?}"));

@@ -33,6 +33,18 @@ impl ShortcutTable {
         Self { table, question }
     }
 
+    /// The same where other filters stand above.
+    ///
+    /// # Errors
+    /// What `exchanged` says.
+    pub(in crate::query) fn with_filters(
+        &self,
+        exchanged: impl Fn(Expr) -> DataFusionResult<Expr>,
+    ) -> DataFusionResult<Self> {
+        let filters = self.question.filters.iter().cloned().map(exchanged).collect::<DataFusionResult<_>>()?;
+        Ok(Self { table: self.table.clone(), question: Question { filters, ..self.question.clone() } })
+    }
+
     /// Whether so few rows are expected to come of it that one thread is enough for them: without filters by the ends that are asked for and
     /// the series that are known, else by the rows of the table that pass, as of a table without shortcuts.
     ///

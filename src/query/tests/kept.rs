@@ -1,7 +1,9 @@
 //! A text that comes again is answered as if it came for the first time, and the short way through the optimizer leads to the same plan.
 
 use datafusion::logical_expr::LogicalPlan;
+use rstest::rstest;
 
+use super::super::instants::Instants;
 use super::super::optimize::optimize;
 use super::super::plans::Unbound;
 use super::super::statement::{self, Parsed, Permitted};
@@ -52,7 +54,11 @@ pub(super) fn texts() -> Vec<String> {
 }
 
 async fn filled() -> Fixture {
-    let fixture = Fixture::new().await;
+    filled_for(1 << 20).await
+}
+
+async fn filled_for(few_rows_max: u64) -> Fixture {
+    let fixture = Fixture::with(QuerySettings { threads: 2, few_rows_max, ..QuerySettings::default() }).await;
     fixture.write("m,host=h0,region=r0 a=1,b=1i 10\nm,host=h1,region=r1 a=2 20\nm,host=h1 b=3i 3600000000010").await;
     fixture.persist().await;
     fixture.write("m,host=h2,region=r0 a=5,b=6i 7200000000000").await;
@@ -79,10 +85,13 @@ async fn the_short_way_through_the_optimizer_leads_to_the_same_plan() {
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n\n"));
 }
 
+#[rstest]
+#[case::for_two_threads(0)]
+#[case::for_one_thread(1 << 20)]
 #[tokio::test]
-async fn a_text_that_comes_again_sees_what_was_written_meanwhile() {
-    let fixture = filled().await;
-    let fresh = filled().await;
+async fn a_text_that_comes_again_sees_what_was_written_meanwhile(#[case] few_rows_max: u64) {
+    let fixture = filled_for(few_rows_max).await;
+    let fresh = filled_for(0).await;
     let now = "SELECT now() < to_timestamp_nanos(0) AS long_ago, count(*) AS n FROM m WHERE time < now()";
     for round in 0..3_i64 {
         for text in texts().iter().map(String::as_str).chain([now]) {
@@ -110,6 +119,123 @@ async fn a_kept_plan_does_not_keep_the_time() {
     assert_ne!(fixture.answer(text).await, first);
     let text = "SELECT random() AS x FROM m";
     assert_ne!(fixture.answer(text).await, fixture.answer(text).await);
+}
+
+#[tokio::test]
+async fn operators_that_come_again_hold_no_rows_and_nothing_of_those_before() {
+    let fixture = filled().await;
+    let kept = async |text: &str| {
+        let kept = fixture.queries.plans.get(&fixture.engine, &nyc(), text).await.unwrap();
+        kept.kept_operators().unwrap().shown()
+    };
+    let greatest = "SELECT host, max(a) AS a FROM m WHERE region <> 'r9' GROUP BY host ORDER BY a DESC LIMIT 2";
+    for expected in ["| h2 | 5.0 |\n| h1 | 2.0 |", "| h3 | 9.0 |\n| h2 | 5.0 |", "| h2 | 8.0 |\n| h0 | 1.0 |"] {
+        // At once, because the greatest so far are known to an operator while it runs.
+        let expected = format!("| host | a |\n{expected}");
+        futures::future::join_all((0..8).map(|_| fixture.check(greatest, &expected))).await;
+        match expected.contains("h1") {
+            true => fixture.write("m,host=h3,region=r0 a=9 7200000000001").await,
+            false => {
+                for host in ["h1", "h3"] {
+                    fixture.delete(&format!("DELETE FROM m WHERE host = '{host}'")).await.unwrap();
+                }
+                fixture.write("m,host=h2,region=r0 a=8 7200000000002").await;
+            }
+        }
+    }
+    let parts = kept(greatest).await;
+    assert!((1..=3).contains(&parts.len()), "in files alone, in files and in the buffer: {parts:?}");
+    for part in &parts {
+        assert!(part.contains("SortExec: TopK") && part.trim_end().ends_with("SeamExec"), "{part}");
+    }
+    for answered_otherwise in ["SELECT 1 AS one", "SELECT count(*) AS n FROM m", "SELECT host FROM m"] {
+        fixture.answer(answered_otherwise).await;
+        assert!(kept(answered_otherwise).await.is_empty(), "{answered_otherwise}");
+    }
+}
+
+/// Questions about a range of time, and whether their plan is one for all ranges.
+const RANGES: [(&str, bool); 22] = [
+    (
+        "SELECT date_bin(INTERVAL '1 hour', time) AS t, host, max(a) AS a FROM m WHERE time >= '{from}' AND time < '{to}' GROUP BY 1, 2 ORDER BY 1, 2",
+        true,
+    ),
+    (
+        "SELECT * FROM m WHERE time >= TIMESTAMP '{from}' AND time <= TIMESTAMP '{to}' AND host <> 'h1' ORDER BY time DESC LIMIT 2",
+        true,
+    ),
+    ("SELECT count(*) AS n FROM m WHERE time > '{from}Z'", true),
+    ("SELECT host, sum(b) AS s FROM m AS x WHERE x.time < '{to}' GROUP BY host HAVING sum(b) > 1 ORDER BY host", true),
+    (
+        "SELECT DISTINCT ON (host) host, time, a FROM m WHERE time >= '{from}' AND time < '{to}' ORDER BY host, time DESC",
+        true,
+    ),
+    ("SELECT DISTINCT host FROM m WHERE time >= '{from}' ORDER BY host", true),
+    ("SELECT selector_last(a, time)['value'] AS a FROM m WHERE time < '{to}'", true),
+    (
+        "SELECT n FROM (SELECT host, count(*) AS n FROM m WHERE time >= '{from}' AND time < '{to}' GROUP BY host) AS x ORDER BY n, host",
+        true,
+    ),
+    (
+        "WITH x AS (SELECT time, a FROM m WHERE host = 'h1') SELECT * FROM x WHERE time > '{from}' AND time < '{to}' ORDER BY time",
+        true,
+    ),
+    (
+        "SELECT host, lag(a) OVER (PARTITION BY host ORDER BY time) AS l FROM m WHERE time >= '{from}' AND time < '{to}' ORDER BY host, time",
+        true,
+    ),
+    ("SELECT time, host FROM m WHERE (time >= '{from}' AND time < '{to}') ORDER BY time, host LIMIT 3", true),
+    ("SELECT time > '{from}' AND a > 1 AS late, count(*) AS n FROM m WHERE time < '{to}' GROUP BY 1 ORDER BY 1", false),
+    ("SELECT host, time FROM m WHERE time > '{from}' AND time > '{to}' ORDER BY host, time", false),
+    ("SELECT max(time) AS t FROM m GROUP BY host HAVING max(time) > '{from}' ORDER BY t", false),
+    ("SELECT t FROM (SELECT host AS time, a AS t FROM m) AS x WHERE time > '{from}' ORDER BY t", false),
+    (
+        "SELECT t FROM (SELECT CAST(time AS TIMESTAMP(0)) AS time, a AS t FROM m) AS x WHERE time > '{from}' ORDER BY t",
+        false,
+    ),
+    (
+        "SELECT a.host FROM m a JOIN m b ON a.time = b.time WHERE a.time > '{from}' AND b.time < '{to}' ORDER BY 1",
+        false,
+    ),
+    ("SELECT host FROM m WHERE a = (SELECT max(a) FROM m WHERE time < '{to}') AND time > '{from}'", false),
+    ("SELECT host FROM m WHERE time > '{from}' UNION SELECT region FROM m WHERE time < '{to}' ORDER BY 1", false),
+    ("SELECT host, '{from}' AS said FROM m WHERE time > '{from}' ORDER BY host, time", true),
+    ("SELECT host, a FROM m WHERE time > '{from}' AND now() > '{to}' ORDER BY host, time", false),
+    (
+        "SELECT date_bin_gapfill(INTERVAL '1 hour', time) AS t, max(a) AS a FROM m WHERE time >= '{from}' AND time < '{to}' GROUP BY 1 ORDER BY 1",
+        false,
+    ),
+];
+
+#[tokio::test]
+async fn a_question_about_another_time_is_answered_as_if_it_were_the_first() {
+    let fixture = filled().await;
+    let instants =
+        ["1970-01-01T00:00:00", "1970-01-01T00:00:00.000000015", "1970-01-01 01:00:00", "1970-01-01T02:00:01"];
+    let ranges = [(0, 3), (1, 2), (0, 1), (2, 3), (3, 0), (2, 2), (0, 3)];
+    for (from, to) in ranges.map(|(from, to)| (instants[from], instants[to])) {
+        for (question, is_one_for_all) in RANGES {
+            let text = question.replace("{from}", from).replace("{to}", to);
+            // With a comment in front nothing is exchanged.
+            let expected = fixture.answer(&format!("/* {from} {to} */ {text}")).await;
+            assert_eq!(fixture.answer(&text).await, expected, "{text}");
+            let kept = match Instants::of(&text).map(|instants| instants.with_stand_ins(&text, 0)) {
+                Some((instead, _)) => fixture.queries.plans.get(&fixture.engine, &nyc(), &instead).await,
+                None => None,
+            };
+            assert_eq!(kept.is_some_and(|kept| kept.is_exchangeable), is_one_for_all, "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_span_until_now_moves_on() {
+    let fixture = filled().await;
+    let text = "SELECT count(*) AS n FROM m WHERE time > now() - INTERVAL '4 seconds'";
+    fixture.write(&format!("m a=1 {}", chrono::Utc::now().timestamp_nanos_opt().unwrap())).await;
+    fixture.check(text, "| n |\n| 1 |").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    fixture.check(text, "| n |\n| 0 |").await;
 }
 
 /// The lines of an answer in no order.

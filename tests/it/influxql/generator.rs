@@ -26,12 +26,17 @@ const TABLES: &[Table] = &[
 
 /// A statement from a seed.
 pub fn statement(seed: u64) -> Statement {
+    moved(seed, 0)
+}
+
+/// The same of times that are so many seconds later.
+pub fn moved(seed: u64, later: i64) -> Statement {
     let random = &mut Random::new(seed);
     match random.below(10) {
         0 => Statement::Show(show(random)),
         _ => {
             let table = &TABLES[random.below(TABLES.len() as u64) as usize];
-            Statement::Select(Maker { random, table }.select())
+            Statement::Select(Maker { random, table, later }.select())
         }
     }
 }
@@ -39,6 +44,8 @@ pub fn statement(seed: u64) -> Statement {
 struct Maker<'a> {
     random: &'a mut Random,
     table: &'static Table,
+    /// Seconds that are added to all times.
+    later: i64,
 }
 
 fn plain(text: impl Into<String>) -> Field {
@@ -113,6 +120,7 @@ impl Maker<'_> {
     }
 
     fn time(&mut self, seconds: i64) -> String {
+        let seconds = seconds + self.later;
         let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
         match self.random.below(6) {
             0 => format!("{}", seconds * 1_000_000_000),

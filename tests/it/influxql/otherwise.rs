@@ -288,7 +288,9 @@ fn agree_later(ours: &Value, theirs: &Value) -> bool {
     let mut theirs_later: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
     for series in series(theirs) {
         let Some(first) = first.get(&key(series)) else { return false };
-        let later: Vec<_> = rows(series).filter(|row| !first.contains(&&row[0])).collect();
+        // Theirs may have rows before ours where a negative change is left out.
+        let begin = rows(series).position(|row| first.last() == Some(&&row[0])).map_or(0, |last| last + 1);
+        let later: Vec<_> = rows(series).skip(begin).filter(|row| !first.contains(&&row[0])).collect();
         if !later.is_empty() {
             theirs_later.insert(key(series), later);
         }

@@ -50,9 +50,11 @@ const INTERPOLATE: &str = "interpolate";
 /// The most rows that one series is filled to: each takes 8 bytes here, and time there.
 const BINS_MAX: usize = 10_000_000;
 
+pub(in crate::query) use planner::Planner;
+
 /// Adds what turns these functions into plans.
 pub(in crate::query) fn with_gap_filling(session: SessionStateBuilder) -> SessionStateBuilder {
-    session.with_analyzer_rule(Arc::new(rule::FillGaps)).with_query_planner(Arc::new(planner::Planner))
+    session.with_analyzer_rule(Arc::new(rule::FillGaps)).with_query_planner(Arc::new(Planner))
 }
 
 /// The functions, by name.

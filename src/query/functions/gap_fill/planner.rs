@@ -22,10 +22,27 @@ use super::node::{GapFill, OutputColumn};
 use crate::query::few_rows;
 use crate::query::functions::bins::Bins;
 use crate::query::functions::wall_clock;
+use crate::query::kept_operators::KeptOperators;
 
 /// DataFusion's planner, with our nodes, and a shorter way for few rows.
 #[derive(Debug)]
-pub(super) struct Planner;
+pub(in crate::query) struct Planner;
+
+impl Planner {
+    /// The operators of a plan that comes again; what can be used then is kept here. `lower` is as in [`few_rows::create_kept`].
+    ///
+    /// # Errors
+    /// If the plan can't be carried out.
+    pub(in crate::query) async fn create_kept(
+        &self,
+        plan: &LogicalPlan,
+        lower: Option<LogicalPlan>,
+        session: &dyn Session,
+        kept: &KeptOperators,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        few_rows::create_kept(&planner(), plan, lower, session, kept).await
+    }
+}
 
 #[async_trait]
 impl QueryPlanner for Planner {
@@ -34,9 +51,12 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GapFillPlanner)]);
-        few_rows::create_physical_plan(&planner, plan, session).await
+        few_rows::create_physical_plan(&planner(), plan, session).await
     }
+}
+
+fn planner() -> DefaultPhysicalPlanner {
+    DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(GapFillPlanner)])
 }
 
 struct GapFillPlanner;

@@ -1,0 +1,207 @@
+//! A text of SQL and its plan: one that is kept, or a new one.
+
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::error::QueryError;
+use super::instants::Instants;
+use super::parameters::{self, Fit};
+use super::planned::{PlannedQuery, PlannedStatement, SqlWork, Work};
+use super::plans::{Plans, Unbound};
+use super::processors::Processors;
+use super::running::{Lane, Watch};
+use super::session::{Sessions, now};
+use super::stand_ins::StandIns;
+use super::statement::{self, Parsed, Permitted};
+use super::stream::DroppedOnCpu;
+use super::{INFORMATION_SCHEMA, PlannedChange, Query, SYSTEM_SCHEMA, change, substrait, wire};
+use crate::engine::Engine;
+use crate::model::Tables;
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Plans texts. Its work is done on the threads that plan.
+pub(super) struct SqlPlanner {
+    pub(super) engine: Arc<Engine>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) plans: Arc<Plans>,
+    pub(super) text_bytes_max: usize,
+    pub(super) cpu: Processors,
+}
+
+impl SqlPlanner {
+    /// Plans a text that reads or changes something.
+    ///
+    /// # Errors
+    /// Whatever parsing and planning say.
+    pub(super) async fn plan(self, query: Query, permitted: Permitted, watch: Arc<Watch>) -> Result<PlannedStatement> {
+        if let Some((session, unbound, stand_ins)) = self.for_other_times(&query).await? {
+            let planned = self.planned(session, &unbound, &query, Some(stand_ins), watch)?;
+            return Ok(PlannedStatement::Query(Box::new(planned)));
+        }
+        let kept = match is_kept(&query) {
+            true => self.plans.get(&self.engine, &query.database, &query.text).await,
+            false => None,
+        };
+        let kept = kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging);
+        let mut session = match &kept {
+            Some(kept) if kept.is_optimized() => self.sessions.open_without_names(),
+            _ => self.sessions.open_for(&query, &query.access.read),
+        };
+        let unbound = match kept {
+            Some(kept) => kept,
+            None => {
+                let statement = match statement::parse(&query.text, self.text_bytes_max, permitted)? {
+                    Parsed::Reading(statement) => (statement, true),
+                    Parsed::Changing(statement) => (statement, false),
+                    Parsed::Table(change) => {
+                        let change = PlannedChange::of_table(self.engine, &query, change, watch)?;
+                        return Ok(PlannedStatement::Change(change));
+                    }
+                };
+                if !statement.1 {
+                    session = self.sessions.open_for(&query, &query.access.seen());
+                }
+                let unbound = Unbound::new(&session, statement, &self.engine, &query.database, &self.cpu.quick).await?;
+                let unbound = Arc::new(unbound);
+                if is_kept(&query) {
+                    self.plans.keep(&query.database, &query.text, Arc::clone(&unbound)).await;
+                }
+                unbound
+            }
+        };
+        match unbound.reads {
+            true => self
+                .planned(session, &unbound, &query, None, watch)
+                .map(|planned| PlannedStatement::Query(Box::new(planned))),
+            false => {
+                change::plan(session, &unbound, query, self.engine, &self.cpu, watch).map(PlannedStatement::Change)
+            }
+        }
+    }
+
+    /// Plans a plan of Substrait, which only reads.
+    ///
+    /// # Errors
+    /// As [`SqlPlanner::plan`].
+    pub(super) async fn plan_substrait(self, query: Query, watch: Arc<Watch>) -> Result<PlannedQuery> {
+        let session = self.sessions.open_for(&query, &query.access.read);
+        let read = substrait::plan(&session, &query.plan, self.text_bytes_max).await?;
+        let unbound = Unbound::of_plan(&session, (read, true), &self.engine, &query.database, &self.cpu.quick)?;
+        self.planned(session, &Arc::new(unbound), &query, None, watch)
+    }
+
+    /// The plan of the text with stand-ins for its bounds of time; `None` if it has none, or if these can't be exchanged in the plan. Then the
+    /// text is planned as it is, and says what is wrong with it.
+    async fn for_other_times(&self, query: &Query) -> Result<Option<(SessionState, Arc<Unbound>, StandIns)>> {
+        if !is_kept(query) || query.text.len() > self.text_bytes_max {
+            return Ok(None);
+        }
+        let Some(instants) = Instants::of(&query.text) else { return Ok(None) };
+        let running = self.sessions.open_without_names();
+        let (text, stand_ins) = instants.with_stand_ins(&query.text, now(&running));
+        if let Some(known) = self.plans.get(&self.engine, &query.database, &text).await {
+            return Ok(known.is_exchangeable.then_some((running, known, stand_ins)));
+        }
+        let Ok(Parsed::Reading(statement)) = statement::parse(&text, usize::MAX, Permitted::Reading) else {
+            return Ok(None);
+        };
+        let session = self.sessions.open_for(query, &query.access.read);
+        let unbound = Unbound::new(&session, (statement, true), &self.engine, &query.database, &self.cpu.quick).await;
+        let Ok(unbound) = unbound.and_then(|unbound| unbound.with_stand_ins(&session, &stand_ins, &self.cpu.quick))
+        else {
+            return Ok(None);
+        };
+        let unbound = Arc::new(unbound);
+        self.plans.keep(&query.database, &text, Arc::clone(&unbound)).await;
+        Ok(unbound.is_exchangeable.then_some((running, unbound, stand_ins)))
+    }
+
+    fn planned(
+        &self,
+        session: SessionState,
+        unbound: &Arc<Unbound>,
+        query: &Query,
+        stand_ins: Option<StandIns>,
+        watch: Arc<Watch>,
+    ) -> Result<PlannedQuery> {
+        let missing = parameters::missing(&unbound.parameters, query);
+        let plan = bound(&session, unbound, query, missing.is_some())?;
+        let work = SqlWork { session, plan, unbound: Arc::clone(unbound), stand_ins };
+        Ok(PlannedQuery {
+            schema: wire::wire_schema(work.plan.schema().as_arrow()),
+            is_ordered: is_ordered(&work.plan),
+            parameters: unbound.parameters.clone(),
+            missing,
+            lane: if unbound.scanned.is_empty() { lane(&work.plan)? } else { Lane::Rows },
+            watch,
+            work: DroppedOnCpu::new(Work::Sql(Box::new(work)), &self.cpu.quick),
+            cpu: self.cpu.clone(),
+        })
+    }
+}
+
+/// A plan that is kept is one of who may read all tables.
+fn is_kept(query: &Query) -> bool {
+    query.access.read == Tables::All
+}
+
+/// The slots of the server for what reads nothing but tables about the server, or no table at all.
+pub(super) fn lane(plan: &LogicalPlan) -> Result<Lane> {
+    let mut lane = Lane::Server;
+    plan.apply_with_subqueries(|node| {
+        let is_about_server = |name: &TableReference| {
+            name.schema().is_some_and(|schema| schema == SYSTEM_SCHEMA || schema == INFORMATION_SCHEMA)
+        };
+        match node {
+            LogicalPlan::TableScan(scan) if !is_about_server(&scan.table_name) => {
+                lane = Lane::Rows;
+                Ok(TreeNodeRecursion::Stop)
+            }
+            _ => Ok(TreeNodeRecursion::Continue),
+        }
+    })?;
+    Ok(lane)
+}
+
+/// The plan with values and settled types; without all values, one that has the same columns as far as the text settles them.
+pub(super) fn bound(
+    session: &SessionState,
+    unbound: &Unbound,
+    query: &Query,
+    values_are_missing: bool,
+) -> Result<LogicalPlan> {
+    if unbound.parameters.is_empty() {
+        return unbound.plan();
+    }
+    if !values_are_missing {
+        let fit = if unbound.reads { Fit::Loose } else { Fit::Exact };
+        return coerce(session, parameters::bind(unbound.plan()?, &unbound.parameters, &query.parameters, fit)?);
+    }
+    let with_nulls = parameters::bind_nulls(unbound.plan()?, &unbound.parameters);
+    // Where the text doesn't say the types, nulls may not fit; the columns are good enough then.
+    with_nulls.and_then(|plan| coerce(session, plan)).or_else(|_| unbound.plan())
+}
+
+/// Settles the types of all expressions, so that the announced schema is that of the result: only then is it
+/// known, for instance, that the union of integers and floats has floats.
+pub(super) fn coerce(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    // EXPLAIN shows the plan as it was written; it is coerced when it runs.
+    if let LogicalPlan::Explain(_) = plan {
+        return Ok(plan);
+    }
+    Ok(session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})?)
+}
+
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        _ => false,
+    }
+}
