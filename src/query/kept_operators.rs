@@ -40,7 +40,7 @@ use super::shortcuts::ShortcutTable;
 const PARTS_MAX: usize = 4;
 
 /// Operators of which is known that they can be used again.
-const REUSABLE: [&str; 14] = [
+const REUSABLE: [&str; 15] = [
     "AggregateExec",
     "BoundedWindowAggExec",
     "CoalescePartitionsExec",
@@ -48,6 +48,7 @@ const REUSABLE: [&str; 14] = [
     "CutDictionariesExec",
     "FilterExec",
     "GlobalLimitExec",
+    "GroupRunsExec",
     "LocalLimitExec",
     "PartialSortExec",
     "ProjectionExec",

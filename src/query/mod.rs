@@ -44,6 +44,7 @@ mod error;
 mod executions;
 mod few_rows;
 mod functions;
+mod group_runs;
 pub mod influxql;
 mod insert;
 mod instants;

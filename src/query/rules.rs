@@ -2,7 +2,8 @@
 //!
 //! 1. [`DistinctTags`]: where aggregations are is settled.
 //! 2. [`CutDictionaries`]: of those that are left.
-//! 3. [`YieldAfterMultiplying`]: last, because it wraps what the others look at by type.
+//! 3. [`GroupRuns`]: takes the place of first halves of aggregations, which the others look at by type.
+//! 4. [`YieldAfterMultiplying`]: last, because it wraps what the others look at by type.
 
 use std::sync::Arc;
 
@@ -15,10 +16,11 @@ use datafusion::physical_plan::coop::CooperativeExec;
 
 use super::cut_dictionaries::CutDictionaries;
 use super::distinct_tags::DistinctTags;
+use super::group_runs::GroupRuns;
 
 /// The rules of ours for physical plans.
 pub(super) fn physical() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    vec![Arc::new(DistinctTags), Arc::new(CutDictionaries), Arc::new(YieldAfterMultiplying)]
+    vec![Arc::new(DistinctTags), Arc::new(CutDictionaries), Arc::new(GroupRuns), Arc::new(YieldAfterMultiplying)]
 }
 
 /// Operators that make many rows of few: they can be busy for hours without asking their inputs for more.

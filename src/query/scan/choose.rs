@@ -101,14 +101,18 @@ impl Conditions {
         let passing = self.series_that_pass(series)?;
         let (first, last) = self.time_now()?;
         let (first, last) = (first.max(between.0), last.min(between.1));
-        let mut chosen = Vec::new();
+        let mut chosen = Vec::with_capacity(passing.len());
         for number in passing {
-            let all = series.rows(number);
-            let of_series = &times[all.clone()];
-            let start = all.start + of_series.partition_point(|time| *time < first);
-            let end = all.start + of_series.partition_point(|time| *time <= last);
-            if start < end {
-                chosen.push(Stretch { series: number, rows: start..end });
+            let mut rows = series.rows(number);
+            // Most questions ask for one end of time or for none, and of a million series even that costs to search.
+            if last != i64::MAX {
+                rows.end = rows.start + times[rows.clone()].partition_point(|time| *time <= last);
+            }
+            if first != i64::MIN {
+                rows.start += times[rows.clone()].partition_point(|time| *time < first);
+            }
+            if !rows.is_empty() {
+                chosen.push(Stretch { series: number, rows });
             }
         }
         Ok(chosen)

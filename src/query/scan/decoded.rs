@@ -35,7 +35,7 @@ use object_store::ObjectStore;
 use super::choose::{Conditions, Stretch, tag};
 use super::dictionaries::with_used_texts;
 use super::{FileAccess, from_engine};
-use crate::engine::store::decoded::DecodedRowGroup;
+use crate::engine::store::decoded::{DecodedRowGroup, WantedRows};
 use crate::model::{ColumnName, DataFile, TIME_COLUMN, TableSchema};
 
 /// Rows that lie together are copied as a slice if there are so many of them on average, else one by one.
@@ -279,7 +279,12 @@ impl Undecided {
         let mut all = true;
         for number in &self.numbers {
             // Every one is asked for, so that each of them counts as asked for.
-            match self.access.decoded(&self.known, *number, &tags, &fields).await.map_err(from_engine)? {
+            match self
+                .access
+                .decoded(&self.known, *number, &tags, &fields, WantedRows::Most)
+                .await
+                .map_err(from_engine)?
+            {
                 Some(group) if all => morsels.push(Box::new(DecodedMorsel {
                     group,
                     wanted: Arc::clone(&self.wanted),
@@ -433,6 +438,12 @@ pub(super) fn repeated(tags: &ArrayRef, stretches: &[Stretch], count: usize) -> 
     let tags = tags.as_dictionary_opt::<Int32Type>();
     let tags = tags.ok_or_else(|| internal_datafusion_err!("a tag that is no dictionary"))?;
     let mut keys: Vec<i32> = Vec::with_capacity(count);
+    if tags.null_count() == 0 {
+        for stretch in stretches {
+            keys.extend(std::iter::repeat_n(tags.keys().value(stretch.series), stretch.rows.len()));
+        }
+        return with_used_texts(Int32Array::new(keys.into(), None), tags.values());
+    }
     let mut nulls = NullBufferBuilder::new(count);
     for stretch in stretches {
         let rows = stretch.rows.len();

@@ -34,7 +34,7 @@ use super::prune::Filters;
 use super::tag_sets::TagSets;
 use super::{FileAccess, Unit, from_engine, prune};
 use crate::engine::TableSnapshot;
-use crate::engine::store::decoded::SeriesRows;
+use crate::engine::store::decoded::{SeriesRows, WantedRows};
 use crate::engine::store::parquet::PAGE_ROWS_MIN;
 use crate::model::{
     ColumnKind, ColumnName, Covers, DataFile, RowSelection, Stretch as FileStretch, TIME_COLUMN, TableSchema,
@@ -159,11 +159,15 @@ pub(in crate::query) fn ends(
         .map(Some)
 }
 
-/// Whether fetching the pages that hold these series reads little of a row group. Few rows of many columns are many pages, and the
-/// whole is as quickly decoded, and kept.
-fn are_few(wanted: &[usize], series: &SeriesRows) -> bool {
+/// What is wanted of a row group for the ends of these series, with so many fields: their pages and all times, or everything if that is not
+/// much more. Few rows of many columns are many pages, and the whole is as quickly decoded, and kept.
+fn wanted_rows(wanted: &[usize], series: &SeriesRows, fields: usize) -> WantedRows {
     let rows = series.len().checked_sub(1).map_or(0, |last| series.rows(last).end);
-    wanted.len() * FEW <= series.len() && wanted.len() * PAGE_ROWS_MIN * FEW <= rows
+    let in_pages = wanted.len() * PAGE_ROWS_MIN;
+    match wanted.len() * FEW <= series.len() && in_pages * FEW <= rows {
+        true => WantedRows::Few((in_pages + rows / (fields + 1)) as u64),
+        false => WantedRows::Most,
+    }
 }
 
 type Predicate = Option<Arc<dyn datafusion::physical_plan::PhysicalExpr>>;
@@ -427,11 +431,8 @@ impl Reading {
             }
             Unit::RowGroup { file, number } => (file, *number),
         };
-        let decoded = match are_few(wanted, series) {
-            true => self.access.held(file, number, fields).await,
-            false => self.access.decoded(file, number, &self.tags_of(file), fields).await.map_err(from_engine)?,
-        };
-        match decoded {
+        let (tags, wanted) = (self.tags_of(file), wanted_rows(wanted, series, fields.len()));
+        match self.access.decoded(file, number, &tags, fields, wanted).await.map_err(from_engine)? {
             Some(group) => Ok(Rows { times: group.times, fields: Some(group.fields) }),
             None => {
                 let times = self.access.times(file, number).await.map_err(from_engine)?;

@@ -34,7 +34,7 @@ use tokio::runtime::Handle;
 use super::decoded::DecodedSource;
 use super::{Scan, key_ordering};
 use crate::engine::store::checked::{CheckedFiles, CheckedReader};
-use crate::engine::store::decoded::{DecodedRowGroup, SeriesRows};
+use crate::engine::store::decoded::{DecodedRowGroup, SeriesRows, WantedRows};
 use crate::model::{ColumnName, DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
 
 /// The one place that plans read from. It is no address: only this room knows what stands behind it.
@@ -63,16 +63,17 @@ impl FileAccess {
 }
 
 impl FileAccess {
-    /// A row group with these fields, decoded; `None` if it is better read page by page. The file has all of these tags and fields,
-    /// and no other tags.
+    /// A row group with these fields, decoded; `None` if what is wanted of it is better read page by page. The file has all of these tags
+    /// and fields, and no other tags.
     pub(super) async fn decoded(
         &self,
         file: &Arc<DataFile>,
         number: usize,
         tags: &[ColumnName],
         fields: &[ColumnName],
+        wanted: WantedRows,
     ) -> crate::error::Result<Option<DecodedRowGroup>> {
-        self.files.decoded(file, number, tags, fields, &self.io).await
+        self.files.decoded(file, number, tags, fields, wanted, &self.io).await
     }
 }
 
@@ -91,11 +92,6 @@ impl FileAccess {
     /// The series of a row group, if they are in memory.
     pub(super) async fn held_series(&self, file: &DataFile, number: usize) -> Option<Arc<SeriesRows>> {
         self.files.held_series(file, number).await
-    }
-
-    /// A row group with these fields, if it is in memory.
-    pub(super) async fn held(&self, file: &DataFile, number: usize, fields: &[ColumnName]) -> Option<DecodedRowGroup> {
-        self.files.held(file, number, fields).await
     }
 
     /// The times of a row group.

@@ -41,7 +41,7 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::Store;
-use super::decoded::{DecodedMetrics, DecodedRowGroup, DecodedRowGroups, SeriesRows};
+use super::decoded::{DecodedMetrics, DecodedRowGroup, DecodedRowGroups, SeriesRows, WantedRows};
 use super::disk_cache::DiskCache;
 use super::recent::{RecentCache, RecentMetrics, RecentSettings};
 use crate::clock::Clock;
@@ -124,8 +124,8 @@ impl CheckedFiles {
         Ok(())
     }
 
-    /// A row group with these fields out of memory, or decoded into it if it is asked for often enough; `None` if it is better read
-    /// page by page. The file has all of these tags and fields, and no other tags. What is read in the store is read on `io`.
+    /// A row group with these fields out of memory, or decoded into it if so much of it is asked for often enough; `None` if it is better
+    /// read page by page. The file has all of these tags and fields, and no other tags. What is read in the store is read on `io`.
     ///
     /// # Errors
     /// What reading says.
@@ -135,21 +135,17 @@ impl CheckedFiles {
         number: usize,
         tags: &[ColumnName],
         fields: &[ColumnName],
+        wanted: WantedRows,
         io: &Handle,
     ) -> Result<Option<DecodedRowGroup>, Error> {
         if let Some(held) = self.decoded.held(file.id, number, fields).await {
             return Ok(Some(held));
         }
-        if !self.decoded.is_wanted(file, number, fields.len(), self.recent.is_recent(file)).await {
+        if !self.decoded.is_wanted(file, number, fields.len(), wanted, self.recent.is_recent(file)).await {
             return Ok(None);
         }
         let reader = self.reader(Arc::clone(file), io.clone());
         self.decoded.load(reader, number, tags, fields).await.map(Some)
-    }
-
-    /// A row group with these fields, if all of them are in memory, decoded.
-    pub async fn held(&self, file: &DataFile, number: usize, fields: &[ColumnName]) -> Option<DecodedRowGroup> {
-        self.decoded.held(file.id, number, fields).await
     }
 
     /// The series of a row group, if they are in memory.

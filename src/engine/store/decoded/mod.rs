@@ -4,7 +4,8 @@
 //! of [`recent`](super::recent). A dashboard that repeats its queries decodes nothing.
 //!
 //! A row group comes in when it is asked for the second time within as many others as there is room for, or at once if it is
-//! recent: so a scan over years leaves nothing behind, and what could not stay until it is asked for again is not decoded whole. It
+//! recent: so a scan over years leaves nothing behind, and what could not stay until it is asked for again is not decoded whole. Who
+//! wants some rows of it decodes their pages alone, until all that were decoded so make a whole one: then it comes in too. It
 //! comes in column by column: fields that are asked for, and [`series`] once.
 //!
 //! Always true:
@@ -74,6 +75,15 @@ pub struct DecodedRowGroup {
     pub fields: HashMap<ColumnName, ArrayRef>,
 }
 
+/// What somebody wants of a row group, in rows that have to be decoded for it.
+#[derive(Debug, Clone, Copy)]
+pub enum WantedRows {
+    /// Most or all.
+    Most,
+    /// So few that their pages can be decoded alone.
+    Few(u64),
+}
+
 /// A part of a row group that is kept by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Part {
@@ -107,8 +117,8 @@ type Place = (FileId, usize);
 pub(super) struct DecodedRowGroups {
     bytes_max: u64,
     parts: Cache<(Place, Part), Kept>,
-    /// What was asked for lately.
-    asked: Cache<Place, ()>,
+    /// What was asked for lately: about how many rows were wanted of it.
+    asked: Cache<Place, Arc<AtomicU64>>,
     /// Held by who decodes.
     decoding: Arc<Mutex<HashMap<Place, Weak<AsyncMutex<()>>>>>,
     counts: Arc<Counts>,
@@ -214,20 +224,27 @@ impl DecodedRowGroups {
         }
     }
 
-    /// Whether a row group that is not in memory is worth decoding whole. Asking counts.
-    pub(super) async fn is_wanted(&self, file: &DataFile, number: usize, fields: usize, is_recent: bool) -> bool {
+    /// Whether a row group that is not in memory is worth decoding whole for one who wants these rows of it. Asking counts.
+    pub(super) async fn is_wanted(
+        &self,
+        file: &DataFile,
+        number: usize,
+        fields: usize,
+        wanted: WantedRows,
+        is_recent: bool,
+    ) -> bool {
         let rows = file.row_groups.get(number).map_or(0, |group| group.rows);
         let bytes = rows.saturating_mul(VALUE_BYTES).saturating_mul(fields as u64 + 1);
         if bytes > self.bytes_max / SHARE_MAX {
             return false;
         }
-        let place = (file.id, number);
-        let is_known = self.asked.get(&place).await.is_some();
-        if !is_known {
-            self.asked.insert(place, ()).await;
-            self.asked.run_pending_tasks().await;
-        }
-        is_known || is_recent
+        let asked = self.asked.get_with((file.id, number), async { Arc::default() }).await;
+        self.asked.run_pending_tasks().await;
+        let (wanted, is_at_once) = match wanted {
+            WantedRows::Most => (rows, is_recent),
+            WantedRows::Few(few) => (few, false),
+        };
+        is_at_once || asked.fetch_add(wanted, Ordering::Relaxed) >= rows
     }
 
     /// Decodes these fields with times and series, and keeps them. The file has all of these tags and fields, and no other tags.

@@ -24,10 +24,20 @@ async fn files(bytes_max: u64) -> (CheckedFiles, Arc<DataFile>) {
     (CheckedFiles::new(store, 1 << 20, RecentSettings::NOTHING, clock).with_decoded(bytes_max), file)
 }
 
-/// The row group with `usage`, at once: the file is newer than the clock.
+/// The row group with these fields, at once: the file is newer than the clock.
 async fn ask(files: &CheckedFiles, file: &Arc<DataFile>, number: usize, fields: &[&str]) -> Option<DecodedRowGroup> {
+    ask_for(files, file, number, fields, WantedRows::Most).await
+}
+
+async fn ask_for(
+    files: &CheckedFiles,
+    file: &Arc<DataFile>,
+    number: usize,
+    fields: &[&str],
+    wanted: WantedRows,
+) -> Option<DecodedRowGroup> {
     let names = |names: &[&str]| names.iter().map(|name| ColumnName::new(name).unwrap()).collect::<Vec<_>>();
-    files.decoded(file, number, &names(&["host"]), &names(fields), &Handle::current()).await.unwrap()
+    files.decoded(file, number, &names(&["host"]), &names(fields), wanted, &Handle::current()).await.unwrap()
 }
 
 #[tokio::test]
@@ -43,6 +53,19 @@ async fn a_row_group_is_decoded_once_field_by_field() {
     ask(&files, &file, 1, &["usage"]).await.unwrap();
     let metrics = files.decoded_metrics();
     assert_eq!((metrics.loads, metrics.hits, metrics.evictions), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn who_wants_few_rows_has_the_row_group_decoded_when_as_many_were_decoded_alone() {
+    let (files, file) = files(16 << 20).await;
+    for _ in 0..3 {
+        assert!(ask_for(&files, &file, 0, &["usage"], WantedRows::Few(2_000)).await.is_none());
+    }
+    assert!(ask_for(&files, &file, 1, &["usage"], WantedRows::Few(2_000)).await.is_none(), "each for itself");
+    assert!(ask_for(&files, &file, 0, &["usage"], WantedRows::Few(1)).await.is_some());
+    assert_eq!(files.decoded_metrics().loads, 1);
+    assert!(ask_for(&files, &file, 0, &["usage"], WantedRows::Few(1)).await.is_some());
+    assert_eq!(files.decoded_metrics().hits, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
