@@ -9,6 +9,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use super::kept_operators::SeamExec;
@@ -48,8 +49,10 @@ fn groups(aggregate: &AggregateExec) -> Option<(Vec<ProjectionExpr>, &Arc<dyn Ex
         return None;
     }
     let input = aggregate.input();
-    let is_distinct = input.downcast_ref().is_some_and(SeriesEndsExec::is_distinct)
-        || input.downcast_ref().is_some_and(SeamExec::is_distinct);
+    // DataFusion's rules let what is read yield.
+    let read = input.downcast_ref::<CooperativeExec>().map_or(input, CooperativeExec::input);
+    let is_distinct = read.downcast_ref().is_some_and(SeriesEndsExec::is_distinct)
+        || read.downcast_ref().is_some_and(SeamExec::is_distinct);
     if !is_distinct {
         return None;
     }

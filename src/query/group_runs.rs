@@ -282,23 +282,20 @@ impl Groups {
 
     /// Finds the group of each row.
     fn find(&mut self, keys: &[ArrayRef], rows: usize) -> DataFusionResult<()> {
-        let comparable: Vec<ArrayRef> = keys.iter().map(comparable).collect();
-        let runs = partition(&comparable)?.ranges();
         self.of_rows.clear();
         if let [key] = keys
             && let Some(tag) = key.as_dictionary_opt::<Int32Type>()
         {
-            let unknown = self.of_texts.unknown(tag, runs.iter().map(|run| run.start));
+            let unknown = self.of_texts.unknown(tag);
             if !unknown.is_empty() {
-                let unknown = UInt32Array::from(unknown);
-                self.look_up(keys, &unknown)?;
-                self.of_texts.learn(tag, unknown.values(), &self.of_runs);
+                self.look_up(keys, &UInt32Array::from(unknown))?;
+                self.of_texts.learn(&self.of_runs);
             }
-            for run in runs {
-                self.of_rows.extend(repeat_n(self.of_texts.group(tag, run.start), run.len()));
-            }
+            self.of_texts.groups_of(tag, &mut self.of_rows);
             return Ok(());
         }
+        let comparable: Vec<ArrayRef> = keys.iter().map(comparable).collect();
+        let runs = partition(&comparable)?.ranges();
         if runs.len() * ROWS_A_RUN_MIN > rows {
             self.looked_up.add(rows);
             return self.known.intern(keys, &mut self.of_rows);
@@ -386,43 +383,55 @@ struct GroupsOfTexts {
     texts: Option<ArrayRef>,
     /// By code; the last one is that of rows without the tag.
     groups: Vec<usize>,
+    /// Where the groups go that are being looked up.
+    asked: Vec<usize>,
 }
 
 impl GroupsOfTexts {
     const UNKNOWN: usize = usize::MAX;
+    /// Is looked up, and not asked for twice.
+    const ASKED: usize = usize::MAX - 1;
 
-    /// One row of these for each text whose group is not known.
-    fn unknown(&mut self, tag: &DictionaryArray<Int32Type>, rows: impl Iterator<Item = usize>) -> Vec<u32> {
+    /// One row for each text whose group is not known.
+    fn unknown(&mut self, tag: &DictionaryArray<Int32Type>) -> Vec<u32> {
         if self.texts.as_ref().is_none_or(|texts| !Arc::ptr_eq(texts, tag.values())) {
             self.texts = Some(Arc::clone(tag.values()));
             self.groups.clear();
             self.groups.resize(tag.values().len() + 1, Self::UNKNOWN);
         }
-        let mut unknown = Vec::new();
-        for row in rows {
-            let group = &mut self.groups[place(tag, row)];
-            if *group == Self::UNKNOWN {
-                *group = 0; // is learned below, and not asked for twice
-                unknown.push(row as u32);
+        self.asked.clear();
+        let mut rows = Vec::new();
+        for (row, place) in places(tag).enumerate() {
+            if self.groups[place] == Self::UNKNOWN {
+                self.groups[place] = Self::ASKED;
+                self.asked.push(place);
+                rows.push(row as u32);
             }
         }
-        unknown
+        rows
     }
 
-    fn learn(&mut self, tag: &DictionaryArray<Int32Type>, rows: &[u32], groups: &[usize]) {
-        for (row, group) in rows.iter().zip(groups) {
-            self.groups[place(tag, *row as usize)] = *group;
+    /// The groups of the rows that were asked for.
+    fn learn(&mut self, groups: &[usize]) {
+        for (place, group) in self.asked.drain(..).zip(groups) {
+            self.groups[place] = *group;
         }
     }
 
-    fn group(&self, tag: &DictionaryArray<Int32Type>, row: usize) -> usize {
-        self.groups[place(tag, row)]
+    /// The group of each row.
+    fn groups_of(&self, tag: &DictionaryArray<Int32Type>, groups: &mut Vec<usize>) {
+        groups.extend(places(tag).map(|place| self.groups[place]));
     }
 }
 
-/// Where the group of a row's text is.
-fn place(tag: &DictionaryArray<Int32Type>, row: usize) -> usize {
-    tag.key(row).unwrap_or(tag.values().len())
+/// Where the group of each row's text is.
+fn places(tag: &DictionaryArray<Int32Type>) -> impl Iterator<Item = usize> {
+    let (codes, nulls, of_null) =
+        (tag.keys().values(), tag.nulls().filter(|nulls| nulls.null_count() > 0), tag.values().len());
+    codes.iter().enumerate().map(move |(row, code)| match nulls {
+        Some(nulls) if nulls.is_null(row) => of_null,
+        _ => *code as usize,
+    })
 }
 
 /// What tells whether two rows that stand together are of one group: of tags their codes. Equal texts with two codes make two runs of one group.

@@ -240,6 +240,21 @@ async fn questions_for_the_newest_rows_read_the_ends_of_series() {
     }
 }
 
+/// Tags of series come once each, so nothing has to make them so.
+#[tokio::test]
+async fn distinct_tags_are_not_made_distinct_again() {
+    let fixture = Fixture::new().await;
+    fixture.write("m,host=h0,region=r0 a=1 10\nm,host=h1,region=r0 a=1 20").await;
+    for (text, aggregations) in [
+        ("SELECT DISTINCT host FROM m", 0),
+        ("SELECT count(DISTINCT host) FROM m", 1),
+        ("SELECT region, count(DISTINCT host) FROM m GROUP BY region", 1),
+    ] {
+        let plan = fixture.explain(text).await;
+        assert_eq!(plan.matches("AggregateExec").count(), aggregations, "{text}\n{plan}");
+    }
+}
+
 #[tokio::test]
 async fn a_series_that_ended_long_ago_is_found_and_new_files_are_enough_for_the_others() {
     let fixture = Fixture::new().await;
