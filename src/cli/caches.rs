@@ -48,7 +48,7 @@ pub(crate) fn create_commands() -> [Command; 2] {
     let distinct = Command::new("distinct_cache")
         .about("Keep the distinct values of columns of a table at hand")
         .args(common(false))
-        .arg(list("columns", "Tags and strings, from the coarse to the fine").required(true))
+        .arg(list("columns", "Tags and fields, from the coarse to the fine").required(true))
         .arg(
             Arg::new("max-cardinality")
                 .long("max-cardinality")

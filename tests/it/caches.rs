@@ -143,6 +143,13 @@ fn cases() -> Vec<Case> {
         distinct(json!({ "name": "few", "columns": ["host"], "max_cardinality": 2 }), "host", None),
         distinct(json!({ "name": "recent", "columns": ["host"], "max_age": 5 * 3600 }), "host", Some(5)),
         distinct(json!({ "name": "conditions", "columns": ["state", "region"] }), "state, region", None),
+        distinct(json!({ "name": "numbers", "columns": ["usage", "count"] }), "usage, count", None),
+        last(
+            json!({ "name": "usages", "key_columns": ["usage"], "value_columns": ["count"] }),
+            "usage, count, time",
+            "usage",
+            None,
+        ),
     ]
 }
 
@@ -364,7 +371,7 @@ async fn caches_are_made_asked_and_deleted_over_http() {
 
     for (path, body, expected) in [
         (LAST, json!({ "db": "db", "table": "cpu" }), 409),
-        (LAST, json!({ "db": "db", "table": "cpu", "name": "x", "key_columns": ["usage"] }), 400),
+        (LAST, json!({ "db": "db", "table": "cpu", "name": "x", "key_columns": ["rack"] }), 400),
         (LAST, json!({ "db": "db", "table": "cpu", "name": "x", "count": 0 }), 400),
         (LAST, json!({ "db": "db", "table": "disk" }), 404),
         (LAST, json!({ "db": "other", "table": "cpu" }), 404),

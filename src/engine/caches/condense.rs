@@ -6,7 +6,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::newest::{answer_order, newest_rows};
+use super::newest::{answer_order, as_key, newest_rows};
 use super::unfit;
 use crate::error::Result;
 use crate::model::last_write_wins::{conform, merge_batches, sort_run, take_compact};
@@ -116,7 +116,11 @@ pub fn arrange(definition: &CacheDefinition, table: &TableSchema, rows: &RecordB
         true => rows,
         false => take_compact(&rows, &order).map_err(unfit)?,
     };
-    let columns = schema.fields().iter().filter_map(|field| rows.column_by_name(field.name()).cloned()).collect();
+    let columns = schema.fields().iter().filter_map(|field| rows.column_by_name(field.name()));
+    let columns = match definition.kind() {
+        CacheKind::Last => columns.cloned().collect(),
+        CacheKind::Distinct => columns.map(as_key).collect(),
+    };
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema, columns, &options).map_err(unfit)
 }

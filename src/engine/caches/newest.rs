@@ -5,11 +5,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{SortOptions, partition};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::{Float64Type, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 
@@ -86,6 +87,14 @@ pub(super) fn columns(batch: &RecordBatch, names: &[ColumnName]) -> Result<Vec<A
     names.iter().map(|name| batch.column_by_name(name.as_str()).cloned().ok_or_else(|| missing(name))).collect()
 }
 
+/// A column as part of a key: as SQL groups floats, where -0 is 0.
+pub(super) fn as_key(column: &ArrayRef) -> ArrayRef {
+    match column.as_primitive_opt::<Float64Type>() {
+        Some(floats) => Arc::new(floats.unary::<_, Float64Type>(|float| float + 0.0)),
+        None => Arc::clone(column),
+    }
+}
+
 /// The last rows of each series of a sorted batch.
 fn ends_of_series(batch: &RecordBatch, tags: &[ColumnName], per_key: usize) -> Result<Vec<u32>, ArrowError> {
     let all = 0..batch.num_rows();
@@ -110,7 +119,7 @@ impl Groups {
         if keys.is_empty() {
             return Ok(Self { keys: None, of: vec![0; batch.num_rows()] });
         }
-        let columns = columns(batch, keys)?;
+        let columns: Vec<ArrayRef> = columns(batch, keys)?.iter().map(as_key).collect();
         let options = SortOptions { descending: false, nulls_first: false };
         let fields = columns.iter().map(|column| SortField::new_with_options(column.data_type().clone(), options));
         let rows = RowConverter::new(fields.collect())?.convert_columns(&columns)?;
