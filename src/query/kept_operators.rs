@@ -152,7 +152,9 @@ impl KeptOperators {
                 let operators = planned(with_lower_part(plan, &LogicalPlan::TableScan(seam))?).await?;
                 let part = Arc::new(UpperPart { below, properties, operators });
                 let mut parts = self.parts.lock();
-                if parts.len() < PARTS_MAX && are_reusable(&part.operators) {
+                // Several who ask at once plan it each.
+                let is_new = parts.iter().all(|kept| kept.below != part.below);
+                if is_new && parts.len() < PARTS_MAX && are_reusable(&part.operators) {
                     parts.push(Arc::clone(&part));
                 }
                 part

@@ -243,7 +243,7 @@ async fn questions_for_the_newest_rows_read_the_ends_of_series() {
 /// Tags of series come once each, so nothing has to make them so.
 #[tokio::test]
 async fn distinct_tags_are_not_made_distinct_again() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::with(QuerySettings { few_rows_max: 1 << 20, ..QuerySettings::default() }).await;
     fixture.write("m,host=h0,region=r0 a=1 10\nm,host=h1,region=r0 a=1 20").await;
     for (text, aggregations) in [
         ("SELECT DISTINCT host FROM m", 0),
