@@ -29,8 +29,8 @@ use flightline::engine::wal::MemoryDisk;
 use flightline::engine::{Engine, EngineSettings, store};
 use flightline::model::last_write_wins::{Merge, Step, sort_run};
 use flightline::model::{
-    Access, CacheDefinition, CacheKind, CacheShape, DatabaseId, DatabaseName, FileList, Sequence, TableId, TableName,
-    TableSchema, Timestamp,
+    Access, CacheDefinition, CacheKind, CacheShape, DatabaseId, DatabaseName, FileList, Newest, Sequence, TableId,
+    TableName, TableSchema, Timestamp,
 };
 use flightline::query::{Language, Origin, PlannedQuery, Queries, Query, QuerySettings};
 use flightline::server::auth::AuthSettings;
@@ -314,7 +314,7 @@ impl Served {
 
     fn fill_cache(&self) {
         let (database, table) = (DatabaseName::new(DATABASE).unwrap(), TableName::new("cpu").unwrap());
-        let shape = CacheShape::Last { keys: None, values: None, count: 1, ttl: None };
+        let shape = CacheShape::Last { keys: None, values: None, newest: Newest::Points(1), ttl: None };
         let cache = CacheDefinition { name: "newest".to_owned(), shape };
         self.runtime.block_on(async {
             self.engine.create_cache(&database, &table, cache).await.unwrap();

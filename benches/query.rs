@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use flightline::engine::caches::CacheState;
 use flightline::engine::{Engine, EngineSettings};
-use flightline::model::{Access, CacheDefinition, CacheKind, CacheShape, DatabaseName, TableName};
+use flightline::model::{Access, CacheDefinition, CacheKind, CacheShape, DatabaseName, Newest, TableName};
 use flightline::query::{Language, Origin, Queries, Query, QuerySettings};
 use futures::TryStreamExt;
 use load::DATABASE;
@@ -138,7 +138,7 @@ async fn run_datafusion(context: &SessionContext, text: &str) -> usize {
 /// Last values of 100 machines: of one and of all, from the cache and from the table.
 fn caches(criterion: &mut Criterion, runtime: &Runtime, engine: &Engine, queries: &Queries) {
     let (database, table) = (DatabaseName::new(DATABASE).unwrap(), TableName::new("cpu").unwrap());
-    let shape = CacheShape::Last { keys: None, values: None, count: 1, ttl: None };
+    let shape = CacheShape::Last { keys: None, values: None, newest: Newest::Points(1), ttl: None };
     let cache = CacheDefinition { name: "newest".to_owned(), shape };
     runtime.block_on(engine.create_cache(&database, &table, cache)).unwrap();
     while engine.cache_facts(&database, CacheKind::Last).iter().any(|cache| cache.state != CacheState::Ready) {

@@ -21,8 +21,18 @@ pub(crate) struct CacheCommand {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Deed {
-    CreateLast { keys: Option<Vec<String>>, values: Option<Vec<String>>, count: Option<u32>, ttl_seconds: Option<u64> },
-    CreateDistinct { columns: Vec<String>, cardinality_max: Option<u32>, age_max_seconds: Option<u64> },
+    CreateLast {
+        keys: Option<Vec<String>>,
+        values: Option<Vec<String>>,
+        count: Option<u32>,
+        ttl_seconds: Option<u64>,
+        per_field: bool,
+    },
+    CreateDistinct {
+        columns: Vec<String>,
+        cardinality_max: Option<u32>,
+        age_max_seconds: Option<u64>,
+    },
     DeleteLast,
     DeleteDistinct,
 }
@@ -41,6 +51,13 @@ pub(crate) fn create_commands() -> [Command; 2] {
                 .help("Points of each key [default: 1]"),
         )
         .arg(age("ttl", "Show no points that are older, such as 4h; without it all"))
+        .arg(
+            Arg::new("per-field")
+                .long("per-field")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("count")
+                .help("One row of each key, with the newest value of each column, whichever points these are of"),
+        )
         .after_help(
             "Example:\n  flightline create last_cache -d nyc -t cpu --key-columns host --count 5 cpu_by_host\n  \
              flightline query -d nyc \"SELECT * FROM last_cache('cpu', 'cpu_by_host') WHERE host = 'a'\"",
@@ -106,6 +123,7 @@ impl CacheCommand {
                 values: names("value-columns"),
                 count: flags.get_one("count").copied(),
                 ttl_seconds: flags.get_one("ttl").copied(),
+                per_field: flags.get_flag("per-field"),
             },
             ("create", _) => Deed::CreateDistinct {
                 columns: names("columns").unwrap_or_default(),
@@ -135,11 +153,12 @@ impl CacheCommand {
         };
         said(&mut body, "name", json!(name));
         let request = match deed {
-            Deed::CreateLast { keys, values, count, ttl_seconds } => {
+            Deed::CreateLast { keys, values, count, ttl_seconds, per_field } => {
                 said(&mut body, "key_columns", json!(keys));
                 said(&mut body, "value_columns", json!(values));
                 said(&mut body, "count", json!(count));
                 said(&mut body, "ttl", json!(ttl_seconds));
+                said(&mut body, "per_field", json!(per_field.then_some(true)));
                 connection.request(Method::POST, path).json(&body)
             }
             Deed::CreateDistinct { columns, cardinality_max, age_max_seconds } => {

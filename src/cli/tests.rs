@@ -284,6 +284,7 @@ fn caches_are_made_with_the_flags_of_influxdb3() {
         values: Some(names(&["usage"])),
         count: Some(5),
         ttl_seconds: Some(5400),
+        per_field: false,
     };
     let (database, table) = ("nyc".to_owned(), "cpu".to_owned());
     assert_eq!(
@@ -300,6 +301,7 @@ fn caches_are_made_with_the_flags_of_influxdb3() {
         &["create", "last_cache", "-d", "nyc"],
         &["create", "last_cache", "-t", "cpu"],
         &["create", "last_cache", "-d", "nyc", "-t", "cpu", "--count", "0"],
+        &["create", "last_cache", "-d", "nyc", "-t", "cpu", "--count", "2", "--per-field"],
     ] {
         assert!(parsed(missing, &[]).is_err(), "{missing:?}");
     }

@@ -47,8 +47,8 @@ pub enum CacheShape {
         keys: Option<Vec<ColumnName>>,
         /// The other columns, besides the time; `None`: all, also those that come later.
         values: Option<Vec<ColumnName>>,
-        /// How many points of each key, at least 1.
-        count: u32,
+        /// What there is of each key.
+        newest: Newest,
         /// Points whose time is further back are not shown; `None`: all are.
         ttl: Option<Duration>,
     },
@@ -61,6 +61,15 @@ pub enum CacheShape {
         /// Combinations whose newest point is further back are not shown; `None`: all are.
         age_max: Option<Duration>,
     },
+}
+
+/// What a last cache has of each key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newest {
+    /// So many of its newest points, at least 1.
+    Points(u32),
+    /// One row: the time of its newest point, and of every other column the newest value that is there.
+    Values,
 }
 
 /// Why something is no cache of a table.
@@ -103,12 +112,12 @@ impl CacheDefinition {
             None => Err(CacheError::Missing { column: column.to_string() }),
         };
         match &self.shape {
-            CacheShape::Last { keys, values, count, .. } => {
+            CacheShape::Last { keys, values, newest, .. } => {
                 let keys = keys.as_deref().unwrap_or_default();
                 let values = values.as_deref().unwrap_or_default();
                 each_once(keys.iter().chain(values))?;
                 keys.iter().chain(values).try_for_each(is_there)?;
-                if *count == 0 { Err(CacheError::Zero { what: "count" }) } else { Ok(()) }
+                if *newest == Newest::Points(0) { Err(CacheError::Zero { what: "count" }) } else { Ok(()) }
             }
             CacheShape::Distinct { columns, cardinality_max, .. } => {
                 each_once(columns.iter())?;
@@ -169,9 +178,24 @@ impl CacheDefinition {
     /// How many rows there are of each key.
     pub fn rows_per_key(&self) -> usize {
         match self.shape {
-            CacheShape::Last { count, .. } => usize::try_from(count).unwrap_or(usize::MAX),
-            CacheShape::Distinct { .. } => 1,
+            CacheShape::Last { newest: Newest::Points(count), .. } => usize::try_from(count).unwrap_or(usize::MAX),
+            CacheShape::Last { newest: Newest::Values, .. } | CacheShape::Distinct { .. } => 1,
         }
+    }
+
+    /// Whether its rows are no points, but each column's newest value.
+    pub fn is_of_values(&self) -> bool {
+        matches!(self.shape, CacheShape::Last { newest: Newest::Values, .. })
+    }
+
+    /// The columns whose newest value counts by itself.
+    pub fn own_values(&self, table: &TableSchema) -> Vec<ColumnName> {
+        if !self.is_of_values() {
+            return Vec::new();
+        }
+        let (keys, output) = (self.keys(table), self.output(table));
+        let is_own = |name: &ColumnName| !keys.contains(name) && output.iter().any(|column| column == name.as_str());
+        table.columns().map(|column| column.name).filter(is_own).collect()
     }
 
     /// How many keys there are at most, if that is bounded: those with the newest points.
@@ -224,7 +248,8 @@ mod tests {
     }
 
     fn last(keys: Option<&[&str]>, values: Option<&[&str]>) -> CacheDefinition {
-        let shape = CacheShape::Last { keys: keys.map(names), values: values.map(names), count: 1, ttl: None };
+        let shape =
+            CacheShape::Last { keys: keys.map(names), values: values.map(names), newest: Newest::Points(1), ttl: None };
         CacheDefinition { name: "c".to_owned(), shape }
     }
 

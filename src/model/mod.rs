@@ -21,7 +21,7 @@ mod tag_encoder;
 mod time;
 
 pub use arrow_rows::{ArrowColumns, ArrowRowsError, RefusedBatch};
-pub use cache::{CacheDefinition, CacheError, CacheKind, CacheShape};
+pub use cache::{CacheDefinition, CacheError, CacheKind, CacheShape, Newest};
 pub use data_file::{ColumnStatistics, DataFile, RowGroup, Scalar};
 pub use deletion::{Deletion, RowSelection};
 pub use file_columns::FileColumns;

@@ -107,6 +107,23 @@ fn last(cache: Value, columns: &'static str, keys: &str, since: Option<i64>) -> 
     Case { cache, columns, table }
 }
 
+/// One row of each key, with the newest value of each of the other columns.
+fn per_field(cache: Value, columns: &'static str, keys: &[&str], since: Option<i64>) -> Case {
+    let since =
+        since.map_or(String::new(), |hours| format!("WHERE time >= to_timestamp_nanos({})", NOW - hours * HOUR));
+    let column = |name: &str| match name {
+        "time" => "max(time) AS time".to_owned(),
+        key if keys.contains(&key) => key.to_owned(),
+        value => format!(
+            "first_value({value} ORDER BY time DESC, host ASC NULLS LAST, region ASC NULLS LAST) \
+             FILTER (WHERE {value} IS NOT NULL) AS {value}"
+        ),
+    };
+    let chosen = columns.split(", ").map(column).collect::<Vec<_>>().join(", ");
+    let table = format!("SELECT {chosen} FROM cpu {since} GROUP BY {}", keys.join(", "));
+    Case { cache, columns, table }
+}
+
 fn distinct(cache: Value, columns: &'static str, since: Option<i64>) -> Case {
     let most = cache["max_cardinality"].as_u64().unwrap_or(100_000);
     let since =
@@ -137,6 +154,19 @@ fn cases() -> Vec<Case> {
             json!({ "name": "states", "key_columns": ["state"], "value_columns": ["usage"] }),
             "state, usage, time",
             "state",
+            None,
+        ),
+        per_field(json!({ "name": "values", "per_field": true }), ALL, &["host", "region"], None),
+        per_field(
+            json!({ "name": "values of hosts", "key_columns": ["host"], "per_field": true, "ttl": 5 * 3600 }),
+            ALL,
+            &["host"],
+            Some(5),
+        ),
+        per_field(
+            json!({ "name": "values of states", "key_columns": ["state"], "value_columns": ["usage"], "per_field": true }),
+            "state, usage, time",
+            &["state"],
             None,
         ),
         distinct(json!({ "name": "places", "columns": ["region", "host"] }), "region, host", None),
@@ -377,7 +407,7 @@ async fn caches_are_made_asked_and_deleted_over_http() {
         (LAST, json!({ "db": "other", "table": "cpu" }), 404),
         (LAST, json!({ "db": "db" }), 400),
         (DISTINCT, json!({ "db": "db", "table": "cpu", "columns": [] }), 400),
-        (DISTINCT, json!({ "db": "db", "table": "cpu", "columns": ["usage"], "name": "x" }), 400),
+        (DISTINCT, json!({ "db": "db", "table": "cpu", "columns": ["rack"], "name": "x" }), 400),
     ] {
         let (status, text) = send(&server, Method::POST, path, body.clone()).await;
         assert_eq!(status, expected, "{path} {body}: {text}");

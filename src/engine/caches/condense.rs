@@ -6,7 +6,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::newest::{answer_order, as_key, newest_rows};
+use super::newest::{answer_order, as_key, newest_rows, newest_values};
 use super::unfit;
 use crate::error::Result;
 use crate::model::last_write_wins::{conform, merge_batches, sort_run, take_compact};
@@ -102,7 +102,7 @@ fn only_newest(definition: &CacheDefinition, kept: &TableSchema, rows: &RecordBa
     take_compact(rows, &newest).map_err(unfit)
 }
 
-/// Kept rows as an answer: the key's columns first, by key, of one key the newest first. `table` has the columns that the
+/// Kept rows as an answer: the key's columns first, by key, of one key the newest first, or one row with the newest values. `table` has the columns that the
 /// answer shall have.
 ///
 /// # Errors
@@ -115,6 +115,10 @@ pub fn arrange(definition: &CacheDefinition, table: &TableSchema, rows: &RecordB
     let rows = match order.is_sorted() {
         true => rows,
         false => take_compact(&rows, &order).map_err(unfit)?,
+    };
+    let rows = match definition.is_of_values() {
+        true => newest_values(definition, &kept, &rows).map_err(unfit)?,
+        false => rows,
     };
     let columns = schema.fields().iter().filter_map(|field| rows.column_by_name(field.name()));
     let columns = match definition.kind() {

@@ -7,9 +7,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{SortOptions, partition};
+use arrow::compute::{SortOptions, partition, take};
 use arrow::datatypes::{Float64Type, TimestampNanosecondType};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
@@ -28,18 +28,30 @@ pub(super) fn newest_rows(
 ) -> Result<Vec<u32>, ArrowError> {
     let keys = definition.keys(kept);
     let times = times(batch)?;
-    if definition.kind() == CacheKind::Last && is_sorted && keys == kept.tags() {
+    let own = columns(batch, &definition.own_values(kept))?;
+    if definition.kind() == CacheKind::Last && own.is_empty() && is_sorted && keys == kept.tags() {
         return ends_of_series(batch, &keys, definition.rows_per_key());
     }
     let groups = Groups::new(batch, &keys)?;
     let mut rows: Vec<u32> = (0..batch.num_rows() as u32).collect();
     rows.sort_unstable_by_key(|row| (groups.of[*row as usize], Reverse(times[*row as usize]), *row));
     let (per_key, mut current, mut taken) = (definition.rows_per_key(), None, 0);
+    let mut is_missing = vec![true; own.len()];
     rows.retain(|row| {
         let group = Some(groups.of[*row as usize]);
-        taken = if group == current { taken + 1 } else { 0 };
-        current = group;
-        taken < per_key
+        if group == current {
+            taken += 1;
+        } else {
+            (current, taken) = (group, 0);
+            is_missing.fill(true);
+        }
+        let mut brings_a_value = false;
+        for (column, is_missing) in own.iter().zip(&mut is_missing) {
+            if *is_missing && column.is_valid(*row as usize) {
+                (*is_missing, brings_a_value) = (false, true);
+            }
+        }
+        taken < per_key || brings_a_value
     });
     match definition.kind() {
         CacheKind::Last => rows.sort_unstable(),
@@ -71,6 +83,33 @@ pub(super) fn answer_order(
         groups.compare(*a, *b).then_with(by_time).then_with(|| a.cmp(b))
     });
     Ok(rows)
+}
+
+/// One row for each key out of rows in the order of an answer: that of the newest, with each of these columns' newest value.
+pub(super) fn newest_values(
+    definition: &CacheDefinition,
+    kept: &TableSchema,
+    batch: &RecordBatch,
+) -> Result<RecordBatch, ArrowError> {
+    let (keys, own) = (definition.keys(kept), definition.own_values(kept));
+    let groups = Groups::new(batch, &keys)?;
+    let mut ends: Vec<usize> = (1..batch.num_rows()).filter(|row| groups.of[*row] != groups.of[*row - 1]).collect();
+    ends.extend((batch.num_rows() > 0).then_some(batch.num_rows()));
+    let starts = || std::iter::once(0).chain(ends.iter().copied());
+    let taken = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let is_own = own.iter().any(|name| name.as_str() == field.name());
+        let row = |(start, end): (usize, &usize)| {
+            let newest = if is_own { (start..*end).find(|row| column.is_valid(*row)) } else { None };
+            newest.unwrap_or(start) as u32
+        };
+        take(column, &UInt32Array::from_iter_values(starts().zip(&ends).map(row)), None)
+    });
+    let columns = taken.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
+    RecordBatch::try_new_with_options(
+        batch.schema(),
+        columns,
+        &RecordBatchOptions::new().with_row_count(Some(ends.len())),
+    )
 }
 
 /// The times of a batch in nanoseconds.

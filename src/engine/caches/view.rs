@@ -6,7 +6,8 @@
 //! the run also holds everything after it.
 //!
 //! Keeping only the rows that count loses nothing: a point of a key that is not among its newest `count` never will be,
-//! however many are written, unless rows are deleted; then a view goes.
+//! however many are written, unless rows are deleted; then a view goes. Where each column's newest value counts, a point that has none
+//! of them never will have one; and of a point that is kept for one of them others may be missing, which are not the newest.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::format::FormatError;
 use super::messages::{Decoded, column_name, nanoseconds};
-use crate::model::{CacheDefinition, CacheKind, CacheShape, ColumnName, TableId};
+use crate::model::{CacheDefinition, CacheKind, CacheShape, ColumnName, Newest, TableId};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct CreateCacheMessage {
@@ -45,6 +45,9 @@ pub(super) struct CacheMessage {
     rows_max: u32,
     #[prost(uint64, optional, tag = "6")]
     age_max: Option<u64>,
+    /// Of last values: one row of each key, with each column's newest value.
+    #[prost(bool, tag = "7")]
+    per_field: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,7 +90,13 @@ impl DeleteCacheMessage {
 impl From<&CacheDefinition> for CacheMessage {
     fn from(cache: &CacheDefinition) -> Self {
         let (keys, values, rows_max) = match &cache.shape {
-            CacheShape::Last { keys, values, count, .. } => (keys.as_deref(), values.as_deref(), *count),
+            CacheShape::Last { keys, values, newest, .. } => {
+                let rows_max = match newest {
+                    Newest::Points(count) => *count,
+                    Newest::Values => 1,
+                };
+                (keys.as_deref(), values.as_deref(), rows_max)
+            }
             CacheShape::Distinct { columns, cardinality_max, .. } => (Some(columns.as_slice()), None, *cardinality_max),
         };
         Self {
@@ -97,6 +106,7 @@ impl From<&CacheDefinition> for CacheMessage {
             values: values.map(NamesMessage::new),
             rows_max,
             age_max: cache.age_max().map(nanoseconds),
+            per_field: cache.is_of_values(),
         }
     }
 }
@@ -105,13 +115,14 @@ impl TryFrom<CacheMessage> for CacheDefinition {
     type Error = FormatError;
 
     fn try_from(message: CacheMessage) -> Decoded<Self> {
-        let CacheMessage { kind: number, name, keys, values, rows_max, age_max } = message;
+        let CacheMessage { kind: number, name, keys, values, rows_max, age_max, per_field } = message;
         let keys = keys.map(NamesMessage::into_names).transpose()?;
         let age_max = age_max.map(Duration::from_nanos);
         let shape = match kind(number)? {
             CacheKind::Last => {
                 let values = values.map(NamesMessage::into_names).transpose()?;
-                CacheShape::Last { keys, values, count: rows_max, ttl: age_max }
+                let newest = if per_field { Newest::Values } else { Newest::Points(rows_max) };
+                CacheShape::Last { keys, values, newest, ttl: age_max }
             }
             CacheKind::Distinct => {
                 CacheShape::Distinct { columns: keys.unwrap_or_default(), cardinality_max: rows_max, age_max }

@@ -29,7 +29,7 @@ use crate::engine::store::file::DurableFileStore;
 use crate::error::{ErrorKind, Result};
 use crate::model::{
     CacheDefinition, CacheShape, Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, DatabaseId, DatabaseName,
-    FieldType, FileColumns, Rights, RowGroup, Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema,
+    FieldType, FileColumns, Newest, Rights, RowGroup, Scalar, Sequence, SequenceRange, TableId, TableName, TableSchema,
     TimeRange, Timestamp,
 };
 

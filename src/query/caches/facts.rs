@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use datafusion::error::Result as DataFusionResult;
 
 use crate::engine::Engine;
@@ -26,6 +26,10 @@ pub(in crate::query) fn last_caches(engine: &Engine, database: &DatabaseName) ->
             ("value_column_names", lists(values)),
             ("count", Arc::new(count.collect::<Int64Array>())),
             ("ttl", ages(&all)),
+            (
+                "per_field",
+                Arc::new(all.iter().map(|cache| Some(cache.definition.is_of_values())).collect::<BooleanArray>()),
+            ),
         ],
     )
 }

@@ -136,6 +136,7 @@ impl ShortcutTable {
             // The newest points of a series pass such a bound, or none does.
             Ends::OfSeries(rows) => {
                 rows <= cache.rows_per_key()
+                    && !cache.is_of_values()
                     && table.tags().iter().all(|tag| keys.contains(tag))
                     && keys.len() == table.tags().len()
                     && filters.iter().all(|filter| looks_at_key(filter) || is_lower_bound_of_time(filter))

@@ -6,7 +6,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::model::{Step, TICK, line, step};
 use super::*;
 use crate::engine::store::recent::RecentSettings;
-use crate::model::{CacheDefinition, CacheKind, CacheShape};
+use crate::model::{CacheDefinition, CacheKind, CacheShape, Newest};
 
 /// One point before all others, so that there is a table with all columns.
 const FIRST: &str = "m,host=h0,region=r0 a=0,b=0i 0";
@@ -94,7 +94,7 @@ async fn asked() -> Asked {
     for (name, shape) in [
         ("hosts", distinct(&["host"])),
         ("all", distinct(&["host", "region"])),
-        ("newest", CacheShape::Last { keys: None, values: None, count: 2, ttl: None }),
+        ("newest", CacheShape::Last { keys: None, values: None, newest: Newest::Points(2), ttl: None }),
     ] {
         let cache = CacheDefinition { name: name.to_owned(), shape };
         cached.engine.create_cache(&nyc(), &TableName::new("m").unwrap(), cache).await.unwrap();
@@ -290,7 +290,7 @@ async fn a_cache_that_has_the_answer_gives_it() {
     let columns = vec![ColumnName::new("host").unwrap()];
     for (name, shape) in [
         ("hosts", CacheShape::Distinct { columns, cardinality_max: 100, age_max: None }),
-        ("newest", CacheShape::Last { keys: None, values: None, count: 1, ttl: None }),
+        ("newest", CacheShape::Last { keys: None, values: None, newest: Newest::Points(1), ttl: None }),
     ] {
         fixture.engine.create_cache(&nyc(), &table, CacheDefinition { name: name.to_owned(), shape }).await.unwrap();
     }

@@ -13,7 +13,9 @@ use serde_json::json;
 use super::json::{self, Json};
 use super::parameters::{Parameters, database_name, table_name};
 use crate::error::{Error, Result};
-use crate::model::{Action, CacheDefinition, CacheKind, CacheShape, ColumnName, DatabaseName, TableName, TableSchema};
+use crate::model::{
+    Action, CacheDefinition, CacheKind, CacheShape, ColumnName, DatabaseName, Newest, TableName, TableSchema,
+};
 use crate::server::Services;
 use crate::server::auth::Principal;
 use crate::server::status;
@@ -31,6 +33,7 @@ pub(super) struct CreateLastCache {
     count: Option<u32>,
     /// In seconds.
     ttl: Option<u64>,
+    per_field: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -51,18 +54,25 @@ struct DeleteCache {
     name: String,
 }
 
-/// `POST /api/v3/configure/last_cache` with `{"db","table","name","key_columns","value_columns","count","ttl"}`, the last five
-/// not needed. Without a `ttl` nothing grows too old.
+/// `POST /api/v3/configure/last_cache` with `{"db","table","name","key_columns","value_columns","count","ttl","per_field"}`, the last six
+/// not needed. Without a `ttl` nothing grows too old; `per_field` is no `count` of points but one row with each column's newest value.
 pub(super) async fn create_last_cache(
     State(services): State<Arc<Services>>,
     principal: Principal,
     Json(request): Json<CreateLastCache>,
 ) -> Result<Response> {
-    let CreateLastCache { db, table, name, key_columns, value_columns, count, ttl } = request;
+    let CreateLastCache { db, table, name, key_columns, value_columns, count, ttl, per_field } = request;
+    let newest = match (per_field.unwrap_or(false), count) {
+        (false, count) => Newest::Points(count.unwrap_or(1)),
+        (true, None | Some(1)) => Newest::Values,
+        (true, Some(_)) => {
+            return Err(Error::invalid("a last cache per field has one row of each key: leave \"count\" out"));
+        }
+    };
     let shape = CacheShape::Last {
         keys: key_columns.as_deref().map(columns).transpose()?,
         values: value_columns.as_deref().map(value_columns_of).transpose()?,
-        count: count.unwrap_or(1),
+        newest,
         ttl: ttl.map(Duration::from_secs),
     };
     create(&services, &principal, &db, &table, name, shape).await
@@ -178,9 +188,10 @@ fn description(
     let names = |names: &[ColumnName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let seconds = cache.age_max().map(|age| age.as_secs());
     match &cache.shape {
-        CacheShape::Last { values, count, .. } => json!({
+        CacheShape::Last { values, .. } => json!({
             "db": database.as_str(), "table": table.as_str(), "name": cache.name, "key_columns": names(&cache.keys(schema)),
-            "value_columns": values.as_deref().map(names), "count": count, "ttl": seconds,
+            "value_columns": values.as_deref().map(names), "count": cache.rows_per_key(), "ttl": seconds,
+            "per_field": cache.is_of_values(),
         }),
         CacheShape::Distinct { columns, cardinality_max, .. } => json!({
             "db": database.as_str(), "table": table.as_str(), "name": cache.name, "columns": names(columns),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flightline::model::{CacheDefinition, CacheShape, ColumnName, DatabaseName, TableName};
+use flightline::model::{CacheDefinition, CacheShape, ColumnName, DatabaseName, Newest, TableName};
 use serde_json::Value;
 
 use super::database::{DATABASE, TestDatabase};
@@ -29,7 +29,10 @@ pub fn cache(json: &Value) -> CacheDefinition {
         None => CacheShape::Last {
             keys: names(&json["key_columns"]),
             values: names(&json["value_columns"]),
-            count: number(&json["count"]).unwrap_or(1),
+            newest: match json["per_field"].as_bool() {
+                Some(true) => Newest::Values,
+                _ => Newest::Points(number(&json["count"]).unwrap_or(1)),
+            },
             ttl: seconds(&json["ttl"]),
         },
     };

@@ -64,8 +64,9 @@ fn file_strategy() -> impl Strategy<Value = DataFile> {
 fn cache_strategy() -> impl Strategy<Value = CacheDefinition> {
     let columns = || proptest::collection::vec(column_strategy().prop_map(|column| column.name), 0..3);
     let age = || proptest::option::of(any::<u64>().prop_map(Duration::from_nanos));
-    let last = (proptest::option::of(columns()), proptest::option::of(columns()), any::<u32>(), age())
-        .prop_map(|(keys, values, count, ttl)| CacheShape::Last { keys, values, count, ttl });
+    let newest = prop_oneof![any::<u32>().prop_map(Newest::Points), Just(Newest::Values)];
+    let last = (proptest::option::of(columns()), proptest::option::of(columns()), newest, age())
+        .prop_map(|(keys, values, newest, ttl)| CacheShape::Last { keys, values, newest, ttl });
     let distinct = (columns(), any::<u32>(), age())
         .prop_map(|(columns, cardinality_max, age_max)| CacheShape::Distinct { columns, cardinality_max, age_max });
     ("\\PC{1,9}", prop_oneof![last, distinct]).prop_map(|(name, shape)| CacheDefinition { name, shape })
@@ -170,7 +171,12 @@ fn fitting_change(state: &CatalogState, choice: u32) -> CatalogChange {
         (0, Some(table)) if pick % 3 < 2 => {
             let keys = vec![ColumnName::new("host").unwrap()];
             let shape = match pick % 2 {
-                0 => CacheShape::Last { keys: (pick % 4 == 0).then_some(keys), values: None, count: 2, ttl: None },
+                0 => CacheShape::Last {
+                    keys: (pick % 4 == 0).then_some(keys),
+                    values: None,
+                    newest: Newest::Points(2),
+                    ttl: None,
+                },
                 _ => CacheShape::Distinct { columns: keys, cardinality_max: 9, age_max: Some(Duration::from_secs(3)) },
             };
             CatalogChange::CreateCache { table: table.id, cache: CacheDefinition { name, shape } }
