@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow
 import pyarrow.flight
 import pytest
@@ -119,6 +121,26 @@ def test_what_is_promised_is_what_is_sent(flight, server, question):
     sent = flight.do_get(endpoint.ticket, server.flight_options()).read_all().schema
     assert info.schema.equals(sent, check_metadata=False)
     assert schema.equals(sent, check_metadata=False)
+
+
+def test_caches_are_made_asked_and_deleted(flight, server):
+    def act(action: str, **body) -> list[dict]:
+        request = pyarrow.flight.Action(action, json.dumps(body).encode())
+        results = flight.do_action(request, sql_options(server, server.database))
+        return [json.loads(result.body.to_pybytes()) for result in results]
+
+    (made,) = act("CreateLastCache", table="weather", key_columns=["origin"], name="of_airports")
+    assert (made["db"], made["key_columns"], made["count"]) == (server.database, ["origin"], 1)
+    try:
+        asked = "SELECT origin FROM last_cache('weather', 'of_airports') ORDER BY origin"
+        table = read(flight, server, ticket(server.database, asked))
+        assert table.to_pydict() == {"origin": ["EWR", "JFK", "LGA"]}
+        with pytest.raises(pyarrow.ArrowException, match="already exists"):
+            act("CreateLastCache", table="weather", key_columns=["origin"], name="of_airports")
+    finally:
+        assert act("DeleteLastCache", table="weather", name="of_airports") == []
+    with pytest.raises(pyarrow.ArrowKeyError, match="not found"):
+        act("DeleteLastCache", table="weather", name="of_airports")
 
 
 def test_a_ticket_may_be_redeemed_twice(flight, server):

@@ -5,13 +5,14 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::caches::CacheState;
 use super::catalog::CatalogChange;
 use super::wal::MemoryDisk;
 use super::*;
 use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::model::{
-    Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, FieldType, FileColumns, Rows, Scalar, SequenceRange,
-    TableRows, TimeRange,
+    CacheDefinition, CacheKind, CacheShape, Column, ColumnKind, ColumnName, ColumnStatistics, DataFile, FieldType,
+    FileColumns, Newest, Rows, Scalar, SequenceRange, TableRows, TimeRange,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -348,4 +349,33 @@ async fn of_several_deleted_tables_of_one_name_one_must_be_chosen() {
     fixture.engine.delete_table(&database(), &other, HardDelete::Now).await.unwrap();
     let left: Vec<String> = fixture.engine.table_facts(&database()).into_iter().map(|table| table.name).collect();
     assert_eq!(left, ["t"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_cache_is_filled_can_be_seen() {
+    let fixture = Fixture::new().await;
+    fixture.persist(&[1, 2, 3]).await;
+    let (schema, batch) = rows(&[4]);
+    let rows = Rows { tables: vec![TableRows { table: table(), schema, batch }] };
+    fixture.engine.write(&database(), rows, Durability::Synced).await.unwrap();
+    let shape = CacheShape::Last { keys: None, values: None, newest: Newest::Points(1), ttl: None };
+    let cache = CacheDefinition { name: "newest".to_owned(), shape };
+    fixture.engine.create_cache(&database(), &table(), cache).await.unwrap();
+    let state = || fixture.engine.cache_facts(&database(), CacheKind::Last).remove(0).state;
+    assert_eq!(state(), CacheState::Filling(0.0));
+
+    let unfilled = fixture.engine.unfilled_caches().remove(0);
+    let fill = fixture.engine.fill_cache(&unfilled).unwrap();
+    assert_eq!(state(), CacheState::Filling(0.0));
+    fill.advance(1);
+    assert_eq!(state(), CacheState::Filling(0.25));
+    fill.advance(9);
+    assert_eq!(state(), CacheState::Filling(1.0));
+    // Another one, begun meanwhile, is the one that counts.
+    let again = fixture.engine.fill_cache(&unfilled).unwrap();
+    assert_eq!(state(), CacheState::Filling(0.0));
+    let newest = fixture.files().runs[0].sorted().unwrap().clone();
+    assert!(!fill.finish(&newest).unwrap());
+    assert!(again.finish(&newest).unwrap());
+    assert_eq!(state(), CacheState::Ready);
 }

@@ -9,6 +9,7 @@
 mod addresses;
 pub mod auth;
 pub(crate) mod backup_table;
+mod caches;
 mod cors;
 mod directory;
 pub mod flight;

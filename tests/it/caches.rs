@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_flight::Action;
 use flightline::clock::ManualClock;
 use flightline::engine::store::Store;
 use flightline::engine::{EngineSettings, HardDelete};
@@ -447,6 +448,50 @@ async fn caches_are_asked_over_flight() {
     server.write("db", "cpu,host=b usage=5 30").await;
     let rows = crate::flight_sql::rows(&mut client, "SELECT host, usage FROM last_cache('cpu') WHERE host = 'b'").await;
     assert_eq!(rows, [text(["b", "5.0"])]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caches_are_made_and_deleted_over_flight() {
+    let server = TestServer::start().await;
+    server.write("db", "cpu,region=eu,host=a usage=1 10\ncpu,region=eu,host=b usage=2 20").await;
+    server.write("other", "disk,host=a used=1 10").await;
+    let mut client = crate::flight_sql::client(&server, "db").await;
+    let mut act = async |name: &str, body: Value| -> Result<Value, String> {
+        let mut request = tonic::Request::new(Action::new(name, body.to_string()));
+        request.metadata_mut().insert("database", "db".parse().unwrap());
+        let mut results = client.inner_mut().do_action(request).await.map_err(|status| status.message().to_owned())?;
+        let result = results.get_mut().message().await.map_err(|status| status.message().to_owned())?;
+        Ok(result.map_or(Value::Null, |result| serde_json::from_slice(&result.body).unwrap()))
+    };
+    let made = act("CreateLastCache", json!({ "table": "cpu", "key_columns": ["host"], "count": 2 })).await.unwrap();
+    assert_eq!(made["name"], "cpu_host_last_cache");
+    assert_eq!((&made["db"], &made["value_columns"], &made["count"]), (&json!("db"), &Value::Null, &json!(2)));
+    let made = act("CreateDistinctCache", json!({ "table": "cpu", "columns": ["region"], "name": "regions" })).await;
+    assert_eq!(made.unwrap()["max_cardinality"], 100_000);
+    // A body may name another database than the call.
+    let made = act("CreateLastCache", json!({ "db": "other", "table": "disk" })).await.unwrap();
+    assert_eq!(made["db"], "other");
+
+    let asked = "SELECT host, usage FROM last_cache('cpu') WHERE host = 'b'";
+    assert_eq!(server.query("db", asked, "csv").await, (200, "host,usage\nb,2.0\n".to_owned()));
+    for (name, body, words) in [
+        ("CreateLastCache", json!({ "table": "cpu", "key_columns": ["host"] }), "already exists"),
+        ("CreateLastCache", json!({ "table": "disk" }), "table not found: disk"),
+        ("CreateLastCache", json!({}), "missing field `table`"),
+        ("CreateLastCache", json!(["cpu"]), "JSON object"),
+        ("CreateDistinctCache", json!({ "table": "cpu", "columns": ["rack"], "name": "x" }), "rack"),
+        ("DeleteDistinctCache", json!({ "table": "cpu", "name": "cpu_host_last_cache" }), "not found"),
+        ("DeleteLastCache", json!({ "table": "cpu" }), "missing field `name`"),
+    ] {
+        let error = act(name, body.clone()).await.unwrap_err();
+        assert!(error.contains(words), "{name} {body}: {error}");
+    }
+
+    let named = json!({ "table": "cpu", "name": "cpu_host_last_cache" });
+    assert_eq!(act("DeleteLastCache", named).await, Ok(Value::Null));
+    assert_eq!(act("DeleteDistinctCache", json!({ "table": "cpu", "name": "regions" })).await, Ok(Value::Null));
+    let (status, text) = server.query("db", asked, "csv").await;
+    assert!(status == 404 && text.contains("table 'cpu' has no last cache"), "{status} {text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

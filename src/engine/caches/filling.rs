@@ -38,6 +38,11 @@ impl CacheFill {
         self.memory.max().saturating_sub(self.memory.used())
     }
 
+    /// Notes that so many more rows of the table were read.
+    pub fn advance(&self, rows: usize) {
+        self.token.advance(rows as u64);
+    }
+
     /// Takes the rows of the snapshot that count. Says whether the cache answers from now on: not if it has gone
     /// meanwhile, rows were deleted, or there is no room.
     ///

@@ -43,12 +43,12 @@ pub struct UnfilledCache {
 }
 
 /// How a cache is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CacheState {
     /// It answers.
     Ready,
-    /// The table is asked until it is filled.
-    Filling,
+    /// The table is asked until it is filled; this part of its rows has been read for that, from 0 to 1.
+    Filling(f64),
     /// The table is asked, because it takes more memory than there is.
     TooLarge,
 }
@@ -158,7 +158,8 @@ impl Engine {
             state: match view.map(|view| view.phase()) {
                 Some(Phase::Filled) if answers => CacheState::Ready,
                 Some(Phase::TooLarge(_)) => CacheState::TooLarge,
-                Some(Phase::Filled | Phase::Filling(_)) | None => CacheState::Filling,
+                Some(Phase::Filling(token)) => CacheState::Filling(token.progress()),
+                Some(Phase::Filled) | None => CacheState::Filling(0.0),
             },
             rows: view.map_or(0, |view| view.row_count()),
             bytes: view.map_or(0, |view| view.bytes()),
@@ -227,15 +228,16 @@ impl Engine {
             let state = self.catalog.state();
             state.table_by_name(state.database_by_name(database)?.id, table.as_str())?.id
         };
-        let (token, memory) = (FillToken::default(), &self.caches.memory);
+        let memory = &self.caches.memory;
         let buffer = self.buffer.table(id)?;
-        let mut state = None;
+        let (mut token, mut state) = (FillToken::default(), None);
         let begin = |contents: &TableContents| {
             // Asked here, after it is certain that no change of the retention period is under way.
             let now = self.catalog.state();
             let entry = now.table(id)?;
             let is_there = entry.cache(definition.kind(), &definition.name).is_some_and(|known| known == definition);
             state = Some(Arc::clone(&now));
+            token = FillToken::of_rows(rows_of(contents));
             let phase = Phase::Filling(token.clone());
             let view = CacheView::empty(definition, phase, &contents.schema, contents.through(), memory).ok()?;
             is_there.then(|| Arc::new(view))
@@ -252,4 +254,9 @@ impl Engine {
             memory: Arc::clone(memory),
         })
     }
+}
+
+/// Rows of files and runs, whether they count or not.
+fn rows_of(contents: &TableContents) -> u64 {
+    contents.files.rows() + contents.runs.iter().map(|run| run.row_count() as u64).sum::<u64>()
 }

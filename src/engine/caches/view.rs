@@ -9,6 +9,7 @@
 //! however many are written, unless rows are deleted; then a view goes. Where each column's newest value counts, a point that has none
 //! of them never will have one; and of a point that is kept for one of them others may be missing, which are not the newest.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -64,13 +65,37 @@ pub(super) enum Phase {
     TooLarge(Duration),
 }
 
-/// Tells one filling from the next.
+/// One filling, which is not the next one, and how far it is.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FillToken(Arc<()>);
+pub(super) struct FillToken(Arc<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    read: AtomicU64,
+    /// As many rows as there are to be read, deleted and overwritten ones among them.
+    rows: u64,
+}
 
 impl FillToken {
+    /// A filling that reads so many rows.
+    pub(super) fn of_rows(rows: u64) -> Self {
+        Self(Arc::new(Progress { read: AtomicU64::new(0), rows }))
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Notes that so many more rows were read.
+    pub(super) fn advance(&self, rows: u64) {
+        self.0.read.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Which part of the rows was read, from 0 to 1.
+    pub(super) fn progress(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a part of a whole, for people to read")]
+        let part = self.0.read.load(Ordering::Relaxed) as f64 / self.0.rows.max(1) as f64;
+        part.min(1.0)
     }
 }
 

@@ -234,7 +234,7 @@ impl ExecutionPlan for CacheExec {
             let rows = match source {
                 Source::Kept(rows) => rows,
                 Source::Table(plan) => {
-                    let kept = condense(plan, &definition, &columns, usize::MAX, &context).await?;
+                    let kept = condense(plan, &definition, &columns, usize::MAX, |_| (), &context).await?;
                     let Some(kept) = kept else { return internal_err!("a limit where there is none") };
                     arrange(&definition, &columns, &kept).map_err(scan::from_engine)?
                 }
@@ -260,7 +260,7 @@ impl ExecutionPlan for CacheExec {
 }
 
 /// The rows that count of all that `plan` has; `None` if they take more than so many bytes. What is held is charged to the
-/// query's memory.
+/// query's memory, and `read` is told of the rows of each batch.
 ///
 /// # Errors
 /// Those of the plan; `ResourcesExhausted` if the memory of all queries does not suffice.
@@ -269,13 +269,16 @@ pub(super) async fn condense(
     definition: &Arc<CacheDefinition>,
     columns: &TableSchema,
     bytes_max: usize,
+    read: impl Fn(usize),
     context: &Arc<TaskContext>,
 ) -> DataFusionResult<Option<RecordBatch>> {
     let reservation = MemoryConsumer::new("rows of a cache").register(context.memory_pool());
     let mut condenser = Condenser::new(Arc::clone(definition), columns);
     let mut batches = execute_stream(plan, Arc::clone(context))?;
     while let Some(batch) = batches.next().await {
-        condenser.push(&batch?).map_err(scan::from_engine)?;
+        let batch = batch?;
+        condenser.push(&batch).map_err(scan::from_engine)?;
+        read(batch.num_rows());
         let bytes = condenser.bytes();
         reservation.try_resize(bytes)?;
         if condenser.kept_bytes() > bytes_max {

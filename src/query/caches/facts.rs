@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
 use datafusion::error::Result as DataFusionResult;
 
 use crate::engine::Engine;
@@ -58,6 +60,7 @@ fn table(all: &[CacheFacts], own: Vec<(&'static str, ArrayRef)>) -> DataFusionRe
         vec![("table", text(|cache| cache.table.as_str())), ("name", text(|cache| cache.definition.name.as_str()))];
     columns.extend(own);
     columns.push(("state", text(|cache| state(cache.state))));
+    columns.push(("progress", Arc::new(all.iter().map(|cache| progress(cache.state)).collect::<Float64Array>())));
     columns.push(("rows", number(|cache| cache.rows)));
     columns.push(("size_bytes", number(|cache| cache.bytes)));
     let columns = columns.into_iter().map(|(name, column)| (name, column, true));
@@ -67,8 +70,17 @@ fn table(all: &[CacheFacts], own: Vec<(&'static str, ArrayRef)>) -> DataFusionRe
 fn state(state: CacheState) -> &'static str {
     match state {
         CacheState::Ready => "ready",
-        CacheState::Filling => "filling",
+        CacheState::Filling(_) => "filling",
         CacheState::TooLarge => "too large",
+    }
+}
+
+/// Which part of the table was read to fill it, from 0 to 1; nothing of one that had no room.
+fn progress(state: CacheState) -> Option<f64> {
+    match state {
+        CacheState::Ready => Some(1.0),
+        CacheState::Filling(part) => Some(part),
+        CacheState::TooLarge => None,
     }
 }
 

@@ -84,7 +84,8 @@ async fn fill(engine: &Arc<Engine>, sessions: &Arc<Sessions>, cpu: &Handle, cach
     let work = async move {
         let plan = plan_of_table(&session, fill.snapshot(), fill.definition(), &[])?;
         let (definition, columns) = (Arc::clone(fill.definition()), Arc::clone(&fill.snapshot().schema));
-        let rows = condense(plan, &definition, &columns, fill.bytes_max(), &session.task_ctx()).await?;
+        let read = |rows| fill.advance(rows);
+        let rows = condense(plan, &definition, &columns, fill.bytes_max(), read, &session.task_ctx()).await?;
         let done = match rows {
             Some(rows) => fill.finish(&rows),
             None => fill.too_large().map(|()| false),

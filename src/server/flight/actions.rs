@@ -1,4 +1,4 @@
-//! `DoAction`: prepared statements, and what one can do to a result by its ticket.
+//! `DoAction`: prepared statements, what one can do to a result by its ticket, and caches.
 //!
 //! Not here: sessions (`sessions`).
 
@@ -12,15 +12,22 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use prost::Message;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::call::Call;
 use super::error::FlightError;
 use super::tickets::Work;
 use super::{FlightService, command};
 use crate::error::Result;
+use crate::model::CacheKind;
+use crate::server::caches::{NamedCache, NewDistinctCache, NewLastCache};
+
+/// Names the database in what is said of caches, as over HTTP.
+const DATABASE: &str = "db";
 
 /// The actions that are served.
-pub(super) const ACTIONS: [(&str, &str); 9] = [
+pub(super) const ACTIONS: [(&str, &str); 13] = [
     ("CreatePreparedStatement", "ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult"),
     ("CreatePreparedSubstraitPlan", "ActionCreatePreparedSubstraitPlanRequest -> ActionCreatePreparedStatementResult"),
     ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
@@ -30,6 +37,13 @@ pub(super) const ACTIONS: [(&str, &str); 9] = [
     ("SetSessionOptions", "SetSessionOptionsRequest -> SetSessionOptionsResult"),
     ("GetSessionOptions", "GetSessionOptionsRequest -> GetSessionOptionsResult"),
     ("CloseSession", "CloseSessionRequest -> CloseSessionResult"),
+    ("CreateLastCache", "JSON as for POST /api/v3/configure/last_cache; \"db\" if not that of the call -> JSON"),
+    (
+        "CreateDistinctCache",
+        "JSON as for POST /api/v3/configure/distinct_cache; \"db\" if not that of the call -> JSON",
+    ),
+    ("DeleteLastCache", "JSON with \"table\" and \"name\"; \"db\" if not that of the call -> nothing"),
+    ("DeleteDistinctCache", "JSON with \"table\" and \"name\"; \"db\" if not that of the call -> nothing"),
 ];
 
 impl FlightService {
@@ -64,11 +78,36 @@ impl FlightService {
                 let request = RenewFlightEndpointRequest::decode(action.body).map_err(FlightError::Undecodable)?;
                 Ok(Some(self.renew(&request.endpoint.unwrap_or_default(), call)?.encode_to_vec().into()))
             }
+            "CreateLastCache" => {
+                let request: NewLastCache = self.cache_request(&action.body, call)?;
+                Ok(Some(request.create(&self.engine, &call.principal).await?.to_string().into()))
+            }
+            "CreateDistinctCache" => {
+                let request: NewDistinctCache = self.cache_request(&action.body, call)?;
+                Ok(Some(request.create(&self.engine, &call.principal).await?.to_string().into()))
+            }
+            "DeleteLastCache" => self.delete_cache(CacheKind::Last, &action.body, call).await.map(|()| None),
+            "DeleteDistinctCache" => self.delete_cache(CacheKind::Distinct, &action.body, call).await.map(|()| None),
             "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
                 Err(FlightError::Unsupported("transactions are not supported").into())
             }
             _ => Err(FlightError::UnknownAction(action.r#type).into()),
         }
+    }
+
+    async fn delete_cache(&self, kind: CacheKind, body: &[u8], call: &Call) -> Result<()> {
+        let named: NamedCache = self.cache_request(body, call)?;
+        named.delete(kind, &self.engine, &call.principal).await
+    }
+
+    /// What a body says of a cache; of the call's database, unless it names one itself.
+    fn cache_request<T: DeserializeOwned>(&self, body: &[u8], call: &Call) -> Result<T> {
+        let mut request: Map<String, Value> = serde_json::from_slice(body).map_err(FlightError::JsonAction)?;
+        if !request.contains_key(DATABASE) {
+            let database = call.database(&self.engine)?;
+            request.insert(DATABASE.to_owned(), database.as_str().into());
+        }
+        Ok(serde_json::from_value(Value::Object(request)).map_err(FlightError::JsonAction)?)
     }
 
     /// Ends the results that are being sent for a description, if there are some.

@@ -45,6 +45,8 @@ pub(super) enum FlightError {
     QueryAsUpdate,
     #[error("action '{0}' is not supported")]
     UnknownAction(String),
+    #[error("the action's body is not the JSON object that it needs")]
+    JsonAction(#[source] serde_json::Error),
     #[error("no 'database' header in request, and there are {databases} databases to choose from: {DATABASE_HINT}")]
     NoDatabase { databases: usize },
     #[error("the headers name different databases: '{first}' and '{second}'")]
@@ -95,6 +97,9 @@ impl From<FlightError> for Error {
             FlightError::Encode(source) => Self::with_source(kind, "could not encode the result", source),
             FlightError::JsonTicket(source) => {
                 Self::with_source(kind, "invalid ticket: the JSON can't be read", source)
+            }
+            FlightError::JsonAction(source) => {
+                Self::with_source(kind, "the action's body is not the JSON object that it needs", source)
             }
             other => Self::new(kind, other.to_string()),
         }

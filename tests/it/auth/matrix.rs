@@ -281,7 +281,7 @@ fn every_route_is_in_the_matrix() {
 }
 
 /// A Flight call about the database `a`, by its name.
-const CALLS: [(&str, Needs); 28] = [
+const CALLS: [(&str, Needs); 29] = [
     ("Handshake", Needs::SomeToken),
     ("ListFlights", Needs::Sight),
     ("ListActions", Needs::SomeToken),
@@ -311,6 +311,7 @@ const CALLS: [(&str, Needs); 28] = [
     ("DoAction CreatePreparedStatement", Needs::Read),
     ("GetFlightInfo of a Substrait plan", Needs::Read),
     ("DoAction CreatePreparedSubstraitPlan", Needs::Read),
+    ("DoAction CreateLastCache, and DeleteLastCache", Needs::Admin),
 ];
 
 pub(super) fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
@@ -465,6 +466,14 @@ async fn call(
             let action = Action::new("CreatePreparedSubstraitPlan", request.as_any().encode_to_vec());
             let mut results = client.do_action(with_token(action, token)).await?.into_inner();
             results.next().await.transpose().map(|_| ())
+        }
+        "DoAction CreateLastCache, and DeleteLastCache" => {
+            for name in ["CreateLastCache", "DeleteLastCache"] {
+                let action = Action::new(name, json!({ "table": "t", "name": "newest" }).to_string());
+                let mut results = client.do_action(with_token(action, token)).await?.into_inner();
+                results.next().await.transpose()?;
+            }
+            Ok(())
         }
         other => panic!("no such call: {other}"),
     }
