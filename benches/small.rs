@@ -69,7 +69,7 @@ fn text(template: &str, number: usize) -> String {
     template
         .replace("{from}", &instant(from))
         .replace("{to}", &instant(from + 3_600_000_000_000))
-        .replace("{host}", &format!("host_{}", number % 4))
+        .replace("{host}", &format!("host_{}", number % points::HOSTS))
 }
 
 struct Client {

@@ -17,7 +17,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{TableReference, internal_err};
 use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
-use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, TableScan, TableScanBuilder};
 use datafusion::physical_expr::equivalence::{AcrossPartitions, ConstExpr, OrderingEquivalenceClass};
@@ -231,22 +231,27 @@ pub(super) fn with_filters(
     lower: &LogicalPlan,
     exchanged: impl Fn(Expr) -> DataFusionResult<Expr>,
 ) -> DataFusionResult<LogicalPlan> {
-    let with_filters = |scan: &TableScan| {
-        let mut scan = scan.clone();
-        scan.filters = scan.filters.into_iter().map(&exchanged).collect::<DataFusionResult<_>>()?;
-        if let Some(ends) = source_as_provider(&scan.source)?.downcast_ref::<ShortcutTable>() {
-            scan.source = provider_as_source(Arc::new(ends.with_filters(&exchanged)?));
-        }
-        Ok::<_, DataFusionError>(LogicalPlan::TableScan(scan))
-    };
     match lower {
-        LogicalPlan::TableScan(scan) => with_filters(scan),
+        LogicalPlan::TableScan(scan) => with_filters_of_scan(scan, exchanged),
         LogicalPlan::Filter(filter) if let LogicalPlan::TableScan(scan) = filter.input.as_ref() => {
             let predicate = exchanged(filter.predicate.clone())?;
-            Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(with_filters(scan)?))?))
+            Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(with_filters_of_scan(scan, exchanged)?))?))
         }
         other => internal_err!("a lower part that is none: {}", other.display()),
     }
+}
+
+/// A scan with other filters, those that its table knows among them.
+pub(super) fn with_filters_of_scan(
+    scan: &TableScan,
+    exchanged: impl Fn(Expr) -> DataFusionResult<Expr>,
+) -> DataFusionResult<LogicalPlan> {
+    let mut scan = scan.clone();
+    scan.filters = scan.filters.into_iter().map(&exchanged).collect::<DataFusionResult<_>>()?;
+    if let Some(ends) = source_as_provider(&scan.source)?.downcast_ref::<ShortcutTable>() {
+        scan.source = provider_as_source(Arc::new(ends.with_filters(&exchanged)?));
+    }
+    Ok(LogicalPlan::TableScan(scan))
 }
 
 fn table_name(lower: &LogicalPlan) -> DataFusionResult<TableReference> {

@@ -11,7 +11,7 @@
 //! | [`parts`] | a query in parts that are fetched one by one |
 //! | [`sql`] | a text of SQL and its plan |
 //! | [`plans`], [`parameters`] | plans that are kept, and values for them |
-//! | [`stand_ins`], [`instants`] | the same plan for other times |
+//! | [`stand_ins`], [`literals`] | the same plan for other times and texts |
 //! | [`kept_operators`] | operators that are kept |
 //! | [`change`], [`executions`], [`delete`], [`insert`], [`tables`] | statements that change something |
 //! | [`influxql`] | the other language, with its own meaning and answers |
@@ -47,9 +47,9 @@ mod functions;
 mod group_runs;
 pub mod influxql;
 mod insert;
-mod instants;
 mod kept_operators;
 mod limits;
+mod literals;
 mod optimize;
 mod parameters;
 mod parts;

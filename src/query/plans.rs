@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -46,6 +47,9 @@ const TEXT_BYTES_LEAST: usize = 256;
 /// expression, a field and their names.
 const TEXT_BYTES_PER_COLUMN: usize = 32;
 
+/// A text that makes no plan with stand-ins is not tried with them for so long.
+const REFUSED_FOR: Duration = Duration::from_secs(600);
+
 /// The user's tables that a text names, with the columns that they had.
 type PlannedTables = Vec<(String, Arc<TableSchema>)>;
 
@@ -53,6 +57,8 @@ type PlannedTables = Vec<(String, Arc<TableSchema>)>;
 #[derive(Debug)]
 pub(super) struct Plans {
     cache: Cache<(DatabaseName, String), Arc<Unbound>>,
+    /// Texts with stand-ins that make no plan.
+    refused: Cache<(DatabaseName, String), ()>,
 }
 
 /// A statement, planned without values for its parameters.
@@ -62,7 +68,7 @@ pub(super) struct Unbound {
     pub(super) reads: bool,
     /// What it asks for.
     pub(super) parameters: Vec<PlannedParameter>,
-    /// With all types settled if there are no parameters.
+    /// With all types settled if there are no parameters, and with placeholders for stand-ins.
     plan: DroppedOnCpu<LogicalPlan>,
     /// Whether the same comes out of the optimizer whenever it is asked.
     is_settled: bool,
@@ -89,7 +95,17 @@ impl Plans {
             let columns = unbound.columns.saturating_mul(TEXT_BYTES_PER_COLUMN);
             u32::try_from((text.len() + TEXT_BYTES_LEAST).saturating_add(columns)).unwrap_or(u32::MAX)
         };
-        Self { cache: Cache::builder().max_capacity(TEXT_BYTES_MAX).weigher(weight).build() }
+        let refused_weight = |(_, text): &(DatabaseName, String), (): &()| {
+            u32::try_from(text.len() + TEXT_BYTES_LEAST).unwrap_or(u32::MAX)
+        };
+        Self {
+            cache: Cache::builder().max_capacity(TEXT_BYTES_MAX).weigher(weight).build(),
+            refused: Cache::builder()
+                .max_capacity(TEXT_BYTES_MAX / 8)
+                .weigher(refused_weight)
+                .time_to_live(REFUSED_FOR)
+                .build(),
+        }
     }
 
     /// The plan of a text, if it is kept and still right.
@@ -111,6 +127,16 @@ impl Plans {
             return;
         }
         self.cache.insert((database.clone(), text.to_owned()), unbound).await;
+    }
+
+    /// Notes that a text with stand-ins makes no plan, so that it is not tried again each time.
+    pub(super) async fn refuse(&self, database: &DatabaseName, text: &str) {
+        self.refused.insert((database.clone(), text.to_owned()), ()).await;
+    }
+
+    /// Whether a text with stand-ins made no plan a while ago. Columns that came since may change that.
+    pub(super) fn is_refused(&self, database: &DatabaseName, text: &str) -> bool {
+        self.refused.contains_key(&(database.clone(), text.to_owned()))
     }
 }
 
@@ -175,7 +201,7 @@ impl Unbound {
         })
     }
 
-    /// The same, known to have stand-ins: whether these can be exchanged.
+    /// The same with placeholders for the stand-ins that it is known to have, if these can be exchanged.
     ///
     /// # Errors
     /// If an expression can't be computed.
@@ -185,9 +211,12 @@ impl Unbound {
         stand_ins: &StandIns,
         cpu: &Handle,
     ) -> Result<Self, QueryError> {
-        if self.is_settled {
+        if self.is_settled
+            && let Some(plan) = stand_ins.placed(self.plan()?)?
+        {
+            self.plan = DroppedOnCpu::new(plan, cpu);
             let plan = self.optimized(session, self.plan()?, cpu)?;
-            self.is_exchangeable = stand_ins.are_only_below(&plan)? && stand_ins.are_all_in_the_filter(&plan)?;
+            self.is_exchangeable = StandIns::are_only_below(&plan)?;
         }
         Ok(self)
     }

@@ -8,7 +8,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::error::QueryError;
-use super::instants::Instants;
+use super::literals::Literals;
 use super::parameters::{self, Fit};
 use super::planned::{PlannedQuery, PlannedStatement, SqlWork, Work};
 use super::plans::{Plans, Unbound};
@@ -39,7 +39,7 @@ impl SqlPlanner {
     /// # Errors
     /// Whatever parsing and planning say.
     pub(super) async fn plan(self, query: Query, permitted: Permitted, watch: Arc<Watch>) -> Result<PlannedStatement> {
-        if let Some((session, unbound, stand_ins)) = self.for_other_times(&query).await? {
+        if let Some((session, unbound, stand_ins)) = self.for_others(&query).await? {
             let planned = self.planned(session, &unbound, &query, Some(stand_ins), watch)?;
             return Ok(PlannedStatement::Query(Box::new(planned)));
         }
@@ -95,30 +95,48 @@ impl SqlPlanner {
         self.planned(session, &Arc::new(unbound), &query, None, watch)
     }
 
-    /// The plan of the text with stand-ins for its bounds of time; `None` if it has none, or if these can't be exchanged in the plan. Then the
-    /// text is planned as it is, and says what is wrong with it.
-    async fn for_other_times(&self, query: &Query) -> Result<Option<(SessionState, Arc<Unbound>, StandIns)>> {
+    /// The plan of the text with stand-ins for the literals that it compares columns with, or for its bounds of time alone; `None` if it has none, or
+    /// if these can't be exchanged in the plan. Then the text is planned as it is, and says what is wrong with it.
+    async fn for_others(&self, query: &Query) -> Result<Option<(SessionState, Arc<Unbound>, StandIns)>> {
         if !is_kept(query) || query.text.len() > self.text_bytes_max {
             return Ok(None);
         }
-        let Some(instants) = Instants::of(&query.text) else { return Ok(None) };
+        let Some(literals) = Literals::of(&query.text) else { return Ok(None) };
         let running = self.sessions.open_without_names();
-        let (text, stand_ins) = instants.with_stand_ins(&query.text, now(&running));
-        if let Some(known) = self.plans.get(&self.engine, &query.database, &text).await {
-            return Ok(known.is_exchangeable.then_some((running, known, stand_ins)));
+        let instants = literals.instants();
+        for literals in [Some(literals), instants].into_iter().flatten() {
+            let (text, stand_ins) = literals.with_stand_ins(&query.text, now(&running));
+            if let Some(unbound) = self.exchangeable(query, &text, &stand_ins).await {
+                return Ok(Some((running, unbound, stand_ins)));
+            }
         }
-        let Ok(Parsed::Reading(statement)) = statement::parse(&text, usize::MAX, Permitted::Reading) else {
-            return Ok(None);
+        Ok(None)
+    }
+
+    /// The plan of a text with stand-ins, if these can be exchanged in it.
+    async fn exchangeable(&self, query: &Query, text: &str, stand_ins: &StandIns) -> Option<Arc<Unbound>> {
+        if let Some(known) = self.plans.get(&self.engine, &query.database, text).await {
+            return known.is_exchangeable.then_some(known);
+        }
+        if self.plans.is_refused(&query.database, text) {
+            return None;
+        }
+        let Some(unbound) = Box::pin(self.with_stand_ins(query, text, stand_ins)).await.map(Arc::new) else {
+            self.plans.refuse(&query.database, text).await;
+            return None;
+        };
+        self.plans.keep(&query.database, text, Arc::clone(&unbound)).await;
+        unbound.is_exchangeable.then_some(unbound)
+    }
+
+    /// What is wrong with the text is told where it is planned as it is.
+    async fn with_stand_ins(&self, query: &Query, text: &str, stand_ins: &StandIns) -> Option<Unbound> {
+        let Ok(Parsed::Reading(statement)) = statement::parse(text, usize::MAX, Permitted::Reading) else {
+            return None;
         };
         let session = self.sessions.open_for(query, &query.access.read);
         let unbound = Unbound::new(&session, (statement, true), &self.engine, &query.database, &self.cpu.quick).await;
-        let Ok(unbound) = unbound.and_then(|unbound| unbound.with_stand_ins(&session, &stand_ins, &self.cpu.quick))
-        else {
-            return Ok(None);
-        };
-        let unbound = Arc::new(unbound);
-        self.plans.keep(&query.database, &text, Arc::clone(&unbound)).await;
-        Ok(unbound.is_exchangeable.then_some((running, unbound, stand_ins)))
+        unbound.ok()?.with_stand_ins(&session, stand_ins, &self.cpu.quick).ok()
     }
 
     fn planned(

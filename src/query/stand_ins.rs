@@ -1,84 +1,176 @@
-//! Instants that stand for others, so that a plan can come again for other times.
+//! Stand-ins for what columns are compared with, so that a plan can come again for other times and other texts.
 //!
-//! A dashboard asks the same each time it is looked at, of the time until now. What is planned then, and kept, has stand-ins for the bounds of time:
-//! instants in the same order that nobody means. They come out of the optimizer in the filters of the table, as bounds that rows have to keep and
-//! nothing else, and are exchanged there for those that are meant. A plan where one of them comes out elsewhere, or not as an instant, is not
-//! used.
+//! A dashboard asks the same each time it is looked at, of the time until now; an application asks the same of each of its devices. What is planned
+//! then, and kept, has stand-ins for instants and texts: literals that nobody means, so that the planner settles their types as it settles those
+//! of others. Before the optimizer sees them they become placeholders, of which it knows the type alone, and so concludes nothing from what is
+//! not meant. What is meant comes into the filters of the table. A plan where a stand-in is not compared by a filter, or comes out elsewhere than in the
+//! filters of the table, is not used.
 //!
-//! Not here: where instants are found (`instants` for SQL, `influxql::kept`).
+//! Not here: where literals are found (`literals` for SQL, `influxql::kept`).
 
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use super::kept_operators::{lower_part, with_filters, with_filters_of_scan};
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::ScalarValue;
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
-use datafusion::logical_expr::{Expr, LogicalPlan};
-
-use super::kept_operators::{lower_part, with_filters};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast, InList, Placeholder};
+use datafusion::logical_expr::utils::split_binary;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, lit};
 
 /// The first of the instants that stand for others. It is no whole number of microseconds: whatever was rounded on its way is no stand-in.
 const FIRST: i64 = 0x0123_4567_89AB_CDEF;
 
-/// Instants that are meant, and what stands for them.
-#[derive(Debug, Clone)]
+/// Around the number of a text that stands for another; of private use.
+const MARK: char = '\u{F8FF}';
+
+/// So many comparisons of one column take no more time than a look into a list.
+const COMPARISONS_MAX: usize = 3;
+
+/// Literals that are meant, and what stands for them.
+#[derive(Debug, Clone, Default)]
 pub(super) struct StandIns {
-    /// In order; the first stand-in stands for the first, and so on.
-    meant: Vec<i64>,
+    /// The first stand-in stands for the first, and so on.
+    instants: Vec<i64>,
+    texts: Vec<String>,
+}
+
+/// Which of the literals that are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Instant(usize),
+    Text(usize),
 }
 
 impl StandIns {
-    /// For these instants, sorted.
-    pub(super) fn of(meant: Vec<i64>) -> Self {
-        Self { meant }
+    /// For these instants, in nanoseconds, and these texts.
+    pub(super) fn of(instants: Vec<i64>, texts: Vec<String>) -> Self {
+        Self { instants, texts }
     }
 
     /// What stands for the instant at this place.
-    pub(super) fn at(place: usize) -> i64 {
+    pub(super) fn instant(place: usize) -> i64 {
         FIRST.saturating_add(i64::try_from(place).unwrap_or(i64::MAX))
     }
 
-    /// What stands for an instant, if something does.
-    pub(super) fn instead_of(&self, instant: i64) -> Option<i64> {
-        self.meant.binary_search(&instant).ok().map(Self::at)
+    /// What stands for the text at this place. It needs no escape in any language.
+    pub(super) fn text(place: usize) -> String {
+        format!("{MARK}{place}{MARK}")
     }
 
-    /// The lower part of a plan with what is meant; `None` if it is the same.
+    /// The plan, whose types are settled, with placeholders for the stand-ins; `None` if not each of them is found in a filter, as what it stands
+    /// for can be compared.
     ///
     /// # Errors
     /// None; walks may fail in general.
-    pub(super) fn exchanged(&self, plan: &LogicalPlan) -> DataFusionResult<Option<LogicalPlan>> {
-        let lower = lower_part(plan).filter(|_| !self.meant.is_empty());
-        lower.map(|lower| with_filters(lower, |filter| self.exchange(filter))).transpose()
+    pub(super) fn placed(&self, plan: LogicalPlan) -> DataFusionResult<Option<LogicalPlan>> {
+        let is_found = (vec![false; self.instants.len()], vec![false; self.texts.len()]);
+        let (is_found, fits) = (RefCell::new(is_found), Cell::new(true));
+        let place = |expr: Expr, is_of_filter: bool| {
+            expr.transform_down(|part| {
+                let Some((place, wanted)) = self.found(&part) else { return Ok(self.without_list(part)) };
+                fits.set(fits.get() && is_of_filter && self.meant(place, &wanted).is_some());
+                let (instants, texts) = &mut *is_found.borrow_mut();
+                match place {
+                    Place::Instant(place) => instants[place] = true,
+                    Place::Text(place) => texts[place] = true,
+                }
+                Ok(Transformed::new(placeholder(place, wanted), true, TreeNodeRecursion::Jump))
+            })
+        };
+        let placed = plan.transform_up(|node| match node {
+            LogicalPlan::TableScan(scan) => {
+                Ok(Transformed::yes(with_filters_of_scan(&scan, |filter| Ok(place(filter, true)?.data))?))
+            }
+            node => {
+                let is_filter = matches!(node, LogicalPlan::Filter(_));
+                node.map_expressions(|expr| place(expr, is_filter))
+            }
+        })?;
+        let (instants, texts) = is_found.into_inner();
+        let all_are_found = instants.into_iter().chain(texts).all(|found| found);
+        Ok((fits.get() && all_are_found).then_some(placed.data))
     }
 
-    fn exchange(&self, filter: Expr) -> DataFusionResult<Expr> {
-        let exchanged = filter.transform(|part| {
-            let Some(place) = self.place(&part) else { return Ok(Transformed::no(part)) };
-            let meant = ScalarValue::TimestampNanosecond(Some(self.meant[place]), None);
-            Ok(Transformed::yes(Expr::Literal(meant, None)))
-        });
-        exchanged.map(|exchanged| exchanged.data)
+    /// A list with stand-ins as single comparisons: of two lists the optimizer takes members that are written differently for different values.
+    fn without_list(&self, expr: Expr) -> Transformed<Expr> {
+        match expr {
+            Expr::InList(InList { expr: compared, list, negated })
+                if list.iter().any(|member| self.found(member).is_some()) =>
+            {
+                let one = |member: Expr| match negated {
+                    true => compared.as_ref().clone().not_eq(member),
+                    false => compared.as_ref().clone().eq(member),
+                };
+                let all = list.into_iter().map(one).reduce(if negated { Expr::and } else { Expr::or });
+                Transformed::yes(all.unwrap_or_else(|| lit(negated)))
+            }
+            other => Transformed::no(other),
+        }
     }
 
-    /// Which stand-in a literal is.
-    fn place(&self, literal: &Expr) -> Option<usize> {
-        let Expr::Literal(ScalarValue::TimestampNanosecond(Some(at), _), _) = literal else { return None };
-        let place = usize::try_from(at.checked_sub(FIRST)?).ok()?;
-        (place < self.meant.len()).then_some(place)
+    /// Which stand-in an expression is, and in which type it is wanted.
+    fn found(&self, expr: &Expr) -> Option<(Place, DataType)> {
+        match expr {
+            Expr::Literal(value, _) => Some((self.place(value)?, value.data_type())),
+            Expr::Cast(Cast { expr, field }) => match expr.as_ref() {
+                Expr::Literal(value, _) => Some((self.place(value)?, field.data_type().clone())),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
-    /// Whether stand-ins of a plan, as the optimizer leaves it, are only where they are exchanged.
+    fn place(&self, value: &ScalarValue) -> Option<Place> {
+        let instant = |nanos: i64| {
+            let place = usize::try_from(nanos.checked_sub(FIRST)?).ok()?;
+            (place < self.instants.len()).then_some(Place::Instant(place))
+        };
+        match value {
+            ScalarValue::TimestampNanosecond(Some(nanos), _) => instant(*nanos),
+            ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+                match text.strip_prefix(MARK).and_then(|text| text.strip_suffix(MARK)) {
+                    Some(place) => {
+                        let place = place.parse().ok()?;
+                        (place < self.texts.len()).then_some(Place::Text(place))
+                    }
+                    None => instant(string_to_timestamp_nanos(text).ok()?),
+                }
+            }
+            ScalarValue::Dictionary(_, value) => self.place(value),
+            _ => None,
+        }
+    }
+
+    /// What is meant, in this type; `None` if it has none such.
+    fn meant(&self, place: Place, wanted: &DataType) -> Option<ScalarValue> {
+        match (place, wanted) {
+            (Place::Instant(place), DataType::Timestamp(TimeUnit::Nanosecond, None)) => {
+                Some(ScalarValue::TimestampNanosecond(Some(*self.instants.get(place)?), None))
+            }
+            (Place::Text(place), wanted) => text_as(self.texts.get(place)?, wanted),
+            _ => None,
+        }
+    }
+
+    /// Whether placeholders of a plan, as the optimizer leaves it, are only where they are exchanged.
     ///
     /// # Errors
     /// None; walks may fail in general.
-    pub(super) fn are_only_below(&self, plan: &LogicalPlan) -> DataFusionResult<bool> {
+    pub(super) fn are_only_below(plan: &LogicalPlan) -> DataFusionResult<bool> {
         let lower = lower_part(plan);
         let mut are_only_below = true;
-        plan.apply(|node| {
+        plan.apply_with_subqueries(|node| {
             if lower.is_some_and(|lower| std::ptr::eq(lower, node)) {
                 return Ok(TreeNodeRecursion::Jump);
             }
             node.apply_expressions(|expr| {
                 expr.apply(|part| {
-                    are_only_below &= self.place(part).is_none();
+                    are_only_below &= place_of(part).is_none();
                     Ok(TreeNodeRecursion::Continue)
                 })
             })
@@ -86,19 +178,73 @@ impl StandIns {
         Ok(are_only_below)
     }
 
-    /// Whether all of them are in the filter on the table.
+    /// The lower part of a plan with what is meant; `None` if it is the same.
     ///
     /// # Errors
-    /// None; walks may fail in general.
-    pub(super) fn are_all_in_the_filter(&self, plan: &LogicalPlan) -> DataFusionResult<bool> {
-        let Some(LogicalPlan::Filter(filter)) = lower_part(plan) else { return Ok(self.meant.is_empty()) };
-        let mut found = vec![false; self.meant.len()];
-        filter.predicate.apply(|part| {
-            if let Some(place) = self.place(part) {
-                found[place] = true;
-            }
-            Ok(TreeNodeRecursion::Continue)
+    /// `Internal` if it has placeholders for others; a defect.
+    pub(super) fn exchanged(&self, plan: &LogicalPlan) -> DataFusionResult<Option<LogicalPlan>> {
+        let lower = lower_part(plan).filter(|_| !self.instants.is_empty() || !self.texts.is_empty());
+        lower.map(|lower| with_filters(lower, |filter| self.exchange(filter))).transpose()
+    }
+
+    fn exchange(&self, filter: Expr) -> DataFusionResult<Expr> {
+        let filter = filter.transform_down(|part| match list(&part) {
+            Some(list) => Ok(Transformed::new(list, true, TreeNodeRecursion::Continue)),
+            None => Ok(Transformed::no(part)),
         })?;
-        Ok(found.into_iter().all(|found| found))
+        let exchanged = filter.data.transform(|part| {
+            let Some((place, wanted)) = place_of(&part) else { return Ok(Transformed::no(part)) };
+            match self.meant(place, wanted) {
+                Some(meant) => Ok(Transformed::yes(Expr::Literal(meant, None))),
+                None => internal_err!("nothing is meant by {part}"),
+            }
+        });
+        exchanged.map(|exchanged| exchanged.data)
+    }
+}
+
+/// What the optimizer sees of a stand-in.
+fn placeholder(place: Place, wanted: DataType) -> Expr {
+    let id = match place {
+        Place::Instant(place) => format!("${MARK}instant {place}"),
+        Place::Text(place) => format!("${MARK}text {place}"),
+    };
+    Expr::Placeholder(Placeholder::new_with_field(id, Some(Arc::new(Field::new("", wanted, true)))))
+}
+
+/// Which stand-in a placeholder is for; `None` for those of users, too.
+fn place_of(expr: &Expr) -> Option<(Place, &DataType)> {
+    let Expr::Placeholder(Placeholder { id, field: Some(field) }) = expr else { return None };
+    let (kind, place) = id.strip_prefix('$')?.strip_prefix(MARK)?.split_once(' ')?;
+    let place = place.parse().ok()?;
+    let place = if kind == "instant" { Place::Instant(place) } else { Place::Text(place) };
+    Some((place, field.data_type()))
+}
+
+/// Comparisons of one column as the list that they were, if there are many.
+fn list(expr: &Expr) -> Option<Expr> {
+    let comparisons = split_binary(expr, Operator::Or);
+    if comparisons.len() <= COMPARISONS_MAX {
+        return None;
+    }
+    let mut members = Vec::with_capacity(comparisons.len());
+    let mut compared: Option<&Expr> = None;
+    for comparison in comparisons {
+        let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = comparison else { return None };
+        (**compared.get_or_insert(left) == **left && place_of(right).is_some()).then_some(())?;
+        members.push(right.as_ref().clone());
+    }
+    Some(compared?.clone().in_list(members, false))
+}
+
+fn text_as(text: &str, wanted: &DataType) -> Option<ScalarValue> {
+    match wanted {
+        DataType::Utf8 => Some(ScalarValue::Utf8(Some(text.to_owned()))),
+        DataType::LargeUtf8 => Some(ScalarValue::LargeUtf8(Some(text.to_owned()))),
+        DataType::Utf8View => Some(ScalarValue::Utf8View(Some(text.to_owned()))),
+        DataType::Dictionary(keys, texts) => {
+            Some(ScalarValue::Dictionary(keys.clone(), Box::new(text_as(text, texts)?)))
+        }
+        _ => None,
     }
 }

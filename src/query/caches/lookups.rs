@@ -1,5 +1,6 @@
 //! Filters that are look-ups: a tag of the key equals a text, or one of some.
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{BinaryExpr, Cast, InList};
 use datafusion::logical_expr::{Expr, Operator};
@@ -10,26 +11,47 @@ use crate::model::{ColumnKind, ColumnName, TableSchema};
 /// What a filter looks up; `None` if it says something else. Where it is a look-up it says nothing more.
 pub(super) fn lookup(filter: &Expr, keys: &[ColumnName], table: &TableSchema) -> Option<Lookup> {
     let (column, values) = equalities(filter)?;
-    let is_tag = table.kind(&column) == Some(ColumnKind::Tag);
-    (is_tag && keys.iter().any(|key| key.as_str() == column)).then_some(Lookup { column, values })
+    let values = values.into_iter().map(|value| value.map(text).map_or(Some(None), |text| text.map(Some)));
+    let values = values.collect::<Option<_>>()?;
+    is_looked_up(&column, keys, table).then_some(Lookup { column, values })
 }
 
-fn equalities(filter: &Expr) -> Option<(String, Vec<Option<String>>)> {
-    match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            let column = column(left).or_else(|| column(right))?;
-            let value = text(right).or_else(|| text(left))?;
-            Some((column, vec![Some(value)]))
+/// Whether a filter is a look-up, or will be one when its placeholders have values.
+pub(super) fn is_lookup(filter: &Expr, keys: &[ColumnName], table: &TableSchema) -> bool {
+    let Some((column, values)) = equalities(filter) else { return false };
+    let is_text = |value: &Expr| match value {
+        Expr::Placeholder(placeholder) => {
+            placeholder.field.as_ref().is_some_and(|field| is_text_type(field.data_type()))
         }
+        value => text(value).is_some(),
+    };
+    is_looked_up(&column, keys, table) && values.into_iter().flatten().all(is_text)
+}
+
+fn is_looked_up(column: &str, keys: &[ColumnName], table: &TableSchema) -> bool {
+    table.kind(column) == Some(ColumnKind::Tag) && keys.iter().any(|key| key.as_str() == column)
+}
+
+fn is_text_type(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, texts) => texts.is_string(),
+        plain => plain.is_string(),
+    }
+}
+
+/// The column that is compared, and with what: nothing stands for null.
+fn equalities(filter: &Expr) -> Option<(String, Vec<Option<&Expr>>)> {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match column(left) {
+            Some(column) => Some((column, vec![Some(right)])),
+            None => Some((column(right)?, vec![Some(left)])),
+        },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
             let ((left, mut values), (right, more)) = (equalities(left)?, equalities(right)?);
             values.extend(more);
             (left == right).then_some((left, values))
         }
-        Expr::InList(InList { expr, list, negated: false }) => {
-            let values = list.iter().map(|value| text(value).map(Some)).collect::<Option<_>>()?;
-            Some((column(expr)?, values))
-        }
+        Expr::InList(InList { expr, list, negated: false }) => Some((column(expr)?, list.iter().map(Some).collect())),
         Expr::IsNull(expr) => Some((column(expr)?, vec![None])),
         _ => None,
     }

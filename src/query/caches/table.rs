@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 
 use super::exec::{CacheExec, Source, Wanted};
-use super::lookups::lookup;
+use super::lookups::{is_lookup, lookup};
 use crate::engine::caches::{Lookup, answer_schema};
 use crate::engine::{Engine, TableSnapshot};
 use crate::model::{CacheDefinition, CacheKind, ColumnName, DatabaseName, TIME_COLUMN, TableSchema};
@@ -153,7 +153,7 @@ impl TableProvider for CacheTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
         let can_be_decided_here = |filter: &&Expr| match self.definition.kind() {
-            CacheKind::Last => self.lookup(filter).is_some(),
+            CacheKind::Last => is_lookup(filter, &self.keys(), &self.columns),
             CacheKind::Distinct => scan::speaks_of_rows(filter),
         };
         let support = |filter| match can_be_decided_here(filter) {

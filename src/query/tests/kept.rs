@@ -1,14 +1,17 @@
 //! A text that comes again is answered as if it came for the first time, and the short way through the optimizer leads to the same plan.
 
+use std::collections::BTreeSet;
+
 use datafusion::logical_expr::LogicalPlan;
 use rstest::rstest;
 
-use super::super::instants::Instants;
+use super::super::literals::Literals;
 use super::super::optimize::optimize;
 use super::super::plans::Unbound;
 use super::super::statement::{self, Parsed, Permitted};
 use super::shortcuts::{CONDITIONS, QUESTIONS};
 use super::*;
+use crate::model::{CacheDefinition, CacheShape, ColumnName, Newest};
 
 /// What dashboards and notebooks ask, of a table with the tags `host` and `region` and the fields `a` and `b`.
 const TEXTS: [&str; 30] = [
@@ -125,7 +128,9 @@ async fn a_kept_plan_does_not_keep_the_time() {
 async fn operators_that_come_again_hold_no_rows_and_nothing_of_those_before() {
     let fixture = filled().await;
     let kept = async |text: &str| {
-        let kept = fixture.queries.plans.get(&fixture.engine, &nyc(), text).await.unwrap();
+        let instead = Literals::of(text).map(|literals| literals.with_stand_ins(text, 0).0);
+        let instead = instead.as_deref().unwrap_or(text);
+        let kept = fixture.queries.plans.get(&fixture.engine, &nyc(), instead).await.unwrap();
         kept.kept_operators().unwrap().shown()
     };
     let greatest = "SELECT host, max(a) AS a FROM m WHERE region <> 'r9' GROUP BY host ORDER BY a DESC LIMIT 2";
@@ -155,7 +160,7 @@ async fn operators_that_come_again_hold_no_rows_and_nothing_of_those_before() {
 }
 
 /// Questions about a range of time, and whether their plan is one for all ranges.
-const RANGES: [(&str, bool); 22] = [
+const RANGES: [(&str, bool); 26] = [
     (
         "SELECT date_bin(INTERVAL '1 hour', time) AS t, host, max(a) AS a FROM m WHERE time >= '{from}' AND time < '{to}' GROUP BY 1, 2 ORDER BY 1, 2",
         true,
@@ -186,12 +191,17 @@ const RANGES: [(&str, bool); 22] = [
     ),
     ("SELECT time, host FROM m WHERE (time >= '{from}' AND time < '{to}') ORDER BY time, host LIMIT 3", true),
     ("SELECT time > '{from}' AND a > 1 AS late, count(*) AS n FROM m WHERE time < '{to}' GROUP BY 1 ORDER BY 1", false),
-    ("SELECT host, time FROM m WHERE time > '{from}' AND time > '{to}' ORDER BY host, time", false),
+    ("SELECT host, time FROM m WHERE time > '{from}' AND time > '{to}' ORDER BY host, time", true),
+    // Nothing may be concluded from what stands in for an instant, be it compared with another one.
+    ("SELECT host, time FROM m WHERE time >= '1970-01-02' AND time >= '{from}' ORDER BY host, time", true),
+    ("SELECT host, time FROM m WHERE time < '{to}' AND time < to_timestamp(3000) ORDER BY host, time", true),
+    ("SELECT host, time FROM m WHERE time < '{to}' AND time <> '{from}' ORDER BY host, time", true),
+    ("SELECT host, time FROM m WHERE (time = '{from}' OR time = '{to}' OR host = 'h0') ORDER BY host, time", true),
     ("SELECT max(time) AS t FROM m GROUP BY host HAVING max(time) > '{from}' ORDER BY t", false),
     ("SELECT t FROM (SELECT host AS time, a AS t FROM m) AS x WHERE time > '{from}' ORDER BY t", false),
     (
         "SELECT t FROM (SELECT CAST(time AS TIMESTAMP(0)) AS time, a AS t FROM m) AS x WHERE time > '{from}' ORDER BY t",
-        false,
+        true,
     ),
     (
         "SELECT a.host FROM m a JOIN m b ON a.time = b.time WHERE a.time > '{from}' AND b.time < '{to}' ORDER BY 1",
@@ -219,11 +229,83 @@ async fn a_question_about_another_time_is_answered_as_if_it_were_the_first() {
             // With a comment in front nothing is exchanged.
             let expected = fixture.answer(&format!("/* {from} {to} */ {text}")).await;
             assert_eq!(fixture.answer(&text).await, expected, "{text}");
-            let kept = match Instants::of(&text).map(|instants| instants.with_stand_ins(&text, 0)) {
-                Some((instead, _)) => fixture.queries.plans.get(&fixture.engine, &nyc(), &instead).await,
-                None => None,
-            };
-            assert_eq!(kept.is_some_and(|kept| kept.is_exchangeable), is_one_for_all, "{text}");
+            assert_eq!(fixture.is_one_for_all(&text).await, is_one_for_all, "{text}");
+        }
+    }
+}
+
+/// Questions about hosts, and whether their plan is one for all of them.
+const HOSTS: [(&str, bool); 23] = [
+    ("SELECT time, a FROM m WHERE host = '{one}' ORDER BY time", true),
+    ("SELECT count(*) AS n FROM m WHERE '{one}' = region OR host = '{one}'", true),
+    ("SELECT host, max(a) AS a FROM m WHERE host IN ('{one}', '{other}') GROUP BY host ORDER BY host", true),
+    (
+        "SELECT host, b FROM m WHERE (host = '{one}' OR host = '{other}') AND time >= '1970-01-01T00:00:00' ORDER BY time",
+        true,
+    ),
+    ("SELECT host, b FROM m WHERE host NOT IN ('{one}', '{other}', 'h7', 'h8', 'h9') ORDER BY host, time", true),
+    ("SELECT host, b FROM m WHERE host = '{one}' AND host != '{other}' ORDER BY time", true),
+    ("SELECT host, b FROM m WHERE host IN ('{one}', '{other}') AND host NOT IN ('h1') ORDER BY host, time", true),
+    ("SELECT host, b FROM m WHERE host IN ('{one}', '{other}') AND host IN ('{one}', 'h2') ORDER BY time, host", true),
+    (
+        "SELECT host, b FROM m WHERE host IN ('{one}', '{other}') AND host NOT IN ('h1', upper('h1')) ORDER BY time",
+        true,
+    ),
+    ("SELECT count(*) AS n FROM m WHERE host IN ('{one}', 'h0', 'h7', '{other}', 'h9') OR region = '{one}'", true),
+    ("SELECT host, b FROM m WHERE host = '{one}' AND host > 'h0' ORDER BY time", true),
+    ("SELECT host, b FROM m WHERE host = '{one}' AND (host = 'h1' OR region = '{other}') ORDER BY time", true),
+    ("SELECT upper(host) AS h FROM m WHERE upper(host) = upper('{one}') OR region = '{other}' ORDER BY time, h", true),
+    ("SELECT b FROM m WHERE state = '{one}' ORDER BY time", true),
+    ("SELECT DISTINCT ON (host) host, time, a FROM m WHERE host = '{one}' ORDER BY host, time DESC", true),
+    ("SELECT DISTINCT region FROM m WHERE host = '{one}' ORDER BY region", true),
+    ("SELECT a, time FROM last_cache('m') WHERE host = '{one}' ORDER BY time", true),
+    ("SELECT host, a FROM last_cache('m') WHERE host IN ('{one}', '{other}') AND a > 0 ORDER BY host", true),
+    ("SELECT region FROM distinct_cache('m') WHERE host = '{one}' ORDER BY region", true),
+    ("SELECT host = '{one}' AND a > 1 AS x, count(*) AS n FROM m WHERE host <> '{other}' GROUP BY 1 ORDER BY 1", false),
+    ("SELECT count(*) AS n FROM m WHERE CASE WHEN '{one}' = 'h1' THEN host = '{other}' ELSE true END", false),
+    ("SELECT host, max(a) AS a FROM m GROUP BY host HAVING host = '{one}' AND max(a) < 100 ORDER BY host", true),
+    ("SELECT count(*) AS n FROM m WHERE host = (SELECT max(host) FROM m WHERE region = '{other}')", false),
+];
+
+#[tokio::test]
+async fn a_question_about_another_host_is_answered_as_if_it_were_the_first() {
+    let fixture = filled().await;
+    fixture.write("m,host=h1,region=r0 a=7,state=\"h1\" 10800000000000\nm,host=it's a=8 1").await;
+    let table = TableName::new("m").unwrap();
+    let column = |name: &str| ColumnName::new(name).unwrap();
+    let last = CacheShape::Last { keys: None, values: None, newest: Newest::Points(1), ttl: None };
+    let columns = vec![column("host"), column("region")];
+    let distinct = CacheShape::Distinct { columns, cardinality_max: 100, age_max: None };
+    for shape in [last, distinct] {
+        let cache = CacheDefinition { name: "c".to_owned(), shape };
+        fixture.engine.create_cache(&nyc(), &table, cache).await.unwrap();
+    }
+    let mut different = BTreeSet::new();
+    let hosts = ["h1", "h0", "h2", "nobody", "it''s", "", "r0", "H1", "1970-01-01T00:00:00"];
+    for (place, one) in hosts.iter().enumerate() {
+        for other in [hosts[(place + 1) % hosts.len()], one, "h1"] {
+            for (question, is_one_for_all) in HOSTS {
+                let text = question.replace("{one}", one).replace("{other}", other);
+                let expected = fixture.answer(&format!("/* {one} {other} */ {text}")).await;
+                let found = fixture.answer(&text).await;
+                if found != expected {
+                    different.insert(format!("{text}\n{found}\n{expected}"));
+                }
+                if fixture.is_one_for_all(&text).await != is_one_for_all {
+                    different.insert(format!("{question}: {is_one_for_all}"));
+                }
+            }
+        }
+    }
+    assert!(different.is_empty(), "{}", different.into_iter().collect::<Vec<_>>().join("\n"));
+    for (text, expected) in [
+        // A text that is no literal, and one that is no text.
+        ("SELECT count(*) AS n FROM m WHERE b = '1'", "| n |\n| 1 |"),
+        ("SELECT count(*) AS n FROM m WHERE b = '6'", "| n |\n| 1 |"),
+        ("SELECT count(*) AS n FROM m WHERE time = '1970-01-01' AND host = 'h0'", "| n |\n| 0 |"),
+    ] {
+        for _ in 0..2 {
+            fixture.check(text, expected).await;
         }
     }
 }
@@ -237,6 +319,15 @@ async fn a_span_until_now_moves_on() {
     fixture.check(text, "| n |\n| 1 |").await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     fixture.check(text, "| n |\n| 0 |").await;
+}
+
+impl Fixture {
+    /// Whether a text was planned with stand-ins for all its literals.
+    async fn is_one_for_all(&self, text: &str) -> bool {
+        let Some(literals) = Literals::of(text) else { return false };
+        let (instead, _) = literals.with_stand_ins(text, 0);
+        self.queries.plans.get(&self.engine, &nyc(), &instead).await.is_some_and(|kept| kept.is_exchangeable)
+    }
 }
 
 /// The lines of an answer in no order.

@@ -90,6 +90,10 @@ async fn rows_at_the_ends_are_those_that_all_rows_give() {
         "WHERE sure > 15",
         "WHERE host = 'h1' OR time < 30",
         "WHERE host = 'nothing'",
+        "WHERE host = 'h2' AND time >= 310 AND time < 900",
+        "WHERE host = 'h0' AND time >= 50 AND time < 320",
+        "WHERE (zone = 'z1' OR zone = 'z5') AND host != 'h1'",
+        "WHERE (zone = 'z2' OR zone = 'z2') AND host != 'h1'",
     ];
     let tails = [
         "LIMIT 1",
