@@ -31,6 +31,9 @@ use crate::model::{CacheDefinition, Sequence, TableSchema, Timestamp, batch_byte
 /// questions for one key, and looking through them takes less time than planning the question.
 const ROWS_BESIDE_MAX: usize = 8 << 10;
 
+/// So many rows are kept as an answer too when somebody asks for some of them. Of more that is done when all are asked for.
+const ANSWER_ROWS_MAX: usize = 64 << 10;
+
 /// The rows of one cache through one write. It never changes.
 #[derive(Debug)]
 pub(in crate::engine) struct CacheView {
@@ -49,9 +52,24 @@ pub(in crate::engine) struct CacheView {
     /// All rows as an answer: made when somebody first asks.
     answer: OnceLock<(RecordBatch, Option<Charge>)>,
     /// Of the tags by which somebody asked.
-    indexes: Mutex<Vec<(String, Arc<TagIndex>, Charge)>>,
+    indexes: Mutex<Vec<Index>>,
     memory: Arc<MemoryBudget>,
     charge: Charge,
+}
+
+#[derive(Debug)]
+struct Index {
+    of: Indexed,
+    column: String,
+    rows: Arc<TagIndex>,
+    charge: Charge,
+}
+
+/// The rows that an index finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Indexed {
+    Kept,
+    Answer,
 }
 
 /// How far a view is.
@@ -179,7 +197,7 @@ impl CacheView {
     /// Memory of all that belongs to it.
     fn charged(&self) -> usize {
         let answer = self.answer.get().and_then(|(_, charge)| charge.as_ref()).map_or(0, Charge::bytes);
-        let indexes: usize = self.indexes.lock().iter().map(|(_, _, charge)| charge.bytes()).sum();
+        let indexes: usize = self.indexes.lock().iter().map(|index| index.charge.bytes()).sum();
         self.charge.bytes() + answer + indexes
     }
 
@@ -233,25 +251,39 @@ impl CacheView {
         Ok(&self.answer.get_or_init(|| (answer, charge)).0)
     }
 
-    /// The rows that all lookups want.
+    /// Whether all rows as an answer are there, or take so little memory that they may be.
+    fn has_answer_at_hand(&self) -> bool {
+        self.answer.get().is_some() || self.rows.num_rows() <= ANSWER_ROWS_MAX
+    }
+
+    /// The kept rows that all lookups want.
     fn select(&self, lookups: &[Lookup]) -> Result<RecordBatch> {
-        let Some((first, others)) = lookups.split_first() else { return Ok(self.rows.clone()) };
-        let candidates = match self.index(&first.column) {
-            Some(index) => matching(&self.rows, others, index.find(&first.values).into_iter()),
-            None => matching(&self.rows, lookups, 0..self.rows.num_rows() as u32),
+        self.select_of(Indexed::Kept, &self.rows, lookups)
+    }
+
+    /// The rows of the answer that all lookups want.
+    fn select_answer(&self, lookups: &[Lookup]) -> Result<RecordBatch> {
+        self.select_of(Indexed::Answer, self.answer()?, lookups)
+    }
+
+    fn select_of(&self, of: Indexed, rows: &RecordBatch, lookups: &[Lookup]) -> Result<RecordBatch> {
+        let Some((first, others)) = lookups.split_first() else { return Ok(rows.clone()) };
+        let candidates = match self.index(of, rows, &first.column) {
+            Some(index) => matching(rows, others, index.find(&first.values).into_iter()),
+            None => matching(rows, lookups, 0..rows.num_rows() as u32),
         };
-        take_compact(&self.rows, &candidates).map_err(unfit)
+        take_compact(rows, &candidates).map_err(unfit)
     }
 
     /// The index of a tag: made when somebody first asks by it.
-    fn index(&self, column: &str) -> Option<Arc<TagIndex>> {
+    fn index(&self, of: Indexed, rows: &RecordBatch, column: &str) -> Option<Arc<TagIndex>> {
         let mut indexes = self.indexes.lock();
-        if let Some((_, index, _)) = indexes.iter().find(|(known, ..)| known == column) {
-            return Some(Arc::clone(index));
+        if let Some(index) = indexes.iter().find(|index| index.of == of && index.column == column) {
+            return Some(Arc::clone(&index.rows));
         }
-        let index = Arc::new(TagIndex::new(self.rows.column_by_name(column)?)?);
-        let charge = self.memory.charge(self.rows.num_rows() * 16);
-        indexes.push((column.to_owned(), Arc::clone(&index), charge));
+        let index = Arc::new(TagIndex::new(rows.column_by_name(column)?)?);
+        let charge = self.memory.charge(rows.num_rows() * 16);
+        indexes.push(Index { of, column: column.to_owned(), rows: Arc::clone(&index), charge });
         Some(index)
     }
 }
@@ -270,17 +302,24 @@ impl TableSnapshot {
         let rows_beside: usize = beside.iter().map(|run| run.row_count()).sum();
         // Of a bounded number of keys, which ones count can't be told from some of them.
         let has_room = definition.keys_max().is_none_or(|max| view.row_count() + rows_beside <= max);
+        let has_expired = view.oldest.is_some_and(|oldest| Some(oldest) < from);
         if !lookups.is_empty() && rows_beside <= ROWS_BESIDE_MAX && (has_room || beside.is_empty()) {
-            let mut inputs = vec![view.select(lookups)?];
+            let mut inputs = Vec::with_capacity(beside.len() + 1);
             for run in beside {
                 let rows = run.sorted()?;
                 let wanted = matching(rows, lookups, 0..rows.num_rows() as u32);
-                inputs.push(take_compact(rows, &wanted).map_err(unfit)?);
+                if !wanted.is_empty() {
+                    inputs.push(take_compact(rows, &wanted).map_err(unfit)?);
+                }
             }
+            // Mostly the keys that are asked for have no new points.
+            if inputs.is_empty() && !has_expired && view.has_answer_at_hand() {
+                return conformed(&view.select_answer(lookups)?, definition, &self.schema).map(Some);
+            }
+            inputs.insert(0, view.select(lookups)?);
             let rows = fold(definition, &definition.kept(&self.schema), inputs)?;
             return arrange(definition, &self.schema, &not_before(&rows, from)?).map(Some);
         }
-        let has_expired = view.oldest.is_some_and(|oldest| Some(oldest) < from);
         let view = match beside.is_empty() && !has_expired {
             true => Arc::clone(view),
             false => {
@@ -291,6 +330,9 @@ impl TableSnapshot {
         };
         match lookups.is_empty() {
             true => conformed(view.answer()?, definition, &self.schema).map(Some),
+            false if view.has_answer_at_hand() => {
+                conformed(&view.select_answer(lookups)?, definition, &self.schema).map(Some)
+            }
             false => arrange(definition, &self.schema, &view.select(lookups)?).map(Some),
         }
     }
