@@ -393,6 +393,12 @@ fn requests(served: &Rc<Served>) -> Vec<Case> {
             asking.planned_columns(Language::Sql, &format!("{text} -- {:04}", number.get()))
         }));
     }
+    let (asking, number) = (Rc::clone(served), Cell::new(0));
+    cases.push(Case::new("plan, another host: one host, one hour", 1, move || {
+        number.set(number.get() + 1);
+        let host = format!("host_{}", number.get());
+        asking.planned_columns(Language::Sql, &ONE_HOST_ONE_HOUR.replace("host_7", &host))
+    }));
     let asking = Rc::clone(served);
     cases.push(Case::new("plan: InfluxQL, a panel", 1, move || asking.planned_columns(Language::InfluxQl, PANEL)));
     let asking = Rc::clone(served);
