@@ -18,7 +18,7 @@
 //! | [`session`], [`catalog`], [`functions`], [`caches`] | what a text can name |
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`shortcuts`] | which questions need few rows |
-//! | [`rules`], [`optimize`] | what we change in DataFusion's plans, and how they are gone through |
+//! | [`rules`], [`predicates`], [`optimize`] | what we change in DataFusion's plans, and how they are gone through |
 //! | [`few_rows`] | the same for few rows, in one thread |
 //! | [`running`] | what runs: seen, bounded, stopped |
 //! | [`stream`], [`wire`] | how results leave |
@@ -55,6 +55,7 @@ mod parameters;
 mod parts;
 mod planned;
 mod plans;
+mod predicates;
 mod processors;
 mod rules;
 mod running;

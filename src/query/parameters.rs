@@ -2,18 +2,22 @@
 //!
 //! A value is brought to the type that the text settles, as if it had been written there: a text becomes a time where a time is
 //! wanted. Numbers only where that keeps the value: `count > 1.5` must not become `count > 1`.
+//!
+//! Where a column is compared with a parameter, and nothing else is done with it, one plan serves all its values ([`for_others`]).
 
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
+use datafusion::logical_expr::expr::{BinaryExpr, InList};
+use datafusion::logical_expr::{Between, Cast, Expr, LogicalPlan, Operator};
 
 use super::error::QueryError;
+use super::stand_ins::StandIns;
 use super::{Query, statement, wire};
 
 /// A value for a `$name` in the text.
@@ -44,6 +48,19 @@ pub struct PlannedParameter {
     pub data_type: Option<DataType>,
     /// The type of its place in the plan, which may be a dictionary.
     pub(super) place: Option<DataType>,
+    /// How often columns are compared with it, if that is all that it is there for.
+    compared: Option<usize>,
+}
+
+/// Values for a plan that is kept for other values of the same parameters.
+#[derive(Debug)]
+pub(super) struct ValuesForOthers {
+    /// What the plan is found by: no text of a statement, though it begins with one.
+    pub(super) key: String,
+    /// Those that are planned with, as stand-ins where they are exchanged.
+    pub(super) planned_with: ParamValues,
+    /// What is meant by these.
+    pub(super) stand_ins: StandIns,
 }
 
 /// The parameters of a plan: numbered ones in order, then named ones by name.
@@ -61,11 +78,62 @@ pub(super) fn planned(plan: &LogicalPlan) -> Result<Vec<PlannedParameter>, Query
         }
         node.apply_expressions(|expression| expression.apply(|part| cast_of_parameter(part, &mut types)))
     })?;
+    let compared = compared(plan)?;
     let parameter = |name: String| {
-        let data_type = types.get(&format!("${name}")).cloned().flatten();
-        PlannedParameter { name, data_type: data_type.as_ref().map(wire::wire_type), place: data_type }
+        let id = format!("${name}");
+        let data_type = types.get(&id).cloned().flatten();
+        let compared = compared.get(&id).copied();
+        PlannedParameter { name, data_type: data_type.as_ref().map(wire::wire_type), place: data_type, compared }
     };
     Ok(statement::parameter_names(plan)?.into_iter().map(parameter).collect())
+}
+
+/// The parameters that columns of tables are compared with wherever they are, and how often that is.
+fn compared(plan: &LogicalPlan) -> DataFusionResult<HashMap<String, usize>> {
+    let (mut compared, mut all) = (HashMap::<String, usize>::new(), HashMap::<String, usize>::new());
+    plan.apply_with_subqueries(|node| {
+        let is_filter = matches!(node, LogicalPlan::Filter(filter) if is_of_rows(&filter.input));
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::Placeholder(placeholder) = part {
+                    *all.entry(placeholder.id.clone()).or_default() += 1;
+                }
+                for other in others(part).into_iter().filter(|_| is_filter) {
+                    if let Expr::Placeholder(placeholder) = other {
+                        *compared.entry(placeholder.id.clone()).or_default() += 1;
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    compared.retain(|id, times| all.get(id) == Some(times));
+    Ok(compared)
+}
+
+/// Whether the rows of a plan are those of a table: a filter on them comes down to it.
+fn is_of_rows(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::Filter(_) | LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().into_iter().all(is_of_rows)
+        }
+        _ => false,
+    }
+}
+
+/// What a column is compared with.
+fn others(expr: &Expr) -> Vec<&Expr> {
+    use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let (column, others) = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Eq | NotEq | Lt | LtEq | Gt | GtEq, right }) => {
+            (left, vec![right.as_ref()])
+        }
+        Expr::InList(InList { expr, list, .. }) => (expr, list.iter().collect()),
+        Expr::Between(Between { expr, low, high, .. }) => (expr, vec![low.as_ref(), high.as_ref()]),
+        _ => return Vec::new(),
+    };
+    if matches!(column.as_ref(), Expr::Column(_)) { others } else { Vec::new() }
 }
 
 /// Settles the type of a parameter that is cast, if nothing else did: `CAST($1 AS BIGINT)` wants a BIGINT. `TRY_CAST` settles
@@ -112,12 +180,42 @@ pub(super) fn bind(
         return Ok(plan);
     }
     let mut values = Vec::with_capacity(wanted.len());
-    for PlannedParameter { name, data_type, place } in wanted {
+    for PlannedParameter { name, data_type, place, .. } in wanted {
         let Some((_, value)) = given.iter().find(|(given, _)| given == name) else { continue };
         let wanted = if fit == Fit::Exact { place } else { data_type };
         values.push((name.clone(), fitted(name, scalar_value(value)?, wanted.as_ref(), fit)?));
     }
     Ok(plan.with_param_values(values)?)
+}
+
+/// The values with which a text is planned for others too. Of some nothing but the type matters then.
+///
+/// # Errors
+/// `ParameterType` if a value can't be what the text wants.
+pub(super) fn for_others(
+    text: &str,
+    wanted: &[PlannedParameter],
+    given: &[(String, Parameter)],
+) -> Result<ValuesForOthers, QueryError> {
+    let (mut key, mut planned_with, mut meant) = (format!("{text}\0"), HashMap::new(), Vec::new());
+    for PlannedParameter { name, data_type, compared, .. } in wanted {
+        let Some((_, value)) = given.iter().find(|(given, _)| given == name) else { continue };
+        let value = fitted(name, scalar_value(value)?, data_type.as_ref(), Fit::Loose)?;
+        let value = match compared {
+            Some(times) if !value.is_null() => {
+                key.push_str(&format!("{}\0", value.data_type()));
+                let stand_in = StandIns::value(meant.len(), &value);
+                meant.push((value, *times));
+                stand_in
+            }
+            _ => {
+                key.push_str(&format!("={value:?}\0"));
+                value.into()
+            }
+        };
+        planned_with.insert(name.clone(), value);
+    }
+    Ok(ValuesForOthers { key, planned_with: ParamValues::Map(planned_with), stand_ins: StandIns::of_values(meant) })
 }
 
 /// The plan with nulls of the wanted types in the places of its parameters: it has the columns that it will have with values.

@@ -27,7 +27,7 @@ use super::scan::{FileAccess, STORE_URL};
 use super::shortcuts::TakeShortcuts;
 use super::table::QuerySnapshots;
 use super::{CATALOG, Query, QuerySettings, TABLE_SCHEMA};
-use super::{caches, functions, rules};
+use super::{caches, functions, predicates, rules};
 use crate::engine::Engine;
 use crate::model::{DatabaseName, Rights, Tables};
 
@@ -68,7 +68,7 @@ impl Sessions {
                 config(settings).with_extension(access).with_extension(Arc::new(StretchRows(settings.stretch_rows))),
             )
             .with_runtime_env(Arc::new(runtime));
-        let template = functions::with_gap_filling(template);
+        let template = predicates::with_rules(functions::with_gap_filling(template));
         let template = match settings.takes_shortcuts {
             true => template.with_optimizer_rule(Arc::new(TakeShortcuts)),
             false => template,

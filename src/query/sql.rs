@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::error::QueryError;
 use super::literals::Literals;
-use super::parameters::{self, Fit};
+use super::parameters::{self, Fit, ValuesForOthers};
 use super::planned::{PlannedQuery, PlannedStatement, SqlWork, Work};
 use super::plans::{Plans, Unbound};
 use super::processors::Processors;
@@ -48,6 +48,13 @@ impl SqlPlanner {
             false => None,
         };
         let kept = kept.filter(|kept| kept.reads || permitted == Permitted::ReadingAndChanging);
+        if let Some(kept) = &kept
+            && let Some((session, unbound, stand_ins)) = self.for_other_values(kept, &query).await?
+        {
+            let planned = self.planned(session, &unbound, &query, Some(stand_ins), watch)?;
+            let planned = PlannedQuery { parameters: kept.parameters.clone(), ..planned };
+            return Ok(PlannedStatement::Query(Box::new(planned)));
+        }
         let mut session = match &kept {
             Some(kept) if kept.is_optimized() => self.sessions.open_without_names(),
             _ => self.sessions.open_for(&query, &query.access.read),
@@ -106,26 +113,58 @@ impl SqlPlanner {
         let instants = literals.instants();
         for literals in [Some(literals), instants].into_iter().flatten() {
             let (text, stand_ins) = literals.with_stand_ins(&query.text, now(&running));
-            if let Some(unbound) = self.exchangeable(query, &text, &stand_ins).await {
+            let made = async || self.with_stand_ins(query, &text, &stand_ins).await;
+            if let Some(unbound) = self.exchangeable(query, &text, made).await {
                 return Ok(Some((running, unbound, stand_ins)));
             }
         }
         Ok(None)
     }
 
-    /// The plan of a text with stand-ins, if these can be exchanged in it.
-    async fn exchangeable(&self, query: &Query, text: &str, stand_ins: &StandIns) -> Option<Arc<Unbound>> {
-        if let Some(known) = self.plans.get(&self.engine, &query.database, text).await {
+    /// The plan of a text that came before, for other values of its parameters: those that columns are compared with are exchanged in it. `None`
+    /// if it has no parameters, not all of them have values, or these can't be exchanged.
+    async fn for_other_values(
+        &self,
+        kept: &Unbound,
+        query: &Query,
+    ) -> Result<Option<(SessionState, Arc<Unbound>, StandIns)>> {
+        let has_values = parameters::missing(&kept.parameters, query).is_none();
+        if !kept.reads || kept.parameters.is_empty() || !has_values {
+            return Ok(None);
+        }
+        let values = parameters::for_others(&query.text, &kept.parameters, &query.parameters)?;
+        if values.key.len() > self.text_bytes_max {
+            return Ok(None);
+        }
+        let ValuesForOthers { key, planned_with, stand_ins } = values;
+        let made = async || {
+            let session = self.sessions.open_for(query, &query.access.read);
+            let plan = kept.plan().ok()?.with_param_values(planned_with).ok()?;
+            let unbound = Unbound::of_plan(&session, (plan, true), &self.engine, &query.database, &self.cpu.quick);
+            unbound.ok()?.with_stand_ins(&session, &stand_ins, &self.cpu.quick).ok()
+        };
+        let unbound = self.exchangeable(query, &key, made).await;
+        Ok(unbound.map(|unbound| (self.sessions.open_without_names(), unbound, stand_ins)))
+    }
+
+    /// The plan with stand-ins that is kept by this key, or is made now; `None` if these can't be exchanged in it.
+    async fn exchangeable(
+        &self,
+        query: &Query,
+        key: &str,
+        made: impl AsyncFnOnce() -> Option<Unbound>,
+    ) -> Option<Arc<Unbound>> {
+        if let Some(known) = self.plans.get(&self.engine, &query.database, key).await {
             return known.is_exchangeable.then_some(known);
         }
-        if self.plans.is_refused(&query.database, text) {
+        if self.plans.is_refused(&query.database, key) {
             return None;
         }
-        let Some(unbound) = Box::pin(self.with_stand_ins(query, text, stand_ins)).await.map(Arc::new) else {
-            self.plans.refuse(&query.database, text).await;
+        let Some(unbound) = Box::pin(made()).await.map(Arc::new) else {
+            self.plans.refuse(&query.database, key).await;
             return None;
         };
-        self.plans.keep(&query.database, text, Arc::clone(&unbound)).await;
+        self.plans.keep(&query.database, key, Arc::clone(&unbound)).await;
         unbound.is_exchangeable.then_some(unbound)
     }
 
