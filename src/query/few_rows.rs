@@ -21,10 +21,12 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::registry::ExtensionTypeRegistryRef;
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Analyze, Explain, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, WindowUDF,
+};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::operator_statistics::StatisticsRegistry;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, PhysicalExpr, ReplaceChildrenOptions};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 
@@ -32,7 +34,7 @@ use super::caches::CacheTable;
 use super::kept_operators::{self, KeptOperators, with_lower_part};
 use super::optimize::is_simple;
 use super::scan;
-use super::shortcuts::ShortcutTable;
+use super::shortcuts::{FirstBins, ShortcutTable};
 use super::table::{QuerySnapshots, Table};
 
 /// Rules that find nothing to do where one table is read in one partition, or only look whether others did right.
@@ -136,11 +138,35 @@ pub(super) async fn create_physical_plan(
         LogicalPlan::Analyze(analyze) => analyze.input.as_ref(),
         plan => plan,
     };
-    match session.config().get_extension::<FewRows>() {
-        Some(few) if is_simple(looked_at)? && few.are_expected(looked_at, session).await? => {
-            planner.create_physical_plan(plan, &few.session(session, &few.rules)).await
+    let few = match session.config().get_extension::<FewRows>() {
+        Some(few) if is_simple(looked_at)? => few,
+        _ => return planner.create_physical_plan(plan, session).await,
+    };
+    if few.are_expected(looked_at, session).await? {
+        return planner.create_physical_plan(plan, &few.session(session, &few.rules)).await;
+    }
+    let Some(bins) = FirstBins::of(looked_at, None, session)? else {
+        return planner.create_physical_plan(plan, session).await;
+    };
+    let first = with_lower_part(looked_at, bins.first())?;
+    match plan {
+        // It shows what is done first.
+        LogicalPlan::Explain(explain) => {
+            let explain = LogicalPlan::Explain(Explain { plan: Arc::new(first), ..explain.clone() });
+            planner.create_physical_plan(&explain, session).await
         }
-        _ => planner.create_physical_plan(plan, session).await,
+        LogicalPlan::Analyze(analyze) => {
+            let analyze = LogicalPlan::Analyze(Analyze { input: Arc::new(first), ..analyze.clone() });
+            let operators = planner.create_physical_plan(&analyze, session).await?;
+            let [first] = operators.children()[..] else { return Ok(operators) };
+            let input = bins.or_more(Arc::clone(first), looked_at, session)?;
+            let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+            operators.replace_children(vec![input], options)
+        }
+        plan => {
+            let first = Box::pin(create_physical_plan(planner, &first, session)).await?;
+            bins.or_more(first, plan, session)
+        }
     }
 }
 
@@ -160,16 +186,21 @@ pub(super) async fn create_kept(
     if let (Some(few), Some(usual)) = (few, kept_operators::lower_part(plan))
         && let lower = lower.as_ref().unwrap_or(usual)
         && kept.is_simple(plan)?
-        && few.are_expected(lower, session).await?
     {
-        let mut session = few.session(session, &few.rules_below);
-        let rows = planner.create_physical_plan(lower, &session).await?;
-        if std::ptr::eq(usual, plan) {
-            return Ok(rows);
+        if few.are_expected(lower, session).await? {
+            let mut session = few.session(session, &few.rules_below);
+            let rows = planner.create_physical_plan(lower, &session).await?;
+            if std::ptr::eq(usual, plan) {
+                return Ok(rows);
+            }
+            session.rules = &few.rules;
+            let planned = async |plan| planner.create_physical_plan(&plan, &session).await;
+            return kept.over(rows, (plan, lower), planned).await;
         }
-        session.rules = &few.rules;
-        let planned = async |plan| planner.create_physical_plan(&plan, &session).await;
-        return kept.over(rows, (plan, lower), planned).await;
+        if let Some(bins) = FirstBins::of(plan, Some(lower), session)? {
+            let first = Box::pin(create_kept(planner, plan, Some(bins.first().clone()), session, kept)).await?;
+            return bins.or_more(first, plan, session);
+        }
     }
     match lower {
         Some(lower) => planner.create_physical_plan(&with_lower_part(plan, &lower)?, session).await,

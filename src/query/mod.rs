@@ -243,7 +243,7 @@ impl Queries {
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Processors, io: Handle) -> Result<Self> {
         let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io.clone()));
         let running = Arc::new(Registry::new(settings.running.clone(), Arc::clone(engine.clock()), io));
-        let sessions = Sessions::new(Arc::clone(&engine), &settings, access, Arc::clone(&running));
+        let sessions = Sessions::new(Arc::clone(&engine), &settings, access, Arc::clone(&running), cpu.clone());
         let sessions = sessions.map_err(QueryError::from)?;
         let (sessions, background) = (Arc::new(sessions), Tasks::new());
         {

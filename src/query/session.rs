@@ -22,6 +22,7 @@ use super::catalog::DatabaseTables;
 use super::few_rows::FewRows;
 use super::influxql::{KeptLevels, StretchRows};
 use super::optimize::ShortWay;
+use super::processors::Processors;
 use super::running::{Asker, Registry, SeenQueries};
 use super::scan::{FileAccess, STORE_URL};
 use super::shortcuts::TakeShortcuts;
@@ -57,6 +58,7 @@ impl Sessions {
         settings: &QuerySettings,
         access: Arc<FileAccess>,
         running: Arc<Registry>,
+        processors: Processors,
     ) -> DataFusionResult<Self> {
         let runtime = runtime(settings, Arc::clone(engine.store().objects()))?;
         let template = SessionStateBuilder::new()
@@ -65,7 +67,10 @@ impl Sessions {
             .with_file_formats(Vec::new())
             .with_table_factories(Default::default())
             .with_config(
-                config(settings).with_extension(access).with_extension(Arc::new(StretchRows(settings.stretch_rows))),
+                config(settings)
+                    .with_extension(access)
+                    .with_extension(Arc::new(processors))
+                    .with_extension(Arc::new(StretchRows(settings.stretch_rows))),
             )
             .with_runtime_env(Arc::new(runtime));
         let template = predicates::with_rules(functions::with_gap_filling(template));

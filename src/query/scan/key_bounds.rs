@@ -81,6 +81,15 @@ impl KeyBounds {
         snapshot.runs.iter().all(|run| has_room_for(self.share(run.time(), run.row_count() as u64)))
     }
 
+    /// The first and the last instant within the bounds and a part of a table.
+    pub(super) fn extent(&self, snapshot: &TableSnapshot) -> Option<(i64, i64)> {
+        let times = snapshot.files.stretches().map(Stretch::time).chain(snapshot.runs.iter().map(|run| run.time()));
+        let clipped = times
+            .filter(|time| self.let_pass(*time))
+            .map(|time| (time.min.as_nanos().max(self.time.0), time.max.as_nanos().min(self.time.1)));
+        clipped.reduce(|(first, last), (min, max)| (first.min(min), last.max(max)))
+    }
+
     /// How many rows of a row group may pass, as far as that is in memory.
     pub(super) async fn rows_at_most(&self, file: &DataFile, number: usize, access: &FileAccess) -> u64 {
         let rows = rows_of_tags(&self.wanted_tags(), file, number, access).await;

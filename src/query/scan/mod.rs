@@ -158,6 +158,11 @@ pub(super) async fn has_at_most_series(mut series_max: usize, snapshot: &TableSn
     true
 }
 
+/// The first and the last instant, in nanoseconds, at which `snapshot` may have rows that pass `filters`; `None` if it has none.
+pub(super) fn extent(snapshot: &TableSnapshot, filters: &[Expr]) -> Option<(i64, i64)> {
+    KeyBounds::of(&snapshot.schema, filters).0.extent(snapshot)
+}
+
 /// From when to when the parts of `snapshot` reach that may hold rows that pass `filters`, and how many of its rows may.
 ///
 /// # Errors

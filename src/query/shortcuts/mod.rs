@@ -6,6 +6,7 @@
 //! | `row_number() OVER (PARTITION BY tags ORDER BY time DESC) <= n`; `rank` and `dense_rank` too | the newest n of each series |
 //! | these with `min(time)`, `first_value(x ORDER BY time)`, `selector_first(x, time)` or `ORDER BY time` | the oldest of each series |
 //! | `ORDER BY time DESC LIMIT n`, `ORDER BY time LIMIT n` | the newest n, the oldest n |
+//! | `GROUP BY` a bin of time `ORDER BY` it `LIMIT n` | a stretch of time at one end |
 //! | `SELECT DISTINCT` tags, `GROUP BY` tags without an aggregate | the tags of each series |
 //!
 //! The scan at the bottom is exchanged for one of a [`ShortcutTable`]. The operators above stay and come to the same result,
@@ -18,12 +19,15 @@
 //! | [`question`] | which operators look at few rows |
 //! | [`path`] | what lies between an operator and the table |
 //! | [`numbered`] | many values of one row for each group without a state for each of them |
+//! | [`bins`], [`bins_exec`] | the first and the last bins of time, in stretches that get longer |
 //! | [`table`] | where the rows come from: a cache that has them, the ends of series, or the whole table |
 //!
 //! Who plans scans by itself asks for [`scan_of_ends`]: InfluxQL does for `last()`, `first()` and rows with a `LIMIT`.
 //!
 //! Not here: how the ends of series are read (`scan::ends`).
 
+mod bins;
+mod bins_exec;
 mod numbered;
 mod path;
 mod question;
@@ -32,8 +36,8 @@ mod table;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
@@ -46,6 +50,7 @@ use super::scan::Ends;
 use super::table::Table;
 use question::Question;
 
+pub(super) use bins::FirstBins;
 pub(super) use table::ShortcutTable;
 
 /// The name of the rule.
@@ -71,16 +76,21 @@ pub(super) fn scan_of_ends(
     }
     // As the optimizer would leave them: some functions are only known before it.
     let columns = Arc::new(DFSchema::try_from(Arc::clone(table.columns().arrow()))?);
-    let context = SimplifyContext::builder()
-        .with_schema(Arc::clone(&columns))
-        .with_config_options(Arc::clone(session.config_options()))
-        .with_query_execution_start_time(session.execution_props().query_execution_start_time)
-        .build();
-    let simplifier = ExprSimplifier::new(context);
+    let simplifier = simplifier(session, Arc::clone(&columns));
     let simple = |filter| simplifier.simplify(simplifier.coerce(filter, &columns)?);
     let filters = filters.into_iter().map(simple).collect::<DataFusionResult<Vec<Expr>>>()?;
     let question = Question::of_ends(which, present, filters);
     Ok(Some(provider_as_source(Arc::new(ShortcutTable::new(table.clone(), question)))))
+}
+
+/// Computes what can be computed of expressions with these columns before rows are there.
+fn simplifier(session: &SessionState, columns: DFSchemaRef) -> ExprSimplifier {
+    let context = SimplifyContext::builder()
+        .with_schema(columns)
+        .with_config_options(Arc::clone(session.config_options()))
+        .with_query_execution_start_time(session.execution_props().query_execution_start_time)
+        .build();
+    ExprSimplifier::new(context)
 }
 
 /// Exchanges scans where few rows are enough. Comes after DataFusion's rules: they have brought the forms in which a question can be

@@ -9,7 +9,7 @@ use super::super::literals::Literals;
 use super::super::optimize::optimize;
 use super::super::plans::Unbound;
 use super::super::statement::{self, Parsed, Permitted};
-use super::shortcuts::{CONDITIONS, QUESTIONS};
+use super::shortcuts::{BINS, CONDITIONS, QUESTIONS};
 use super::*;
 use crate::model::{CacheDefinition, CacheShape, ColumnName, Newest};
 
@@ -49,7 +49,7 @@ const TEXTS: [&str; 30] = [
 
 /// As texts, and as questions, each under two conditions.
 pub(super) fn texts() -> Vec<String> {
-    let questions = QUESTIONS.iter().enumerate().flat_map(|(number, question)| {
+    let questions = QUESTIONS.iter().chain(&BINS).enumerate().flat_map(|(number, question)| {
         let conditions = [number, number * 5 + 3].map(|number| CONDITIONS[number % CONDITIONS.len()]);
         conditions.map(|condition| question.replace("{}", &format!("({condition})")))
     });

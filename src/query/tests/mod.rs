@@ -6,6 +6,7 @@ mod cost;
 mod decoded;
 mod delete;
 mod few_rows;
+mod first_bins;
 mod gap_fill;
 mod kept;
 mod many_series;

@@ -67,17 +67,25 @@ pub(super) const QUESTIONS: [&str; 39] = [
     "SELECT upper(host) AS h, t, r, a FROM (SELECT host, first_value(time ORDER BY time DESC, region) AS t, first_value(region ORDER BY time DESC, region) AS r, first_value(a ORDER BY time DESC, region) AS a FROM m WHERE {} GROUP BY host) AS x ORDER BY h",
 ];
 
+/// Questions about bins at one end of the time.
+pub(super) const BINS: [&str; 5] = [
+    "SELECT date_bin(INTERVAL '10 minutes', time) AS t, count(*) AS n, max(a) AS a FROM m WHERE {} GROUP BY t ORDER BY t DESC LIMIT 2",
+    "SELECT date_trunc('minute', time) AS t, host, region, sum(b) AS s FROM m WHERE {} GROUP BY 1, 2, 3 ORDER BY t, host, region LIMIT 3",
+    "SELECT s, t FROM (SELECT date_bin(INTERVAL '7 minutes', x.time, TIMESTAMP '1970-01-01T00:01:00') AS t, sum(b) AS s FROM m AS x WHERE {} GROUP BY 1) AS y WHERE s > 2 ORDER BY t DESC LIMIT 2 OFFSET 1",
+    "SELECT date_trunc('second', time) AS t, count(a) AS n FROM m WHERE {} AND a > 1 GROUP BY 1 HAVING count(b) < 2 ORDER BY 1 LIMIT 4",
+    "SELECT date_bin(INTERVAL '1 minute', time) AS t, grouping(host) AS g, count(*) AS n FROM m WHERE {} GROUP BY ROLLUP (date_bin(INTERVAL '1 minute', time), host) ORDER BY t DESC, g, n LIMIT 3",
+];
+
 struct Asked {
     plain: Fixture,
     quick: Vec<Fixture>,
 }
 
-/// The same engine without shortcuts and on two threads, and with them and on one: decoding at once, never, and with caches.
+/// The same engine without shortcuts and on two threads, and with them: on one thread, decoding at once, never, and with caches; and on two.
 async fn asked() -> Asked {
     let century = Duration::from_secs(100 * 365 * 24 * 3600);
     let few_rows_max = QuerySettings::default().few_rows_max;
-    let fixture = async |takes_shortcuts: bool, decoded_bytes_max: usize| {
-        let few_rows_max = if takes_shortcuts { few_rows_max } else { 0 };
+    let fixture = async |takes_shortcuts: bool, decoded_bytes_max: usize, few_rows_max: u64| {
         let settings = QuerySettings { threads: 2, takes_shortcuts, few_rows_max, ..QuerySettings::default() };
         let change = |settings: &mut EngineSettings| {
             settings.recent = RecentSettings { bytes_max: 1 << 20, recency: century };
@@ -87,7 +95,7 @@ async fn asked() -> Asked {
         fixture.write(FIRST).await;
         fixture
     };
-    let cached = fixture(true, 0).await;
+    let cached = fixture(true, 0, few_rows_max).await;
     let columns = |names: &[&str]| names.iter().map(|name| ColumnName::new(name).unwrap()).collect();
     let distinct =
         |names: &[&str]| CacheShape::Distinct { columns: columns(names), cardinality_max: 100, age_max: None };
@@ -100,8 +108,13 @@ async fn asked() -> Asked {
         cached.engine.create_cache(&nyc(), &TableName::new("m").unwrap(), cache).await.unwrap();
     }
     Asked {
-        plain: fixture(false, 64 << 20).await,
-        quick: vec![fixture(true, 64 << 20).await, fixture(true, 0).await, cached],
+        plain: fixture(false, 64 << 20, 0).await,
+        quick: vec![
+            fixture(true, 64 << 20, few_rows_max).await,
+            fixture(true, 0, few_rows_max).await,
+            fixture(true, 64 << 20, 0).await,
+            cached,
+        ],
     }
 }
 
@@ -138,7 +151,8 @@ fn answers_from_few_rows_are_those_from_all() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases: 16, max_shrink_iters: 100, ..Config::default() });
     let retention = prop::option::weighted(0.3, 0_i64..20);
-    let questions = prop::collection::vec((0..QUESTIONS.len(), 0..CONDITIONS.len()), 12);
+    let questions: Vec<&str> = QUESTIONS.iter().chain(&BINS).copied().collect();
+    let questions = prop::collection::vec((prop::sample::select(questions), prop::sample::select(&CONDITIONS[..])), 12);
     runner
         .run(&(prop::collection::vec(step(), 1..9), retention, questions), |(steps, retention, questions)| {
             runtime.block_on(async {
@@ -153,7 +167,7 @@ fn answers_from_few_rows_are_those_from_all() {
                     }
                 }
                 for (question, condition) in questions {
-                    asked.check(&QUESTIONS[question].replace("{}", &format!("({})", CONDITIONS[condition]))).await;
+                    asked.check(&question.replace("{}", &format!("({condition})"))).await;
                 }
             });
             Ok(())

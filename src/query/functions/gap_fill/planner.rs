@@ -42,6 +42,18 @@ impl Planner {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         few_rows::create_kept(&planner(), plan, lower, session, kept).await
     }
+
+    /// The operators of a plan, however many rows they read.
+    ///
+    /// # Errors
+    /// If the plan can't be carried out.
+    pub(in crate::query) async fn create_whole(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        planner().create_physical_plan(plan, session).await
+    }
 }
 
 #[async_trait]
