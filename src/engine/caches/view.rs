@@ -266,6 +266,14 @@ impl CacheView {
         self.select_of(Indexed::Answer, self.answer()?, lookups)
     }
 
+    /// Rows of the answer with the columns that it has for a table with these columns.
+    fn conformed(&self, rows: RecordBatch, table: &Arc<TableSchema>) -> Result<RecordBatch> {
+        match self.table == *table {
+            true => Ok(rows),
+            false => conform(&rows, &super::answer_schema(&self.definition, table)).map_err(unfit),
+        }
+    }
+
     fn select_of(&self, of: Indexed, rows: &RecordBatch, lookups: &[Lookup]) -> Result<RecordBatch> {
         let Some((first, others)) = lookups.split_first() else { return Ok(rows.clone()) };
         let candidates = match self.index(of, rows, &first.column) {
@@ -314,7 +322,7 @@ impl TableSnapshot {
             }
             // Mostly the keys that are asked for have no new points.
             if inputs.is_empty() && !has_expired && view.has_answer_at_hand() {
-                return conformed(&view.select_answer(lookups)?, definition, &self.schema).map(Some);
+                return view.conformed(view.select_answer(lookups)?, &self.schema).map(Some);
             }
             inputs.insert(0, view.select(lookups)?);
             let rows = fold(definition, &definition.kept(&self.schema), inputs)?;
@@ -329,10 +337,8 @@ impl TableSnapshot {
             }
         };
         match lookups.is_empty() {
-            true => conformed(view.answer()?, definition, &self.schema).map(Some),
-            false if view.has_answer_at_hand() => {
-                conformed(&view.select_answer(lookups)?, definition, &self.schema).map(Some)
-            }
+            true => view.conformed(view.answer()?.clone(), &self.schema).map(Some),
+            false if view.has_answer_at_hand() => view.conformed(view.select_answer(lookups)?, &self.schema).map(Some),
             false => arrange(definition, &self.schema, &view.select(lookups)?).map(Some),
         }
     }
@@ -372,11 +378,6 @@ impl TableSnapshot {
 /// The runs with writes after this one.
 fn newer(runs: &[Arc<BufferedRun>], through: Sequence) -> &[Arc<BufferedRun>] {
     &runs[runs.partition_point(|run| run.sequences().last <= through)..]
-}
-
-/// The columns that the answer has for a table with these columns.
-fn conformed(answer: &RecordBatch, definition: &CacheDefinition, table: &TableSchema) -> Result<RecordBatch> {
-    conform(answer, &super::answer_schema(definition, table)).map_err(unfit)
 }
 
 /// The rows whose time is not before this; all if there is none.

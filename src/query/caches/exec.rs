@@ -17,7 +17,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning};
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
@@ -71,14 +71,18 @@ impl Wanted {
     }
 
     fn of(&self, rows: &RecordBatch) -> DataFusionResult<RecordBatch> {
-        let mut rows = conform(rows, &self.all)?;
-        if let Some(predicate) = &self.predicate {
-            let passes = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
-            rows = filter_record_batch(&rows, as_boolean_array(&passes)?)?;
-        }
-        if let Some(columns) = &self.projection {
-            rows = rows.project(columns)?;
-        }
+        let mut rows = match &self.predicate {
+            Some(predicate) => {
+                let rows = conform(rows, &self.all)?;
+                let passes = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
+                let rows = filter_record_batch(&rows, as_boolean_array(&passes)?)?;
+                match &self.projection {
+                    Some(columns) => rows.project(columns)?,
+                    None => rows,
+                }
+            }
+            None => conform(rows, &self.schema)?,
+        };
         if self.is_distinct {
             rows = distinct(&rows)?;
         }
@@ -115,13 +119,14 @@ pub(in crate::query) struct CacheExec {
 }
 
 impl CacheExec {
-    /// A cache of the table with these columns, without rows.
+    /// A cache of the table with these columns.
     pub(in crate::query) fn new(
         table: &str,
         definition: Arc<CacheDefinition>,
         columns: Arc<TableSchema>,
         lookups: Vec<Lookup>,
         wanted: Wanted,
+        source: Source,
     ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&wanted.schema)),
@@ -131,19 +136,14 @@ impl CacheExec {
         );
         Self {
             table: table.to_owned(),
-            source: Source::Kept(RecordBatch::new_empty(Arc::clone(&wanted.schema))),
             definition,
             columns,
             lookups,
             wanted,
+            source,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
-    }
-
-    /// The same with rows from there.
-    pub(in crate::query) fn with_source(self, source: Source) -> Self {
-        Self { source, ..self }
     }
 }
 
@@ -204,14 +204,16 @@ impl ExecutionPlan for CacheExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let source = match (&self.source, children.pop()) {
-            (Source::Kept(rows), None) => Source::Kept(rows.clone()),
-            (Source::Table(_), Some(plan)) if children.is_empty() => Source::Table(plan),
-            _ => return internal_err!("{} needs as many inputs as before", self.name()),
-        };
-        let Self { table, definition, columns, lookups, wanted, .. } = self.as_ref();
-        let exec = Self::new(table, Arc::clone(definition), Arc::clone(columns), lookups.clone(), wanted.clone());
-        Ok(Arc::new(exec.with_source(source)))
+        match (&self.source, children.pop()) {
+            (Source::Kept(_), None) => Ok(self),
+            (Source::Table(_), Some(plan)) if children.is_empty() => {
+                let Self { table, definition, columns, lookups, wanted, .. } = self.as_ref();
+                let (definition, columns) = (Arc::clone(definition), Arc::clone(columns));
+                let source = Source::Table(plan);
+                Ok(Arc::new(Self::new(table, definition, columns, lookups.clone(), wanted.clone(), source)))
+            }
+            _ => internal_err!("{} needs as many inputs as before", self.name()),
+        }
     }
 
     fn with_new_children(
@@ -246,7 +248,8 @@ impl ExecutionPlan for CacheExec {
             let starts = (0..rows.num_rows()).step_by(batch_rows);
             let slice = move |start: usize| {
                 let batch = rows.slice(start, batch_rows.min(rows.num_rows() - start));
-                Ok(batch.record_output(&baseline))
+                baseline.record_output(batch.num_rows());
+                Ok(batch)
             };
             Ok(stream::iter(starts.map(slice).collect::<Vec<_>>()))
         };

@@ -146,9 +146,8 @@ impl TableProvider for CacheTable {
                 Source::Table(plan_of_table(state, &snapshot, &self.definition, &pushed)?)
             }
         };
-        let exec =
-            CacheExec::new(&self.name, Arc::clone(&self.definition), Arc::clone(&snapshot.schema), lookups, wanted);
-        Ok(Arc::new(exec.with_source(source)))
+        let (definition, columns) = (Arc::clone(&self.definition), Arc::clone(&snapshot.schema));
+        Ok(Arc::new(CacheExec::new(&self.name, definition, columns, lookups, wanted, source)))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {

@@ -90,6 +90,8 @@ impl FirstBins {
 #[derive(Debug)]
 struct BinsAtEnd {
     rows: usize,
+    /// Whether a bin may make several of them.
+    is_divided: bool,
     is_last: bool,
     /// In terms of the lower part, with one column.
     bin: Expr,
@@ -120,6 +122,7 @@ impl BinsAtEnd {
         let time = Expr::Column(time.clone());
         (is_bin && is_time_of_table(lower, &time) && (1..=ROWS_MAX).contains(&rows)).then_some(Self {
             rows,
+            is_divided: aggregate.group_expr.len() > 1,
             is_last: !first.asc,
             bin,
             time,
@@ -145,7 +148,8 @@ impl BinsAtEnd {
             return Ok(stretches);
         };
         // One more, since the time at the end is somewhere in a bin.
-        let bins = i64::try_from(self.rows).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = i64::try_from(self.rows).unwrap_or(i64::MAX);
+        let bins = if self.is_divided { rows / LONGER } else { rows }.saturating_add(1);
         let mut length = bins.saturating_mul(width);
         while length > 0 && length < last.saturating_sub(first) / WORTH {
             let end = if self.is_last { last.checked_sub(length) } else { first.checked_add(length) };

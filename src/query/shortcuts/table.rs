@@ -195,8 +195,8 @@ impl TableProvider for ShortcutTable {
         if let Some((cache, rows)) = self.cached(&snapshot, &output, &known)? {
             let wanted = Wanted::new(output, None, None, false, None)?;
             let name = snapshot.name.as_str();
-            let exec = CacheExec::new(name, cache, Arc::clone(&snapshot.schema), Vec::new(), wanted);
-            return Ok(Arc::new(exec.with_source(Source::Kept(rows))));
+            let (columns, source) = (Arc::clone(&snapshot.schema), Source::Kept(rows));
+            return Ok(Arc::new(CacheExec::new(name, cache, columns, Vec::new(), wanted, source)));
         }
         match scan::ends(state, &access, &snapshot, &output, &known, self.question.which)? {
             Some(ends) if self.question.present.is_empty() => Ok(Arc::new(ends)),
