@@ -132,7 +132,10 @@ impl Condition {
             Self::Compared(_, a, operator, b) => compared(a, operator, b),
             Self::In(_, column, negated, list) => {
                 let column = Operand::Column(column);
-                let is_in = list.iter().fold(Some(false), |before, member| or(before, compared(&column, "=", member)));
+                let mut is_in = Some(false);
+                for member in list {
+                    is_in = or(is_in, compared(&column, "=", member));
+                }
                 is_in.map(|is_in| is_in != *negated)
             }
             Self::Between(_, column, negated, low, high) => {
