@@ -16,7 +16,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::choose::Conditions;
-use super::decoded::rows_of;
+use super::chosen::ChosenRows;
 use super::dictionaries::cut;
 use super::{Scan, from_engine, key_ordering, spread};
 use crate::engine::buffer::BufferedRun;
@@ -97,12 +97,12 @@ fn search(schema: &SchemaRef, selection: &Selection, conditions: &Conditions) ->
     if count * 2 > times.len() {
         return Ok(None); // no copy is made of a whole run
     }
-    let sorted = run.sorted().map_err(from_engine)?;
+    let (sorted, rows) = (run.sorted().map_err(from_engine)?, ChosenRows::new(chosen));
     let (mut fields, mut columns) = (Vec::new(), Vec::new());
     for field in schema.fields() {
         if let Some(column) = sorted.column_by_name(field.name()) {
             fields.push(Arc::clone(field));
-            columns.push(rows_of(column, &chosen)?);
+            columns.push(rows.of(column)?);
         }
     }
     let options = RecordBatchOptions::new().with_row_count(Some(count));

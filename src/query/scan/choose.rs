@@ -6,7 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -35,8 +37,42 @@ pub(super) struct Conditions {
     tags: SchemaRef,
     /// The first and the last instant that may pass, in nanoseconds.
     time: (i64, i64),
-    /// Over the rows.
-    rest: Option<Arc<dyn PhysicalExpr>>,
+    rest: Option<RowFilter>,
+}
+
+/// What is decided row by row.
+#[derive(Debug)]
+pub(super) struct RowFilter {
+    filter: Arc<dyn PhysicalExpr>,
+    /// The columns that it looks at.
+    columns: SchemaRef,
+}
+
+impl RowFilter {
+    /// The places of `columns` that `parts` look at become its columns; none without parts.
+    fn of(parts: &[Arc<dyn PhysicalExpr>], columns: &Schema) -> DataFusionResult<Option<Self>> {
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let named: Vec<Column> = parts.iter().flat_map(collect_columns).collect();
+        let fields = columns.fields().iter().filter(|field| named.iter().any(|column| column.name() == field.name()));
+        let columns: SchemaRef = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+        let parts = parts.iter().map(|part| reassign_expr_columns(Arc::clone(part), &columns));
+        let filter = conjunction(parts.collect::<DataFusionResult<Vec<_>>>()?);
+        Ok(Some(Self { filter, columns }))
+    }
+
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.columns
+    }
+
+    /// Which rows of these columns pass; a null is a no.
+    ///
+    /// # Errors
+    /// If the filter can't be computed.
+    pub(super) fn decide(&self, rows: &RecordBatch) -> DataFusionResult<BooleanArray> {
+        Ok(self.filter.evaluate(rows)?.into_array(rows.num_rows())?.as_boolean().clone())
+    }
 }
 
 /// Rows of one series.
@@ -61,7 +97,7 @@ impl Conditions {
             } else if let Some((first, last)) = bounds(part) {
                 time = (time.0.max(first), time.1.min(last));
             } else {
-                rest.push(reassign_expr_columns(Arc::clone(part), columns)?);
+                rest.push(Arc::clone(part));
             }
         }
         let named: Vec<Column> = on_tags.iter().flat_map(collect_columns).collect();
@@ -69,14 +105,14 @@ impl Conditions {
         let tags: SchemaRef = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
         let on_tags = on_tags.into_iter().map(|part| reassign_expr_columns(part, &tags));
         let on_tags = on_tags.collect::<DataFusionResult<Vec<_>>>()?;
-        let joined = |parts: Vec<Arc<dyn PhysicalExpr>>| (!parts.is_empty()).then(|| conjunction(parts));
-        let on_tags = joined(on_tags);
+        let on_tags = (!on_tags.is_empty()).then(|| conjunction(on_tags));
         let wanted = on_tags.as_ref().map(WantedTags::of).unwrap_or_default();
-        Ok(Self { on_tags, wanted, tags, time, rest: joined(rest) })
+        let rest = RowFilter::of(&rest, columns)?;
+        Ok(Self { on_tags, wanted, tags, time, rest })
     }
 
     /// What is still to be decided row by row.
-    pub(super) fn rest(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+    pub(super) fn rest(&self) -> Option<&RowFilter> {
         self.rest.as_ref()
     }
 
@@ -166,7 +202,7 @@ impl Conditions {
     /// The bounds with those of filters that tighten while the query runs.
     fn time_now(&self) -> DataFusionResult<(i64, i64)> {
         let Some(rest) = &self.rest else { return Ok(self.time) };
-        let now = snapshot_physical_expr(Arc::clone(rest))?;
+        let now = snapshot_physical_expr(Arc::clone(&rest.filter))?;
         let bounds = split_conjunction(&now).into_iter().filter_map(bounds);
         Ok(bounds.fold(self.time, |time, (first, last)| (time.0.max(first), time.1.min(last))))
     }

@@ -8,12 +8,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::builder::NullBufferBuilder;
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
-};
-use arrow::compute::{concat, filter_record_batch, take};
-use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::internal_datafusion_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -32,14 +28,14 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::ObjectStore;
 
-use super::choose::{Conditions, Stretch, tag};
-use super::dictionaries::with_used_texts;
+use super::choose::{Conditions, RowFilter, Stretch, tag};
+use super::chosen::ChosenRows;
 use super::{FileAccess, from_engine};
 use crate::engine::store::decoded::{DecodedRowGroup, WantedRows};
 use crate::model::{ColumnName, DataFile, TIME_COLUMN, TableSchema};
 
-/// Rows that lie together are copied as a slice if there are so many of them on average, else one by one.
-const ROWS_WORTH_A_SLICE: usize = 16;
+/// A batch of few rows is not filled up any more after a look at so many batches: whoever wants only some rows shall not wait for all.
+const BATCHES_LOOKED_AT: usize = 16;
 
 /// A source of Parquet files, some of whose row groups are decoded.
 #[derive(Clone)]
@@ -73,6 +69,9 @@ impl DecodedSource {
         let table = self.parquet.table_schema().table_schema();
         let filter = self.parquet.filter();
         let mut places = projection.column_indices();
+        places.sort_unstable();
+        places.dedup();
+        let output = Arc::new(table.project(&places)?);
         places.extend(filter.iter().flat_map(collect_columns).map(|column| column.index()));
         places.sort_unstable();
         places.dedup();
@@ -82,9 +81,9 @@ impl DecodedSource {
         let columns = Arc::new(table.project(&places)?);
         let tags: Vec<String> = self.table.tags().iter().map(ToString::to_string).collect();
         let conditions = Conditions::new(filter.as_ref(), &tags, &columns)?;
-        let projection = projection.clone().try_map_exprs(|expr| reassign_expr_columns(expr, &columns))?;
-        let projector = projection.make_projector(&columns)?;
-        Ok(Some(Wanted { columns, conditions, projector }))
+        let projection = projection.clone().try_map_exprs(|expr| reassign_expr_columns(expr, &output))?;
+        let projector = projection.make_projector(&output)?;
+        Ok(Some(Wanted { columns, conditions, output, projector }))
     }
 }
 
@@ -199,6 +198,8 @@ struct Wanted {
     /// The columns of filter and output, as the table has them.
     columns: SchemaRef,
     conditions: Conditions,
+    /// The columns of the output, which the projector computes it from.
+    output: SchemaRef,
     projector: Projector,
 }
 
@@ -352,23 +353,45 @@ impl Iterator for Rows {
     type Item = DataFusionResult<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let stretches = self.take_stretches();
-            if stretches.is_empty() {
-                return None;
-            }
-            // None if none of these rows passes.
-            if let Some(batch) = self.batch(&stretches).transpose() {
-                return Some(batch);
-            }
+        let wanted = Arc::clone(&self.wanted);
+        if let Some(filter) = wanted.conditions.rest() {
+            return self.passing(filter).transpose();
         }
+        let stretches = self.take_stretches(self.batch_rows);
+        (!stretches.is_empty()).then(|| self.batch(&ChosenRows::new(stretches), None))
     }
 }
 
 impl Rows {
-    /// As many rows as a batch has.
-    fn take_stretches(&mut self) -> Vec<Stretch> {
-        let (mut taken, mut room) = (Vec::new(), self.batch_rows.max(1));
+    /// The next rows that pass, `None` if no more do. Columns are made of those alone, but for the columns that decide it.
+    fn passing(&mut self, filter: &RowFilter) -> DataFusionResult<Option<RecordBatch>> {
+        let (mut passing, mut count, mut looked_at) = (Vec::new(), 0, 0);
+        while count == 0 || (count < self.batch_rows / 2 && looked_at < self.batch_rows * BATCHES_LOOKED_AT) {
+            let rows = ChosenRows::new(self.take_stretches(self.batch_rows - count));
+            if rows.count() == 0 {
+                break;
+            }
+            let seen = self.columns(filter.columns(), &rows, None)?;
+            let decided = filter.decide(&seen)?;
+            match decided.true_count() {
+                0 => {}
+                all if all == rows.count() && count == 0 => return self.batch(&rows, Some(&seen)).map(Some),
+                some => {
+                    passing.extend(rows.that_pass(&decided));
+                    count += some;
+                }
+            }
+            looked_at += rows.count();
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        self.batch(&ChosenRows::new(passing), None).map(Some)
+    }
+
+    /// The next rows, at most `most`; none if there are no more.
+    fn take_stretches(&mut self, most: usize) -> Vec<Stretch> {
+        let (mut taken, mut room) = (Vec::new(), most.max(1));
         while room > 0
             && let Some(next) = self.chosen.front_mut()
         {
@@ -384,79 +407,36 @@ impl Rows {
         taken
     }
 
-    fn batch(&self, stretches: &[Stretch]) -> DataFusionResult<Option<RecordBatch>> {
-        let count = stretches.iter().map(|stretch| stretch.rows.len()).sum();
-        let columns = self.wanted.columns.fields().iter().map(|field| {
+    /// These rows as they leave.
+    fn batch(&self, rows: &ChosenRows<'_>, known: Option<&RecordBatch>) -> DataFusionResult<RecordBatch> {
+        self.wanted.projector.project_batch(&self.columns(&self.wanted.output, rows, known)?)
+    }
+
+    /// These columns of these rows; those of `known` need not be made again.
+    fn columns(
+        &self,
+        columns: &SchemaRef,
+        rows: &ChosenRows<'_>,
+        known: Option<&RecordBatch>,
+    ) -> DataFusionResult<RecordBatch> {
+        let made = columns.fields().iter().map(|field| {
+            if let Some(known) = known.and_then(|known| known.column_by_name(field.name())) {
+                return Ok(Arc::clone(known));
+            }
             if field.name() == TIME_COLUMN {
                 let times: ArrayRef = Arc::new(self.group.times.clone());
-                return rows_of(&times, stretches);
+                return rows.of(&times);
             }
             match self.group.fields.get(field.name().as_str()) {
-                Some(column) => rows_of(column, stretches),
+                Some(column) => rows.of(column),
                 None => match self.group.series.tags().column_by_name(field.name()) {
-                    Some(_) => repeated(&tag(&self.group.series, field.name(), field.data_type()), stretches, count),
-                    None => Ok(new_null_array(field.data_type(), count)),
+                    Some(_) => rows.repeated(&tag(&self.group.series, field.name(), field.data_type())),
+                    None => Ok(new_null_array(field.data_type(), rows.count())),
                 },
             }
         });
-        let columns = columns.collect::<DataFusionResult<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let mut batch = RecordBatch::try_new_with_options(Arc::clone(&self.wanted.columns), columns, &options)?;
-        if let Some(filter) = self.wanted.conditions.rest() {
-            let passing = filter.evaluate(&batch)?.into_array(count)?;
-            let passing: &BooleanArray = passing.as_boolean();
-            match passing.true_count() {
-                0 => return Ok(None),
-                all if all == count => {}
-                _ => batch = filter_record_batch(&batch, passing)?,
-            }
-        }
-        self.wanted.projector.project_batch(&batch).map(Some)
+        let made = made.collect::<DataFusionResult<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.count()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(columns), made, &options)?)
     }
-}
-
-/// These rows of a column: shared where they lie together.
-pub(super) fn rows_of(column: &ArrayRef, stretches: &[Stretch]) -> DataFusionResult<ArrayRef> {
-    let (Some(first), Some(last)) = (stretches.first(), stretches.last()) else { return Ok(column.slice(0, 0)) };
-    let is_whole = stretches.windows(2).all(|pair| pair[0].rows.end == pair[1].rows.start);
-    if is_whole {
-        return Ok(column.slice(first.rows.start, last.rows.end - first.rows.start));
-    }
-    let count: usize = stretches.iter().map(|stretch| stretch.rows.len()).sum();
-    if count < stretches.len() * ROWS_WORTH_A_SLICE {
-        let places = stretches.iter().flat_map(|stretch| stretch.rows.clone()).map(|row| row as u32);
-        return Ok(take(column, &UInt32Array::from_iter_values(places), None)?);
-    }
-    let slices: Vec<ArrayRef> =
-        stretches.iter().map(|stretch| column.slice(stretch.rows.start, stretch.rows.len())).collect();
-    let slices: Vec<&dyn Array> = slices.iter().map(AsRef::as_ref).collect();
-    Ok(concat(&slices)?)
-}
-
-/// The tag of each row, out of the tag of each series.
-pub(super) fn repeated(tags: &ArrayRef, stretches: &[Stretch], count: usize) -> DataFusionResult<ArrayRef> {
-    let tags = tags.as_dictionary_opt::<Int32Type>();
-    let tags = tags.ok_or_else(|| internal_datafusion_err!("a tag that is no dictionary"))?;
-    let mut keys: Vec<i32> = Vec::with_capacity(count);
-    if tags.null_count() == 0 {
-        for stretch in stretches {
-            keys.extend(std::iter::repeat_n(tags.keys().value(stretch.series), stretch.rows.len()));
-        }
-        return with_used_texts(Int32Array::new(keys.into(), None), tags.values());
-    }
-    let mut nulls = NullBufferBuilder::new(count);
-    for stretch in stretches {
-        let rows = stretch.rows.len();
-        match tags.key(stretch.series) {
-            Some(key) => {
-                keys.extend(std::iter::repeat_n(key as i32, rows));
-                nulls.append_n_non_nulls(rows);
-            }
-            None => {
-                keys.extend(std::iter::repeat_n(0, rows));
-                nulls.append_n_nulls(rows);
-            }
-        }
-    }
-    with_used_texts(Int32Array::new(keys.into(), nulls.finish()), tags.values())
 }

@@ -24,8 +24,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::metrics::Count;
 
 use super::choose::{Conditions, Stretch, tag};
+use super::chosen::ChosenRows;
 use super::closest::{Closest, keep_closest, newest_outside, oldest_outside};
-use super::decoded::{repeated, rows_of};
 use super::dictionaries::cut;
 use super::ends_exec::SeriesEndsExec;
 use super::hidden::Hidden;
@@ -469,32 +469,32 @@ impl Reading {
         found: &Rows,
         chosen: &[Stretch],
     ) -> DataFusionResult<RecordBatch> {
-        let count = chosen.iter().map(|stretch| stretch.rows.len()).sum();
+        let rows = ChosenRows::new(chosen);
         let fetched = match (&unit.unit, &found.fields) {
             (Unit::RowGroup { file, number }, None) if !fields.is_empty() => {
-                let rows = chosen.iter().map(|stretch| stretch.rows.clone());
-                Some(self.access.rows(file, *number, fields, rows).await.map_err(from_engine)?)
+                let places = chosen.iter().map(|stretch| stretch.rows.clone());
+                Some(self.access.rows(file, *number, fields, places).await.map_err(from_engine)?)
             }
             _ => None,
         };
-        if fetched.as_ref().is_some_and(|fetched| fetched.num_rows() != count) {
+        if fetched.as_ref().is_some_and(|fetched| fetched.num_rows() != rows.count()) {
             return internal_err!("other rows came than were chosen");
         }
         let columns = self.columns.arrow().fields().iter().map(|field| {
             let name = field.name().as_str();
             if name == TIME_COLUMN {
                 let times: ArrayRef = Arc::new(found.times.clone());
-                return rows_of(&times, chosen);
+                return rows.of(&times);
             }
             if self.columns.kind(name) == Some(ColumnKind::Tag) {
-                return repeated(&tag(series, name, field.data_type()), chosen, count);
+                return rows.repeated(&tag(series, name, field.data_type()));
             }
             if let Some(column) = fetched.as_ref().and_then(|fetched| fetched.column_by_name(name)) {
                 return Ok(Arc::clone(column));
             }
             match found.fields.as_ref().and_then(|fields| fields.get(name)) {
-                Some(column) => rows_of(column, chosen),
-                None => Ok(new_null_array(field.data_type(), count)),
+                Some(column) => rows.of(column),
+                None => Ok(new_null_array(field.data_type(), rows.count())),
             }
         });
         let columns = columns.collect::<DataFusionResult<Vec<ArrayRef>>>()?;

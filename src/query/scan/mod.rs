@@ -23,6 +23,7 @@
 
 mod buffered;
 mod choose;
+mod chosen;
 mod closest;
 mod decoded;
 mod dictionaries;

@@ -189,3 +189,47 @@ fn an_answer_is_the_same_whether_decoded_or_not() {
     let metrics = decoding.engine.metrics().decoded;
     assert!(metrics.hits > 50 && plain.engine.metrics().decoded.loads == 0, "{metrics:?}");
 }
+
+/// Rows of three series in many batches, of which a condition lets pass almost none, some, most or all.
+#[tokio::test]
+async fn rows_that_pass_are_the_same_however_rare_they_are() {
+    const POINTS: i64 = 20_000;
+    let (decoding, plain) = (fixture(64 << 20).await, fixture(0).await);
+    let mut lines = String::new();
+    for (host, tags) in ["host=a,region=eu", "host=b", "host=c,region=us"].iter().enumerate() {
+        for step in 0..POINTS {
+            let place = host as i64 * POINTS + step;
+            let note = if place % 3 == 0 { format!(",note=\"n{}\"", place % 11) } else { String::new() };
+            lines.push_str(&format!(
+                "cpu,{tags} place={place}i,mixed={}i{note} {}\n",
+                place * 7919 % 10_000,
+                NOW - (POINTS - step) * 1_000_000_000
+            ));
+        }
+    }
+    for fixture in [&decoding, &plain] {
+        fixture.write(&lines).await;
+        fixture.persist().await;
+    }
+    for condition in [
+        "mixed = 77",
+        "mixed < 100",
+        "mixed < 1000",
+        "mixed >= 5000",
+        "mixed < 9990",
+        "mixed >= 0",
+        "mixed < 0",
+        "note = 'n4'",
+        "note IS NULL OR mixed = 0",
+        "place BETWEEN 19990 AND 20010",
+        "place >= 59999",
+        "place < 12345 AND host = 'b' OR mixed % 5000 = 0",
+    ] {
+        for output in ["*", "host, place", "region, note", "count(*), count(region), sum(place)"] {
+            let sorted = if output.contains("count") { "" } else { "ORDER BY place" };
+            let text = format!("SELECT {output} FROM cpu WHERE {condition} {sorted}");
+            assert_eq!(decoding.answer(&text).await, plain.answer(&text).await, "{text}");
+        }
+    }
+    assert!(decoding.engine.metrics().decoded.hits > 0 && plain.engine.metrics().decoded.loads == 0);
+}
