@@ -103,7 +103,7 @@ impl PartedQuery {
         let started = on_cpu(&self.cpu.quick, async move {
             let plan = session.create_physical_plan(&within(plan, time)?).await?;
             let (rows, threads) = cpu.start(plan, running.context(&session)).await?;
-            Ok(QueryStream::start(&threads, schema, rows, Reading { watch: running, is_last: true }))
+            Ok(QueryStream::start(&threads, schema, rows, Reading { watch: running, is_last: true }).await)
         });
         watch.until_stopped(Box::pin(started.map_err(Error::from))).await
     }

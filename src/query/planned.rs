@@ -170,7 +170,7 @@ impl PlannedQuery {
             Some(Work::InfluxQl(plan)) => plan.run(&watch, &cpu)?,
             None => return Err(QueryError::Stopped.into()),
         };
-        Ok(QueryStream::start(&threads, schema, rows, Reading { watch, is_last: true }))
+        Ok(QueryStream::start(&threads, schema, rows, Reading { watch, is_last: true }).await)
     }
 }
 

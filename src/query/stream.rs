@@ -12,11 +12,11 @@ use std::task::{Context, Poll, ready};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, poll};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, yield_now};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -114,12 +114,22 @@ pub(super) struct Reading {
 impl QueryStream {
     /// Takes batches out of `plan` on the CPU runtime and brings them into the form of `schema`. When the query is ended, the plan is
     /// dropped, whether somebody reads or not.
-    pub(super) fn start(cpu: &Handle, schema: SchemaRef, plan: SendableRecordBatchStream, reading: Reading) -> Self {
+    ///
+    /// Who is there already makes a small result before this returns: who waits for it is woken once then, and not for each step.
+    pub(super) async fn start(
+        cpu: &Handle,
+        schema: SchemaRef,
+        plan: SendableRecordBatchStream,
+        reading: Reading,
+    ) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES_WAITING);
         let stop = Arc::clone(reading.watch.stop());
         let stopped = Box::pin(stop.ended());
-        let task = cpu.spawn(forward(plan, SchemaRef::clone(&schema), sender, reading));
-        Self { schema, batches, task: Some(AbortOnDropHandle::new(task)), stopped, stop: Some(stop) }
+        let mut work = Box::pin(forward(plan, SchemaRef::clone(&schema), sender, reading));
+        let is_there = Handle::try_current().is_ok_and(|here| here.id() == cpu.id());
+        let is_done = is_there && poll!(&mut work).is_ready();
+        let task = (!is_done).then(|| AbortOnDropHandle::new(cpu.spawn(work)));
+        Self { schema, batches, task, stopped, stop: Some(stop) }
     }
 
     /// The schema of every batch.
@@ -138,7 +148,7 @@ async fn forward(
     let Reading { watch, is_last } = reading;
     let mut plan = plan;
     let work = async {
-        loop {
+        for number in 0_usize.. {
             let batch = match watch.resume().await {
                 Ok(()) => {
                     let Some(batch) = plan.next().await else { break };
@@ -162,6 +172,9 @@ async fn forward(
             };
             if !is_taken || has_failed {
                 return;
+            }
+            if number == 1 {
+                yield_now().await; // It is no small result: those that came are read while the others are made.
             }
         }
         match is_last {

@@ -236,7 +236,7 @@ impl SeriesStream {
         let schema = wire::wire_schema(&part.plan.schema());
         let begun = on_cpu(&self.cpu.quick, async move {
             let (rows, threads) = cpu.start(plan, context).await?;
-            Ok(QueryStream::start(&threads, schema, rows, reading))
+            Ok(QueryStream::start(&threads, schema, rows, reading).await)
         });
         self.current = Some((part, watch.until_stopped(Box::pin(begun.map_err(Error::from))).await?));
         self.tags = None;
