@@ -76,7 +76,9 @@ impl FewRows {
         };
         let rules: Vec<_> = template.physical_optimizers().iter().filter(is_needed).cloned().collect();
         let rules_below = rules.iter().filter(|rule| FOR_FILTERS.contains(&rule.name())).cloned().collect();
-        Self { rows_max, config: template.config().clone().with_target_partitions(1), rules, rules_below }
+        let config = template.config().clone().with_target_partitions(1);
+        let config = config.with_extension(Arc::new(scan::RowsExpected(rows_max)));
+        Self { rows_max, config, rules, rules_below }
     }
 
     /// Whether a chain of nodes, as the optimizer leaves it, is expected to look at few rows.

@@ -140,6 +140,10 @@ pub(super) async fn expects_at_most(
     KeyBounds::of(&snapshot.schema, filters).0.expects_at_most(rows_max, snapshot, access).await
 }
 
+/// So many rows of a table are expected to be looked at, at the most. Lives in the config of a session that plans for that.
+#[derive(Debug)]
+pub(super) struct RowsExpected(pub(super) u64);
+
 /// Whether the parts of `snapshot` have at most so many series together, one of several parts counted in each, by what is in memory: a part of
 /// which that is not known may have one in each row.
 pub(super) async fn has_at_most_series(mut series_max: usize, snapshot: &TableSnapshot, access: &FileAccess) -> bool {

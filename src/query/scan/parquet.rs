@@ -32,7 +32,7 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::runtime::Handle;
 
 use super::decoded::DecodedSource;
-use super::{Scan, key_ordering};
+use super::{RowsExpected, Scan, key_ordering};
 use crate::engine::store::checked::{CheckedFiles, CheckedReader};
 use crate::engine::store::decoded::{DecodedRowGroup, SeriesRows, WantedRows};
 use crate::model::{ColumnName, DataFile, FileId, Scalar, TIME_COLUMN, TimeRange};
@@ -177,7 +177,14 @@ pub(super) fn scan(
 
     let file_groups = groups.into_iter().map(|group| file_group(table, group)).collect::<DataFusionResult<Vec<_>>>()?;
     let of_first = || file_groups.first()?.file_statistics(None).cloned();
-    let known = of_several.or_else(of_first).unwrap_or_else(|| Statistics::new_unknown(table));
+    let mut known = of_several.or_else(of_first).unwrap_or_else(|| Statistics::new_unknown(table));
+    // Filters let fewer pass than the files have; by these rows it is decided on which threads a query runs.
+    if let Some(expected) = scan.state.config().get_extension::<RowsExpected>()
+        && let most = usize::try_from(expected.0).unwrap_or(usize::MAX)
+        && known.num_rows.get_value().is_some_and(|rows| *rows > most)
+    {
+        known.num_rows = Precision::Inexact(most);
+    }
 
     let options = scan.state.config_options().execution.parquet.clone();
     let options = TableParquetOptions { global: options, ..TableParquetOptions::default() };

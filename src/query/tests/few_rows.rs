@@ -49,6 +49,21 @@ async fn where_series_are_known_their_rows_are_counted() {
 }
 
 #[tokio::test]
+async fn where_few_rows_are_expected_the_scan_says_so() {
+    let fixture = filled(120).await;
+    fixture.persist().await;
+    fixture.check("SELECT count(DISTINCT host) AS hosts FROM m", "| hosts |\n| 10 |").await;
+    for (condition, rows) in [("host = 'h1'", 120), ("host <> 'h1'", 1000)] {
+        let plans = fixture.ask(&format!("EXPLAIN VERBOSE SELECT max(a) AS a FROM m WHERE {condition}")).await.unwrap();
+        let (kinds, texts) = (plans[0].column(0).as_string::<i32>(), plans[0].column(1).as_string::<i32>());
+        let place = kinds.iter().position(|kind| kind == Some("physical_plan_with_stats")).unwrap();
+        let plan = texts.value(place);
+        let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
+        assert!(scan.contains(&format!("Rows=Inexact({rows})")), "{condition}\n{plan}");
+    }
+}
+
+#[tokio::test]
 async fn by_time_and_tags_few_rows_are_expected() {
     let fixture = filled(60).await;
     let threads = async |condition: &str| {
