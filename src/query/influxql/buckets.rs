@@ -13,6 +13,10 @@ use super::window::Window;
 
 const TIME: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
 
+/// The function's name where no zone is named: a bucket then begins no later than what is in it, and later ones hold later times.
+pub(in crate::query) const BUCKET: &str = "influxql_bucket";
+const BUCKET_IN_ZONE: &str = "influxql_bucket_in_zone";
+
 /// The begin of the bucket of a time.
 pub(super) fn of(window: Window) -> ScalarUDF {
     let signature = Signature::new(TypeSignature::Exact(vec![TIME]), Volatility::Immutable);
@@ -27,7 +31,7 @@ struct BucketOf {
 
 impl ScalarUDFImpl for BucketOf {
     fn name(&self) -> &str {
-        "influxql_bucket"
+        if self.window.zone.is_none() { BUCKET } else { BUCKET_IN_ZONE }
     }
 
     fn signature(&self) -> &Signature {

@@ -8,7 +8,7 @@
 //! | [`level`] | one `SELECT` over one measurement, ready to run |
 //! | [`plan`], [`filters`], [`condition`] | rows found, filtered and sorted by DataFusion |
 //! | [`kept`] | plans that come again for other times |
-//! | [`ends`] | which levels need only the rows at the ends of series |
+//! | [`ends`] | which levels need only the rows at the ends of series, or the first buckets |
 //! | [`reduction`], [`buckets`], [`extremes`], [`collected`] | buckets reduced to a row by DataFusion |
 //! | [`series`] | one pass over each series: [`reduce`], [`estimate`], fill, [`transform`], [`technical`], [`holt_winters`], arithmetic, [`date_part`], limits |
 //! | [`series_exec`], [`rows`] | that pass as an operator |
@@ -84,6 +84,7 @@ use crate::syntax::influxql::{Dropped, Statement};
 use answerer::Part;
 
 pub(in crate::query) use answerer::Answerer;
+pub(in crate::query) use buckets::BUCKET;
 pub(in crate::query) use flat::FlatPlan;
 pub use into::Written;
 pub(in crate::query) use kept::KeptLevels;

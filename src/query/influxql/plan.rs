@@ -228,7 +228,10 @@ async fn reduced(
         }
         let reduction =
             Reduction::of(level).ok_or_else(|| internal_datafusion_err!("rows that are seen one by one"))?;
-        Ok(reduction.aggregate(builder, level, input, table, session)?)
+        let buckets = reduction.aggregate(builder, level, input, table, session)?;
+        let Some(needed) = ends::buckets_needed(level, input, table) else { return Ok(buckets) };
+        let by_time = column(TIME_COLUMN).sort(level.ascending, level.ascending);
+        Ok(LogicalPlanBuilder::from(buckets).sort_with_limit([by_time], Some(needed))?.build()?)
     };
     kept::operators(level, &schema(table, engine)?, session, plan).await
 }

@@ -1,4 +1,4 @@
-//! The first or the last bins of time: `GROUP BY` a bin, `ORDER BY` it, `LIMIT n`.
+//! The first or the last bins of time: `GROUP BY` a bin, `ORDER BY` it, `LIMIT n`, in SQL and in InfluxQL.
 //!
 //! Their groups are made of the rows at one end of the table's time. From where on is not known before: a bin without rows makes no group, and what filters
 //! and `HAVING` leave of the others nobody knows. So they are looked for in as many bins as are wanted first, and in stretches that are many times longer while there are
@@ -20,12 +20,13 @@ use super::bins_exec::FirstBinsExec;
 use super::path::{Level, level_of, through};
 use super::{NAME, simplifier};
 use crate::model::TIME_COLUMN;
+use crate::query::influxql::BUCKET;
 use crate::query::kept_operators::{lower_part, with_lower_part};
 use crate::query::scan;
 use crate::query::table::Table;
 
 /// The functions that make bins: none is later than a time in it, and the bin of a bin is that bin.
-const BINS: [&str; 2] = ["date_bin", "date_trunc"];
+const BINS: [&str; 3] = ["date_bin", "date_trunc", BUCKET];
 
 /// More rows are not looked for at one end.
 const ROWS_MAX: usize = 10_000;

@@ -1,5 +1,7 @@
 //! Bins at one end of the time are made of the rows there, and of more if these are not enough.
 
+use arrow::util::pretty::pretty_format_batches;
+
 use super::*;
 
 const MINUTE: i64 = 60_000_000_000;
@@ -91,5 +93,60 @@ async fn what_is_not_at_an_end_is_read_whole() {
     ] {
         let plan = fixture.analyzed(text).await;
         assert!(!plan.contains("FirstBinsExec"), "{text}\n{plan}");
+    }
+}
+
+impl Fixture {
+    /// The rows of an answer of InfluxQL, a text each.
+    async fn influxql_rows(&self, text: &str) -> Vec<String> {
+        let query = Query { language: Language::InfluxQl, ..query(text) };
+        let batches = self.ask_for(query).await.unwrap_or_else(|error| panic!("{text}: {}", error.report()));
+        let shown = pretty_format_batches(&batches).unwrap().to_string();
+        let cells = |line: &str| line.split('|').map(str::trim).collect::<Vec<_>>().join("|");
+        shown.lines().filter(|line| line.starts_with('|')).skip(1).map(cells).collect()
+    }
+}
+
+#[tokio::test]
+async fn influxql_finds_its_first_buckets_in_the_same_way() {
+    let fixture = day().await;
+    for (select, is_at_an_end) in [
+        ("max(b)", true),
+        ("max(b), mean(b)", true),
+        ("last(b)", true),
+        ("max(b) * 2 + min(b)", true),
+        ("max(b), count(a)", false),
+        ("stddev(b)", false),
+        ("percentile(b, 50)", false),
+        ("difference(max(b))", false),
+    ] {
+        for condition in [
+            "time >= '1969-12-31T23:00:00Z' AND time < '1970-01-02T00:30:00Z'",
+            "time < '1970-01-01T20:00:00Z'",
+            "time <= '1970-01-02T00:00:00Z' AND b < 100",
+            "time >= '1970-01-01T00:00:00Z' AND time < '1970-01-02T00:30:00Z' AND host = 'h0' AND (b < 50 OR b > 1300)",
+        ] {
+            for fill in ["fill(none)", "", "fill(7)", "fill(previous)", "fill(linear)"] {
+                for order in ["", "ORDER BY time DESC"] {
+                    let text =
+                        format!("SELECT {select} FROM m WHERE {condition} GROUP BY time(2m, 30s) {fill} {order}");
+                    let all = fixture.influxql_rows(&text).await;
+                    for (limit, offset) in [(1, 0), (4, 3), (100, 0)] {
+                        let text = format!("{text} LIMIT {limit} OFFSET {offset}");
+                        let expected: Vec<String> = all.iter().skip(offset).take(limit).cloned().collect();
+                        assert_eq!(fixture.influxql_rows(&text).await, expected, "{text}");
+                    }
+                }
+            }
+        }
+        for (fill, is_alike) in [("fill(none)", true), ("", !select.contains("count(a)"))] {
+            let text = format!(
+                "EXPLAIN ANALYZE SELECT {select} FROM m WHERE time < '1970-01-02T00:00:00Z' GROUP BY time(1m) {fill} \
+                 ORDER BY time DESC LIMIT 3"
+            );
+            let plan = fixture.influxql_rows(&text).await.join("\n");
+            let is_at_an_end = is_alike && (is_at_an_end || select.contains("count(a)"));
+            assert_eq!(plan.contains("FirstBinsExec: rows="), is_at_an_end, "{text}\n{plan}");
+        }
     }
 }
