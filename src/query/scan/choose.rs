@@ -31,25 +31,23 @@ const FEW: usize = 4;
 #[derive(Debug)]
 pub(super) struct Conditions {
     /// Over a batch of one row a series.
-    on_tags: Option<Arc<dyn PhysicalExpr>>,
+    on_tags: Option<RowFilter>,
     /// What that says plainly of tags.
     wanted: WantedTags,
-    tags: SchemaRef,
     /// The first and the last instant that may pass, in nanoseconds.
     time: (i64, i64),
     rest: Option<RowFilter>,
 }
 
-/// What is decided row by row.
+/// What is decided row by row, of the columns that it looks at.
 #[derive(Debug)]
 pub(super) struct RowFilter {
     filter: Arc<dyn PhysicalExpr>,
-    /// The columns that it looks at.
     columns: SchemaRef,
 }
 
 impl RowFilter {
-    /// The places of `columns` that `parts` look at become its columns; none without parts.
+    /// That all `parts` hold; `None` without parts. Those of `columns` that they name become its columns.
     fn of(parts: &[Arc<dyn PhysicalExpr>], columns: &Schema) -> DataFusionResult<Option<Self>> {
         if parts.is_empty() {
             return Ok(None);
@@ -100,15 +98,10 @@ impl Conditions {
                 rest.push(Arc::clone(part));
             }
         }
-        let named: Vec<Column> = on_tags.iter().flat_map(collect_columns).collect();
-        let fields = columns.fields().iter().filter(|field| named.iter().any(|column| column.name() == field.name()));
-        let tags: SchemaRef = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
-        let on_tags = on_tags.into_iter().map(|part| reassign_expr_columns(part, &tags));
-        let on_tags = on_tags.collect::<DataFusionResult<Vec<_>>>()?;
-        let on_tags = (!on_tags.is_empty()).then(|| conjunction(on_tags));
-        let wanted = on_tags.as_ref().map(WantedTags::of).unwrap_or_default();
+        let on_tags = RowFilter::of(&on_tags, columns)?;
+        let wanted = on_tags.as_ref().map(|on_tags| WantedTags::of(&on_tags.filter)).unwrap_or_default();
         let rest = RowFilter::of(&rest, columns)?;
-        Ok(Self { on_tags, wanted, tags, time, rest })
+        Ok(Self { on_tags, wanted, time, rest })
     }
 
     /// What is still to be decided row by row.
@@ -176,7 +169,7 @@ impl Conditions {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let tags = self.tags.fields().iter().map(|field| {
+        let tags = filter.columns.fields().iter().map(|field| {
             let tag = tag(series, field.name(), field.data_type());
             match &few {
                 Some(few) => {
@@ -188,9 +181,8 @@ impl Conditions {
         });
         let tags = tags.collect::<DataFusionResult<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.tags), tags, &options)?;
-        let passing = filter.evaluate(&batch)?.into_array(count)?;
-        let passing = passing.as_boolean();
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&filter.columns), tags, &options)?;
+        let passing = filter.decide(&batch)?;
         let passes = |place: &usize| passing.is_valid(*place) && passing.value(*place);
         let places = (0..count).filter(passes);
         Ok(match few {
