@@ -17,7 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::query::{QuerySettings, RunningSettings};
 use crate::server::auth::{AuditSettings, AuthSettings, JwtSettings, KeySource};
 use crate::server::{
-    ConnectionLimits, LimitSettings, LogPlace, LogSettings, Origins, Server, ServerSettings, TlsSettings,
+    ConnectionLimits, LimitSettings, LogPlace, LogSettings, Origins, QUERY_STACK_BYTES, Server, ServerSettings,
+    TlsSettings,
 };
 use crate::{steps, telemetry};
 
@@ -40,6 +41,7 @@ pub(super) fn serve(config: &Config) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.num_io_threads)
         .thread_name("io")
+        .thread_stack_size(QUERY_STACK_BYTES)
         .enable_all()
         .build()
         .map_err(|error| Error::with_source(ErrorKind::Internal, "could not start the network threads", error))?

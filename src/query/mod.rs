@@ -19,6 +19,7 @@
 //! | [`table`], [`scan`], [`deduplicate`] | how rows are found and brought together |
 //! | [`shortcuts`] | which questions need few rows |
 //! | [`rules`], [`predicates`], [`optimize`] | what we change in DataFusion's plans, and how they are gone through |
+//! | [`processors`], [`brief`] | on which threads it is done |
 //! | [`few_rows`] | the same for few rows, in one thread |
 //! | [`running`] | what runs: seen, bounded, stopped |
 //! | [`stream`], [`wire`] | how results leave |
@@ -29,10 +30,11 @@
 //!   are statements that only [`Queries::plan_statement`] plans and only [`PlannedChange::run`] does;
 //! - a query sees one instant of each table, taken once;
 //! - the announced schema is the schema of every batch;
-//! - planning and running happen on the CPU runtime, never on the caller's thread.
+//! - planning and running happen on the CPU runtime, on the caller's thread only what is known to be brief.
 //!
 //! Not here: sessions, tickets, formats of a protocol (`server`).
 
+mod brief;
 mod caches;
 mod catalog;
 mod change;
@@ -92,6 +94,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Access, Action, DatabaseName, Rights, Tables};
 use crate::tasks::Tasks;
+use brief::{BriefQuestions, Step};
 use error::QueryError;
 use influxql::{Answerer, EngineCatalog, FlatPlan};
 use planned::Work;
@@ -225,6 +228,7 @@ pub struct Queries {
     running: Arc<Registry>,
     settings: QuerySettings,
     cpu: Processors,
+    brief: Arc<BriefQuestions>,
     /// Fills caches.
     _background: Tasks,
 }
@@ -242,6 +246,7 @@ impl Queries {
     /// `Unavailable` if the scratch directory can't be used.
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Processors, io: Handle) -> Result<Self> {
         let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io.clone()));
+        let brief = Arc::new(BriefQuestions::new(&io, Arc::clone(engine.clock())));
         let running = Arc::new(Registry::new(settings.running.clone(), Arc::clone(engine.clock()), io));
         let sessions = Sessions::new(Arc::clone(&engine), &settings, access, Arc::clone(&running), cpu.clone());
         let sessions = sessions.map_err(QueryError::from)?;
@@ -251,7 +256,16 @@ impl Queries {
             let (engine, sessions, cpu) = (Arc::clone(&engine), Arc::clone(&sessions), cpu.heavy.clone());
             background.spawn("caches", |stop| caches::fill_caches(engine, sessions, cpu, stop));
         }
-        Ok(Self { engine, sessions, plans: Arc::new(Plans::new()), running, settings, cpu, _background: background })
+        Ok(Self {
+            engine,
+            sessions,
+            plans: Arc::new(Plans::new()),
+            running,
+            settings,
+            cpu,
+            brief,
+            _background: background,
+        })
     }
 
     /// Parses and plans a text that reads. The result knows its schema even where parameters have no value yet.
@@ -309,7 +323,8 @@ impl Queries {
     ) -> Result<BegunStatement> {
         let watch = self.watch_text(&query);
         let (queries, running) = (Arc::clone(self), Arc::clone(&watch));
-        let begun = on_cpu(&self.cpu.quick, async move {
+        let (database, text) = (query.database.clone(), query.text.clone());
+        let work = async move {
             let planned = match Box::pin(queries.plan_watched(query, permitted, &running)).await {
                 Ok(planned) => planned,
                 Err(error) => return Ok(Err(error)),
@@ -317,11 +332,12 @@ impl Queries {
             running.planned();
             Ok(Ok(match planned {
                 PlannedStatement::Query(planned) => {
-                    BegunStatement::Query(planned.with_dictionaries(keeps_dictionaries).begin())
+                    BegunStatement::Query(planned.with_dictionaries(keeps_dictionaries).begin().await)
                 }
                 PlannedStatement::Change(change) => BegunStatement::Change(change),
             }))
-        });
+        };
+        let begun = self.brief.run(&self.cpu.quick, (Step::Begin, database.as_str(), &text), Box::pin(work));
         watch.until_stopped(Box::pin(begun.map(|begun| begun.map_err(Error::from).flatten()))).await
     }
 
@@ -346,8 +362,9 @@ impl Queries {
             return Ok(PlannedStatement::Query(Box::new(planned)));
         }
         let (planner, watch) = (self.sql(), Arc::clone(watch));
+        let (database, text) = (query.database.clone(), query.text.clone());
         let work = async move { planner.plan(query, permitted, watch).await };
-        Ok(on_cpu(&self.cpu.quick, work).await?)
+        Ok(self.brief.run(&self.cpu.quick, (Step::Plan, database.as_str(), &text), Box::pin(work)).await?)
     }
 
     fn sql(&self) -> SqlPlanner {

@@ -4,12 +4,13 @@
 //! the threads of queries, so that those who wait for it need not be woken between its steps.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use futures::FutureExt;
+use futures::{FutureExt, poll};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,9 +22,9 @@ use super::plans::Unbound;
 use super::processors::Processors;
 use super::running::{Lane, Watch};
 use super::stand_ins::StandIns;
-use super::stream::{DroppedOnCpu, QueryStream, Reading, ended};
+use super::stream::{DroppedOnCpu, QueryStream, Reading, ended, on_cpu};
 use super::{PlannedChange, PlannedParameter, wire};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a text turned out to be.
 #[derive(Debug)]
@@ -143,11 +144,14 @@ impl PlannedQuery {
     }
 
     /// Begins the query, as soon as there is a slot for it, and goes on whether somebody waits or not. The rows are those of the moment in
-    /// which it begins.
-    pub fn begin(self) -> BegunQuery {
+    /// which it begins. Must be called on the quick threads.
+    pub(super) async fn begin(self) -> BegunQuery {
         let (schema, watch, quick) = (SchemaRef::clone(&self.schema), Arc::clone(&self.watch), self.cpu.quick.clone());
-        // Of those threads one that plans takes up next what it has made itself.
-        let rows = AbortOnDropHandle::new(quick.spawn(self.start()));
+        let mut beginning = Box::pin(self.start());
+        let rows = match poll!(&mut beginning) {
+            Poll::Ready(rows) => BegunRows::Here(rows.map(Box::new)),
+            Poll::Pending => BegunRows::Elsewhere(AbortOnDropHandle::new(quick.spawn(beginning))),
+        };
         BegunQuery { schema, watch, rows }
     }
 
@@ -156,7 +160,9 @@ impl PlannedQuery {
     /// # Errors
     /// As [`BegunQuery::rows`].
     pub async fn run(self) -> Result<QueryStream> {
-        self.begin().rows().await
+        let (watch, quick) = (Arc::clone(&self.watch), self.cpu.quick.clone());
+        let rows = on_cpu(&quick, async move { Ok(self.start().await) });
+        watch.until_stopped(Box::pin(rows.map(|rows| rows.map_err(Error::from).flatten()))).await
     }
 
     async fn start(self) -> Result<QueryStream> {
@@ -188,7 +194,16 @@ pub enum BegunStatement {
 pub struct BegunQuery {
     schema: SchemaRef,
     watch: Arc<Watch>,
-    rows: AbortOnDropHandle<Result<QueryStream>>,
+    rows: BegunRows,
+}
+
+/// How far a query that has begun is.
+#[derive(Debug)]
+enum BegunRows {
+    /// It has rows, or can't have any.
+    Here(Result<Box<QueryStream>>),
+    /// It waits for its slot, or for rows that the beginning needs.
+    Elsewhere(AbortOnDropHandle<Result<QueryStream>>),
 }
 
 impl BegunQuery {
@@ -205,6 +220,12 @@ impl BegunQuery {
     /// may say.
     pub async fn rows(self) -> Result<QueryStream> {
         let Self { watch, rows, .. } = self;
-        watch.until_stopped(rows.map(|rows| rows.unwrap_or_else(|error| Err(ended(error).into())))).await
+        let rows = async {
+            match rows {
+                BegunRows::Here(rows) => rows.map(|rows| *rows),
+                BegunRows::Elsewhere(rows) => rows.await.unwrap_or_else(|error| Err(ended(error).into())),
+            }
+        };
+        watch.until_stopped(rows).await
     }
 }

@@ -41,6 +41,9 @@ const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("3 is not 0");
 /// Most bytes that a partition of a sort sets aside for merging what it spilled: DataFusion's default.
 const MERGE_RESERVE_BYTES_MAX: usize = 10 << 20;
 
+/// More than this is quicker sorted in batches that are merged.
+const SORTED_IN_PLACE_MAX: usize = 16 << 20;
+
 /// What all sessions share.
 pub(super) struct Sessions {
     engine: Arc<Engine>,
@@ -183,6 +186,9 @@ fn config(settings: &QuerySettings) -> SessionConfig {
     // A recursion without end is no query.
     options.execution.enable_recursive_ctes = false;
     options.execution.sort_spill_reservation_bytes = merge_reserve(settings);
+    if let Some(bytes) = sorted_in_place(settings) {
+        options.execution.sort_in_place_threshold_bytes = bytes;
+    }
     config
 }
 
@@ -190,6 +196,13 @@ fn config(settings: &QuerySettings) -> SessionConfig {
 /// most: they set it aside before anything has spilled, and a sort that can't have it fails although it could have spilled.
 fn merge_reserve(settings: &QuerySettings) -> usize {
     (settings.memory_bytes / (8 * settings.threads.max(1))).min(MERGE_RESERVE_BYTES_MAX)
+}
+
+/// How much is sorted as one, if memory is small. What is more is sorted batch by batch and merged before it spills, for which it takes more memory when
+/// there is none left: a partition that began to spill while the others held all the rest failed.
+fn sorted_in_place(settings: &QuerySettings) -> Option<usize> {
+    let shares = 2 * settings.memory_bytes / settings.threads.max(1); // others may be done
+    (shares <= SORTED_IN_PLACE_MAX).then_some(shares)
 }
 
 fn runtime(settings: &QuerySettings, store: Arc<dyn ObjectStore>) -> DataFusionResult<RuntimeEnv> {

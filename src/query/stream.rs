@@ -36,13 +36,18 @@ pub(super) async fn on_cpu<T: Send + 'static>(
     cpu: &Handle,
     work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
 ) -> Result<T, QueryError> {
-    if Handle::try_current().is_ok_and(|here| here.id() == cpu.id()) {
+    if is_on(cpu) {
         return work.await;
     }
     match AbortOnDropHandle::new(cpu.spawn(work)).await {
         Ok(result) => result,
         Err(error) => Err(ended(error)),
     }
+}
+
+/// Whether this is a thread of that runtime, or acts as one.
+fn is_on(cpu: &Handle) -> bool {
+    Handle::try_current().is_ok_and(|here| here.id() == cpu.id())
 }
 
 /// Why a task has no result.
@@ -82,7 +87,9 @@ impl<T: Send + 'static> DroppedOnCpu<T> {
 
 impl<T: Send + 'static> Drop for DroppedOnCpu<T> {
     fn drop(&mut self) {
-        if let Some(value) = self.value.take() {
+        if let Some(value) = self.value.take()
+            && !is_on(&self.cpu)
+        {
             self.cpu.spawn(async move { drop(value) });
         }
     }
@@ -126,8 +133,7 @@ impl QueryStream {
         let stop = Arc::clone(reading.watch.stop());
         let stopped = Box::pin(stop.ended());
         let mut work = Box::pin(forward(plan, SchemaRef::clone(&schema), sender, reading));
-        let is_there = Handle::try_current().is_ok_and(|here| here.id() == cpu.id());
-        let is_done = is_there && poll!(&mut work).is_ready();
+        let is_done = is_on(cpu) && poll!(&mut work).is_ready();
         let task = (!is_done).then(|| AbortOnDropHandle::new(cpu.spawn(work)));
         Self { schema, batches, task, stopped, stop: Some(stop) }
     }

@@ -59,8 +59,8 @@ use crate::telemetry::Telemetry;
 /// Writes that are read, parsed and stored at the same time; more wait for their turn.
 const WRITES_AT_ONCE: usize = 64;
 
-/// Stack of the threads that plan and run queries: DataFusion recurses along the depth of an expression.
-const QUERY_STACK_BYTES: usize = 32 << 20;
+/// Stack of the threads that plan and run queries, which those of the network do with brief ones: DataFusion recurses along the depth of an expression.
+pub const QUERY_STACK_BYTES: usize = 32 << 20;
 
 pub use cors::Origins;
 pub use limits::LimitSettings;

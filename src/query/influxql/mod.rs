@@ -73,6 +73,7 @@ use arrow::datatypes::TimestampNanosecondType;
 use datafusion::execution::SessionState;
 use futures::{FutureExt, StreamExt, TryFutureExt};
 
+use super::brief::Step;
 use super::change::uncertain;
 use super::processors::Processors;
 use super::running::{Lane, Origin, Watch};
@@ -277,26 +278,30 @@ impl Queries {
     /// # Errors
     /// `Invalid` for what the statement can't mean, `Unsupported` for what is not there; both in the words of InfluxDB.
     pub async fn influxql(&self, statement: &Statement, context: &InfluxQlContext) -> Result<InfluxQlAnswer> {
-        let (answerer, watch) = (self.answerer(context), self.watch(&statement.to_string(), context));
+        let text = statement.to_string();
+        let (answerer, watch) = (self.answerer(context), self.watch(&text, context));
         let (statement, cpu) = (statement.clone(), self.cpu.clone());
+        let question = (Step::Answer, context.database.as_deref().unwrap_or_default(), text.as_str());
         if let Statement::Select(select) = statement {
             let running = Arc::clone(&watch);
-            let series = on_cpu(&self.cpu.quick, async move {
+            let work = async move {
                 let parts: VecDeque<Part> = answerer.parts(&select).await?.into();
                 running.planned();
                 Ok(SeriesStream::begin(answerer.session, cpu, select.zone, parts, running).await)
-            });
+            };
+            let series = self.brief.run(&self.cpu.quick, question, Box::pin(work));
             let series =
                 watch.until_stopped(Box::pin(series.map(|series| series.map_err(Error::from).flatten()))).await?;
             return Ok(InfluxQlAnswer::Series(Box::new(series)));
         }
         watch.planned();
         let (lane, running) = (lane(&statement), Arc::clone(&watch));
-        let listings = on_cpu(&self.cpu.quick, async move {
+        let work = async move {
             let listings = answerer.listings(&statement).await;
             drop(running);
             listings
-        });
+        };
+        let listings = self.brief.run(&self.cpu.quick, question, Box::pin(work));
         watch.run(lane, Box::pin(listings.map_err(Error::from))).await.map(InfluxQlAnswer::Listings)
     }
 
