@@ -25,6 +25,7 @@ from peers import (  # noqa: E402
 )
 from points import Points  # noqa: E402
 from queries import Question, questions  # noqa: E402
+from restarts import restarts  # noqa: E402
 from sets import Devops, Series, Wide  # noqa: E402
 
 
@@ -42,6 +43,7 @@ def arguments():
     parser.add_argument("--answers", choices=["buffer", "parquet"], default="parquet", help="ask before or after an orderly restart [%(default)s]")
     parser.add_argument("--first", action="store_true", help="time each question when it is asked for the first time, not when it is asked again")
     parser.add_argument("--serve", default="", help="more arguments for `flightline serve`")
+    parser.add_argument("--restarts", action="store_true", help="kill, stop and start the servers instead of asking them; of the set cpu")
     parser.add_argument("--svg", type=Path, help="where to write the picture")
     parser.add_argument("--directory", type=Path, help="where the data goes [a temporary directory]")
     return parser.parse_args()
@@ -51,6 +53,17 @@ def load(peer, points, writers):
     """Writes the points as lines, and prints how fast."""
     bodies = list(points.bodies())
     timed(peer, peer.name, points.count, lambda: write_all(bodies, writers, peer.write))
+
+
+def load_unsynced(directory, points, writers, serve):
+    """Writes the points as lines to a server of its own that answers before they are on the disk, as some peers do, and prints how fast."""
+    peer = Flightline(directory, serve)
+    try:
+        bodies = list(points.bodies())
+        write = lambda body: peer.write(body, "&no_sync=true")
+        timed(peer, "Flightline, without sync", points.count, lambda: write_all(bodies, writers, write))
+    finally:
+        peer.stop()
 
 
 def load_arrow(directory, points, writers, serve):
@@ -139,7 +152,7 @@ def main():
         "series": lambda: Series(wanted.series, now),
         "wide": lambda: Wide(wanted.fields, wanted.rows // 100, now),
     }
-    names = wanted.sets.split(",")
+    names = ["cpu"] if wanted.restarts else wanted.sets.split(",")
     if unknown := [name for name in names if name not in sets]:
         raise SystemExit(f"no such set: {', '.join(unknown)}; there are {', '.join(sets)}")
     for name in names:
@@ -172,11 +185,16 @@ def compare_set(points, wanted, left_out):
             for server in servers:
                 load(server, points, wanted.writers)
                 if server is flightline and points.name == "cpu":
+                    (Path(directory) / "unsynced").mkdir()
+                    load_unsynced(Path(directory) / "unsynced", points, wanted.writers, serve)
                     (Path(directory) / "arrow").mkdir()
                     arrow = load_arrow(Path(directory) / "arrow", points, wanted.writers, serve)
                     lines = flightline.digest(flightline.ask(EVERYTHING))
                     if not agree(arrow, lines):
                         raise SystemExit(f"as Arrow there is {arrow} stored, as lines {lines}")
+            if wanted.restarts:
+                restarts(points, servers)
+                return
             if wanted.answers == "parquet":
                 for server in servers:
                     server.at_rest()

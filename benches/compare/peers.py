@@ -42,7 +42,7 @@ def wait(what, is_done):
     while not is_done():
         if time.monotonic() > until:
             raise TimeoutError(f"{what}: not within {PATIENCE_SECONDS} seconds")
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 class Http:
@@ -106,9 +106,9 @@ class Process:
                 return int(line.split()[1]) * 1024
         return 0
 
-    def stop(self):
+    def stop(self, how=signal.SIGTERM):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(how)
             self.process.wait(PATIENCE_SECONDS)
         self.log.close()
 
@@ -234,9 +234,12 @@ class Flightline:
     def stored_bytes(self):
         return sum(file.stat().st_size for file in self.files())
 
-    def stop(self):
+    def stop(self, how=signal.SIGTERM):
         self.flight.close()
-        self.process.stop()
+        self.process.stop(how)
+
+    def kill(self):
+        self.stop(signal.SIGKILL)
 
 
 class ArrowWriter:
@@ -348,10 +351,14 @@ class Influxd:
             f'[retention]\nenabled = false\n[http]\nbind-address = "127.0.0.1:{self.port}"\nlog-enabled = false\n'
             'max-body-size = 0\n[logging]\nlevel = "warn"\n'
         )
-        self.process = Process([influxd, "run", "-config", config], self.directory / "log")
+        self.arguments = [influxd, "run", "-config", config]
+        self.start()
+        self.http.request("POST", "/query?" + urllib.parse.urlencode({"q": "CREATE DATABASE bench WITH DURATION INF SHARD DURATION 520w"}))
+
+    def start(self):
+        self.process = Process(self.arguments, self.directory / "log")
         self.http = Http(self.port)
         wait("influxd's start", lambda: self.http.answers("/ping"))
-        self.http.request("POST", "/query?" + urllib.parse.urlencode({"q": "CREATE DATABASE bench WITH DURATION INF SHARD DURATION 520w"}))
 
     def write(self, body):
         self.http.request("POST", "/write?db=bench&precision=ns", body)
@@ -368,6 +375,9 @@ class Influxd:
     def stop(self):
         self.process.stop()
 
+    def kill(self):
+        self.process.stop(signal.SIGKILL)
+
 
 class VictoriaMetrics:
     """VictoriaMetrics, which acknowledges before anything is on a disk."""
@@ -379,11 +389,14 @@ class VictoriaMetrics:
         self.directory = Path(directory) / "victoria"
         self.directory.mkdir()
         self.port = free_port()
-        self.process = Process(
-            [victoria, f"-storageDataPath={self.directory}/data", f"-httpListenAddr=127.0.0.1:{self.port}", "-retentionPeriod=100y",
-             "-search.disableCache", "-influxListenAddr="],
-            self.directory / "log",
-        )
+        self.arguments = [
+            victoria, f"-storageDataPath={self.directory}/data", f"-httpListenAddr=127.0.0.1:{self.port}", "-retentionPeriod=100y",
+            "-search.disableCache", "-search.latencyOffset=0s", "-influxListenAddr=",
+        ]
+        self.start()
+
+    def start(self):
+        self.process = Process(self.arguments, self.directory / "log")
         self.http = Http(self.port)
         wait("VictoriaMetrics' start", lambda: self.http.answers("/health"))
 
@@ -403,8 +416,17 @@ class VictoriaMetrics:
     def digest(_):
         return None  # its windows close at the other end, so that its numbers are others
 
+    @staticmethod
+    def rows(answer):
+        """The number that an answer of one series ends with."""
+        series = json.loads(answer)["data"]["result"]
+        return round(float(series[0]["values"][-1][1])) if series else 0
+
     def stop(self):
         self.process.stop()
+
+    def kill(self):
+        self.process.stop(signal.SIGKILL)
 
 
 class QuestDb:
@@ -417,20 +439,23 @@ class QuestDb:
         self.directory = Path(directory) / "questdb"
         self.directory.mkdir()
         self.port = free_port()
-        settings = {
+        self.settings = {
             "QDB_HTTP_BIND_TO": f"127.0.0.1:{self.port}", "QDB_HTTP_MIN_ENABLED": "false", "QDB_PG_ENABLED": "false",
             "QDB_LINE_TCP_ENABLED": "false", "QDB_TELEMETRY_ENABLED": "false",
         }
-        self.process = Process(
-            ["java", "-XX:+UseParallelGC", "--add-exports", "java.base/jdk.internal.math=io.questdb", "-p", jar,
-             "-m", "io.questdb/io.questdb.ServerMain", "-d", self.directory, "-f"],
-            self.directory / "output", settings,
-        )
-        self.http = Http(self.port)
-        wait("QuestDB's start", lambda: self.http.answers("/exec?query=SELECT%201"))
+        self.arguments = [
+            "java", "-XX:+UseParallelGC", "--add-exports", "java.base/jdk.internal.math=io.questdb", "-p", jar,
+            "-m", "io.questdb/io.questdb.ServerMain", "-d", self.directory, "-f",
+        ]
+        self.start()
         # The other columns come with the lines; the time is to be called as everywhere.
         for table in tables:
             self.sql(f"CREATE TABLE {table} (time TIMESTAMP) TIMESTAMP(time) PARTITION BY DAY WAL")
+
+    def start(self):
+        self.process = Process(self.arguments, self.directory / "output", self.settings)
+        self.http = Http(self.port)
+        wait("QuestDB's start", lambda: self.http.answers("/exec?query=SELECT%201"))
 
     def sql(self, text):
         return self.http.request("GET", "/exec?" + urllib.parse.urlencode({"query": text}))
@@ -452,6 +477,9 @@ class QuestDb:
 
     def stop(self):
         self.process.stop()
+
+    def kill(self):
+        self.process.stop(signal.SIGKILL)
 
 
 class DuckDb:

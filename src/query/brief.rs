@@ -1,9 +1,10 @@
 //! Brief questions are answered where they are asked.
 //!
-//! A question that a thread of the network hands to one of queries, and the answer that it hands back, wake two threads. That takes longer than what a panel
-//! asks again and again takes itself: its plan is kept, its rows are in memory. So it is noted how long each form of question held its thread the last time, and
+//! A question that a thread of the network hands to one of queries, and the answer that it hands back, wake two threads. That takes longer than an answer
+//! out of a cache whose plan is kept. So it is noted how long each form of question held its thread the last time, and
 //! one that was brief begins on the thread that has read it, on half of these threads at the most: the others are there for everybody else.
 //! What has to wait goes on on the threads of queries, and a form that turns out to be long is not tried again until it was brief there.
+//! Beside heavy queries nothing is: processors are scarce then, and go first to threads that do little.
 //!
 //! That is an estimate of time alone: a question comes to the same answer on any thread.
 
@@ -26,8 +27,9 @@ use crate::clock::Clock;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
-/// What holds a thread of the network for no longer keeps nobody waiting who would notice.
-const BRIEF: Duration = Duration::from_millis(1);
+/// What holds a thread of the network for no longer keeps nobody waiting who would notice. It is about what a thread takes to wake: others that sleep
+/// don't always hear of what comes meanwhile.
+const BRIEF: Duration = Duration::from_micros(250);
 
 /// Longer texts may have plans so deep that only the stacks of queries hold them.
 const TEXT_BYTES_MAX: usize = 4 << 10;
@@ -53,17 +55,18 @@ pub(super) struct BriefQuestions {
     forms: Box<[AtomicU32]>,
     hasher: DefaultHashBuilder,
     network: Id,
+    heavy: Handle,
     /// Threads of the network that may answer.
     places: Semaphore,
     clock: Arc<dyn Clock>,
 }
 
 impl BriefQuestions {
-    /// Of those that are asked on the threads of `network`.
-    pub(super) fn new(network: &Handle, clock: Arc<dyn Clock>) -> Self {
+    /// Of those that are asked on the threads of `network`, while those of `heavy` queries have nothing to do.
+    pub(super) fn new(network: &Handle, heavy: Handle, clock: Arc<dyn Clock>) -> Self {
         let forms = (0..FORMS).map(|_| AtomicU32::new(0)).collect();
         let places = Semaphore::new(network.metrics().num_workers() / 2);
-        Self { forms, hasher: DefaultHashBuilder::default(), network: network.id(), places, clock }
+        Self { forms, hasher: DefaultHashBuilder::default(), network: network.id(), heavy, places, clock }
     }
 
     /// Runs the work of a question, on a thread of `cpu` or right here. What has no text is not known again. Dropping the future ends it at its next pause.
@@ -81,7 +84,7 @@ impl BriefQuestions {
             return on_cpu(cpu, work).await;
         }
         let mark = self.mark(step, database, text);
-        let is_tried = self.is_brief(mark);
+        let is_tried = self.is_brief(mark) && self.heavy.metrics().num_alive_tasks() == 0;
         if is_tried && let Ok(_place) = self.places.try_acquire() {
             let began = self.clock.elapsed();
             let result = poll_fn(|context| Poll::Ready(here(cpu, work.as_mut(), context))).await;
@@ -167,6 +170,7 @@ mod tests {
         brief: Arc<BriefQuestions>,
         network: Runtime,
         cpu: Runtime,
+        heavy: Runtime,
         clock: Arc<ManualClock>,
     }
 
@@ -175,10 +179,11 @@ mod tests {
             let runtime = |name: &str, threads| {
                 Builder::new_multi_thread().worker_threads(threads).thread_name(name).build().unwrap()
             };
-            let (network, cpu) = (runtime("network", threads), runtime("queries", 1));
+            let (network, cpu, heavy) = (runtime("network", threads), runtime("queries", 1), runtime("heavy", 1));
             let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(0)));
-            let brief = Arc::new(BriefQuestions::new(network.handle(), Arc::clone(&clock) as Arc<dyn Clock>));
-            Self { brief, network, cpu, clock }
+            let told: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
+            let brief = Arc::new(BriefQuestions::new(network.handle(), heavy.handle().clone(), told));
+            Self { brief, network, cpu, heavy, clock }
         }
 
         /// What the work of a question says that is asked on a thread of the network.
@@ -248,6 +253,20 @@ mod tests {
         let alone = Fixture::new(1);
         let places = [(); 2].map(|()| alone.place(QUESTION, Duration::ZERO));
         assert_eq!(places, ["queries", "queries"]);
+    }
+
+    #[test]
+    fn beside_heavy_queries_all_are_answered_elsewhere() {
+        let fixture = Fixture::new(2);
+        fixture.place(QUESTION, Duration::ZERO);
+        let heavy = fixture.heavy.spawn(std::future::pending::<()>());
+        let places = [(); 2].map(|()| fixture.place(QUESTION, Duration::ZERO));
+        assert_eq!(places, ["queries", "queries"]);
+        heavy.abort();
+        while fixture.heavy.metrics().num_alive_tasks() > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(fixture.place(QUESTION, Duration::ZERO), "network");
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Queries {
     /// `Unavailable` if the scratch directory can't be used.
     pub fn new(engine: Arc<Engine>, settings: QuerySettings, cpu: Processors, io: Handle) -> Result<Self> {
         let access = Arc::new(FileAccess::new(engine.checked_files().clone(), io.clone()));
-        let brief = Arc::new(BriefQuestions::new(&io, Arc::clone(engine.clock())));
+        let brief = Arc::new(BriefQuestions::new(&io, cpu.heavy.clone(), Arc::clone(engine.clock())));
         let running = Arc::new(Registry::new(settings.running.clone(), Arc::clone(engine.clock()), io));
         let sessions = Sessions::new(Arc::clone(&engine), &settings, access, Arc::clone(&running), cpu.clone());
         let sessions = sessions.map_err(QueryError::from)?;
