@@ -50,9 +50,10 @@ def arguments():
 
 
 def load(peer, points, writers):
-    """Writes the points as lines, and prints how fast."""
+    """Writes the points as lines, and prints how fast. Returns when the server is done with them, so that it takes nothing from the next one."""
     bodies = list(points.bodies())
     timed(peer, peer.name, points.count, lambda: write_all(bodies, writers, peer.write))
+    peer.process.wait_until_idle()
 
 
 def load_unsynced(directory, points, writers, serve):
@@ -181,6 +182,9 @@ def compare_set(points, wanted, left_out):
             if "questdb" not in left_out:
                 servers.append(QuestDb(directory, points.tables))
             print(f"\n{points.name}: {points.count:,} rows in {len(points.tables)} tables, {wanted.writers} writers\n")
+            if wanted.restarts:
+                restarts(points, servers, wanted.writers)
+                return
             print("| | rows/s | rows/CPU-s | ack p50 ms | ack p99 ms | peak MB |\n|---|---|---|---|---|---|")
             for server in servers:
                 load(server, points, wanted.writers)
@@ -192,9 +196,6 @@ def compare_set(points, wanted, left_out):
                     lines = flightline.digest(flightline.ask(EVERYTHING))
                     if not agree(arrow, lines):
                         raise SystemExit(f"as Arrow there is {arrow} stored, as lines {lines}")
-            if wanted.restarts:
-                restarts(points, servers)
-                return
             if wanted.answers == "parquet":
                 for server in servers:
                     server.at_rest()

@@ -5,22 +5,24 @@ orderly stop.
 import http.client
 import time
 
-from peers import PATIENCE_SECONDS, VictoriaMetrics
+from peers import PATIENCE_SECONDS, VictoriaMetrics, write_all
 from queries import Question
 
 # A server whose number of rows stays the same for so long has no more of them.
 SETTLED_SECONDS = 5
 
 
-def restarts(points, servers):
-    """Kills and starts each server, then stops and starts it; prints a table. Rows that were acknowledged and are gone are told, and end the run
-    if they are Flightline's."""
+def restarts(points, servers, writers):
+    """Writes the points to each server as lines, kills and starts it, then stops and starts it; prints a table. Rows that were acknowledged
+    and are gone are told, and end the run if they are Flightline's."""
     seconds = points.end_seconds - points.start_seconds + 1
     promql = (f"sum(count_over_time(cpu_usage_user[{seconds}s]))", points.end_seconds, points.end_seconds, 1)
     everything = Question("SELECT count(*) AS rows FROM cpu", "SELECT count(usage_user) FROM cpu", promql)
-    print("\n| | rows lost by `kill -9` | all rows after s | after an orderly stop, s | MB on the disk |\n|---|---|---|---|---|")
+    bodies = list(points.bodies())
+    print("| | rows lost by `kill -9` | all rows after s | after an orderly stop, s | MB on the disk |\n|---|---|---|---|---|")
     first = None
     for server in servers:
+        write_all(bodies, writers, server.write)
         server.kill()
         left, killed = answered(server, everything, points.count)
         server.at_rest()
