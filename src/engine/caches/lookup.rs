@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
+use arrow::error::ArrowError;
 
 /// Rows are wanted in which a tag has one of some values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +50,16 @@ impl TagIndex {
 }
 
 /// The rows of `candidates` that every lookup wants. A column that the batch does not have is null in all rows.
-pub(super) fn matching(batch: &RecordBatch, lookups: &[Lookup], candidates: impl Iterator<Item = u32>) -> Vec<u32> {
-    let tests: Vec<_> = lookups.iter().map(|lookup| Test::new(batch, lookup)).collect();
-    candidates.filter(|row| tests.iter().all(|test| test.passes(*row as usize))).collect()
+///
+/// # Errors
+/// If a column is no tag.
+pub(super) fn matching(
+    batch: &RecordBatch,
+    lookups: &[Lookup],
+    candidates: impl Iterator<Item = u32>,
+) -> Result<Vec<u32>, ArrowError> {
+    let tests: Vec<_> = lookups.iter().map(|lookup| Test::new(batch, lookup)).collect::<Result<_, _>>()?;
+    Ok(candidates.filter(|row| tests.iter().all(|test| test.passes(*row as usize))).collect())
 }
 
 /// One lookup in terms of the codes of one batch.
@@ -61,15 +69,16 @@ enum Test<'a> {
 }
 
 impl<'a> Test<'a> {
-    fn new(batch: &'a RecordBatch, lookup: &Lookup) -> Self {
+    fn new(batch: &'a RecordBatch, lookup: &Lookup) -> Result<Self, ArrowError> {
         let null_passes = lookup.values.contains(&None);
-        let Some(column) = batch.column_by_name(&lookup.column) else { return Self::All(null_passes) };
-        let Some((_, texts)) = dictionary(column) else { return Self::All(true) };
+        let Some(column) = batch.column_by_name(&lookup.column) else { return Ok(Self::All(null_passes)) };
+        let no_tag = || ArrowError::SchemaError(format!("\"{}\" is no tag: {}", lookup.column, column.data_type()));
+        let (_, texts) = dictionary(column).ok_or_else(no_tag)?;
         let is_wanted = |code: usize| match texts.is_valid(code) {
             true => lookup.values.iter().any(|value| value.as_deref() == Some(texts.value(code))),
             false => null_passes,
         };
-        Self::Codes { column, passing: (0..texts.len()).map(is_wanted).collect(), null_passes }
+        Ok(Self::Codes { column, passing: (0..texts.len()).map(is_wanted).collect(), null_passes })
     }
 
     fn passes(&self, row: usize) -> bool {
@@ -113,10 +122,14 @@ mod tests {
             let values: Vec<Option<String>> = values.into_iter().map(|value| value.map(str::to_owned)).collect();
             assert_eq!(index.find(&values), rows);
             let lookup = Lookup { column: "host".to_owned(), values };
-            assert_eq!(matching(&batch, &[lookup], 0..6), rows);
+            assert_eq!(matching(&batch, &[lookup], 0..6).unwrap(), rows);
         }
         let other = |values| Lookup { column: "rack".to_owned(), values };
-        assert_eq!(matching(&batch, &[other(vec![Some("1".to_owned())])], 0..6), Vec::<u32>::new());
-        assert_eq!(matching(&batch, &[other(vec![None])], 0..6).len(), 6);
+        assert_eq!(matching(&batch, &[other(vec![Some("1".to_owned())])], 0..6).unwrap(), Vec::<u32>::new());
+        assert_eq!(matching(&batch, &[other(vec![None])], 0..6).unwrap().len(), 6);
+        let number: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1]));
+        let rack = RecordBatch::try_from_iter([("rack", number)]).unwrap();
+        let refused = matching(&rack, &[other(vec![None])], 0..1).unwrap_err();
+        assert_eq!(refused.to_string(), "Schema error: \"rack\" is no tag: Int64");
     }
 }

@@ -279,7 +279,8 @@ impl CacheView {
         let candidates = match self.index(of, rows, &first.column) {
             Some(index) => matching(rows, others, index.find(&first.values).into_iter()),
             None => matching(rows, lookups, 0..rows.num_rows() as u32),
-        };
+        }
+        .map_err(unfit)?;
         take_compact(rows, &candidates).map_err(unfit)
     }
 
@@ -298,7 +299,7 @@ impl CacheView {
 
 impl TableSnapshot {
     /// What the cache answers at this instant, with the columns of [`answer_schema`](super::answer_schema) for this table;
-    /// `None` if the table itself has to be asked. Rows that a lookup does not want may be left out; lookups are of the
+    /// `None` if the table itself has to be asked. Rows that a lookup does not want are left out; lookups are of the
     /// columns of the key.
     ///
     /// # Errors
@@ -315,7 +316,7 @@ impl TableSnapshot {
             let mut inputs = Vec::with_capacity(beside.len() + 1);
             for run in beside {
                 let rows = run.sorted()?;
-                let wanted = matching(rows, lookups, 0..rows.num_rows() as u32);
+                let wanted = matching(rows, lookups, 0..rows.num_rows() as u32).map_err(unfit)?;
                 if !wanted.is_empty() {
                     inputs.push(take_compact(rows, &wanted).map_err(unfit)?);
                 }

@@ -124,28 +124,33 @@ impl TableProvider for CacheTable {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let snapshot = self.table.snapshot(state)?;
-        let lookups: Vec<Lookup> = filters.iter().filter_map(|filter| self.lookup(filter)).collect();
-        // Last values take no other filters than look-ups.
         let filters: Vec<Expr> = filters.iter().map(unqualified).collect::<DataFusionResult<_>>()?;
+        let (mut lookups, mut others) = (Vec::new(), Vec::new());
+        for filter in &filters {
+            match self.lookup(filter) {
+                Some(lookup) => lookups.push(lookup),
+                None => others.push(filter.clone()),
+            }
+        }
+        let (source, left) = match snapshot.cached(&self.definition, &lookups).map_err(scan::from_engine)? {
+            Some(rows) => (Source::Kept(rows), others),
+            None => {
+                self.engine.cache_missed(snapshot.id, &self.definition);
+                // Last values take no other filters than look-ups; which combinations are among the newest can't be told from some of them.
+                let pushed = match self.definition.kind() {
+                    CacheKind::Last => filters.as_slice(),
+                    CacheKind::Distinct => &[],
+                };
+                (Source::Table(plan_of_table(state, &snapshot, &self.definition, pushed)?), filters)
+            }
+        };
         let wanted = Wanted::new(
             Arc::clone(&self.schema),
-            scan::physical(state, &self.schema, filters.clone())?,
+            scan::physical(state, &self.schema, left)?,
             projection.cloned(),
             self.definition.kind() == CacheKind::Distinct,
             limit,
         )?;
-        let source = match snapshot.cached(&self.definition, &lookups).map_err(scan::from_engine)? {
-            Some(rows) => Source::Kept(rows),
-            None => {
-                self.engine.cache_missed(snapshot.id, &self.definition);
-                // Which combinations are among the newest can't be told from some of them.
-                let pushed = match self.definition.kind() {
-                    CacheKind::Last => filters,
-                    CacheKind::Distinct => Vec::new(),
-                };
-                Source::Table(plan_of_table(state, &snapshot, &self.definition, &pushed)?)
-            }
-        };
         let (definition, columns) = (Arc::clone(&self.definition), Arc::clone(&snapshot.schema));
         Ok(Arc::new(CacheExec::new(&self.name, definition, columns, lookups, wanted, source)))
     }
