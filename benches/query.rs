@@ -8,7 +8,6 @@ mod load;
 mod points;
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use flightline::engine::{Engine, EngineSettings};
 use flightline::model::{Access, CacheDefinition, CacheKind, CacheShape, DatabaseName, Newest, TableName};
 use flightline::query::{Language, Origin, Queries, Query, QuerySettings};
 use futures::TryStreamExt;
-use load::DATABASE;
+use load::{DATABASE, parquet_files};
 use points::Points;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -101,19 +100,6 @@ const SHOWN: [(&str, &str, &str); 3] = [
       FROM cpu WHERE hostname = 'host_7'",
     ),
 ];
-
-fn parquet_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(parquet_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "parquet") {
-            files.push(path);
-        }
-    }
-    files
-}
 
 async fn run(queries: &Queries, language: Language, text: &str) -> usize {
     let database = DatabaseName::new(DATABASE).unwrap();

@@ -1,7 +1,7 @@
 //! What becomes of rows after they were acknowledged: replay of the log, persist, compaction, size. Prints a table.
 //!
 //! `cargo bench --bench storage`. The engine alone, without network, on the local disk; compaction may take a whole
-//! processor. `FLIGHTLINE_BENCH_ROWS` sets the rows.
+//! processor, and so may DataFusion, which merges the same files into one beside it. `FLIGHTLINE_BENCH_ROWS` sets the rows.
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed run")]
 
 mod load;
@@ -11,9 +11,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::config::TableParquetOptions;
+use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::logical_expr::SortExpr;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext, ident};
 use flightline::engine::compaction::CompactionSettings;
 use flightline::engine::{Engine, EngineSettings};
-use load::{BATCH_ROWS, write};
+use flightline::model::DatabaseName;
+use load::{BATCH_ROWS, DATABASE, parquet_files, write};
 use points::Points;
 
 /// Files that one compaction makes one of.
@@ -39,6 +45,27 @@ async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
     let start = Instant::now();
     let done = work.await;
     (start.elapsed().as_secs_f64(), done)
+}
+
+/// DataFusion as it merges files that it knows to be sorted, and writes one with the compression that ours have; a point that were in two of
+/// them would be in it twice. All of it on one thread, as compaction.
+fn merged_by_datafusion(files: &Path, order: &[String], one: &Path) {
+    let merge = async {
+        let config = SessionConfig::new().with_target_partitions(FILES).with_repartition_file_scans(false);
+        let context = SessionContext::new_with_config(config);
+        let order: Vec<SortExpr> = order.iter().map(|name| ident(name).sort(true, false)).collect();
+        let options = ParquetReadOptions::default().file_sort_order(vec![order.clone()]);
+        let paths: Vec<String> = parquet_files(files).iter().map(|file| file.display().to_string()).collect();
+        let sorted = context.read_parquet(paths, options).await.unwrap().sort(order).unwrap();
+        let plan = sorted.clone().create_physical_plan().await.unwrap();
+        let plan = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(plan.contains("SortPreservingMergeExec") && !plan.contains("SortExec"), "{plan}");
+        let mut parquet = TableParquetOptions::default();
+        parquet.global.compression = Some("zstd(1)".to_owned());
+        let options = DataFrameWriteOptions::new().with_single_file_output(true);
+        sorted.write_parquet(&one.display().to_string(), options, Some(parquet)).await.unwrap();
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(merge);
 }
 
 async fn measure(root: &Path, rows: usize) {
@@ -73,6 +100,14 @@ async fn measure(root: &Path, rows: usize) {
         engine.persist_all().await.unwrap();
     }
     assert_eq!(engine.metrics().files, FILES);
+    let table = engine.schemas(&DatabaseName::new(DATABASE).unwrap()).table("cpu").unwrap();
+    let order: Vec<String> = table.sort_key().map(str::to_owned).collect();
+    let (files, one, before) = (root.join("parts/data"), root.join("one.parquet"), engine.metrics().file_bytes);
+    let to = one.clone();
+    let merge = tokio::task::spawn_blocking(move || merged_by_datafusion(&files, &order, &to));
+    let (seconds, merged) = timed(merge).await;
+    merged.unwrap();
+    line("DataFusion merges 20 files", seconds, before, one.metadata().unwrap().len());
     let (seconds, compacted) = timed(engine.compact_all()).await;
     compacted.unwrap();
     let metrics = engine.metrics();

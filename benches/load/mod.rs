@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,4 +74,18 @@ pub(crate) async fn write(engine: &Engine, points: &mut Points, rows: usize) {
         let parsed = parse(lines.as_bytes(), &Known(engine.schemas(&database)), &options());
         engine.write(&database, parsed.rows, Durability::Unsynced).await.unwrap();
     }
+}
+
+/// The files of all tables that an engine has there.
+pub(crate) fn parquet_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(parquet_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            files.push(path);
+        }
+    }
+    files
 }
