@@ -5,6 +5,8 @@
 //! Always true: the rows are those that the executions would make one by one, in their order. So what can give something else from one
 //! execution to the next is not for here: a function such as `now()`, a subquery, a value whose type the text doesn't settle.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Values, Volatility};
 
@@ -32,7 +34,7 @@ pub(super) fn together(
         }
     }
     let rows = LogicalPlanBuilder::values(rows)?.build()?;
-    let with_rows = plan.transform_up(|node| match node {
+    let with_rows = Arc::unwrap_or_clone(plan).transform_up(|node| match node {
         LogicalPlan::Values(_) => Ok(Transformed::yes(rows.clone())),
         other => Ok(Transformed::yes(other.recompute_schema()?)),
     });

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProviderList, Session};
+use datafusion::catalog::{CatalogProviderList, ScanArgs, Session};
 use datafusion::common::DFSchema;
 use datafusion::common::config::TableOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -20,12 +20,14 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::registry::ExtensionTypeRegistryRef;
 use datafusion::logical_expr::{
-    AggregateUDF, Analyze, Explain, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, WindowUDF,
+    AggregateUDF, Analyze, EmptyRelation, Explain, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableScan, WindowUDF,
 };
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::operator_statistics::StatisticsRegistry;
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, PhysicalExpr, ReplaceChildrenOptions};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -191,7 +193,7 @@ pub(super) async fn create_kept(
     {
         if few.are_expected(lower, session).await? {
             let mut session = few.session(session, &few.rules_below);
-            let rows = planner.create_physical_plan(lower, &session).await?;
+            let rows = of_lower_part(planner, lower, &session).await?;
             if std::ptr::eq(usual, plan) {
                 return Ok(rows);
             }
@@ -207,6 +209,33 @@ pub(super) async fn create_kept(
     match lower {
         Some(lower) => planner.create_physical_plan(&with_lower_part(plan, &lower)?, session).await,
         None => create_physical_plan(planner, plan, session).await,
+    }
+}
+
+/// The operators of the lower part of a plan. Where that is a table alone, or none, there is no way through the planner, and for rules nothing to
+/// do in a single operator.
+async fn of_lower_part(
+    planner: &DefaultPhysicalPlanner,
+    lower: &LogicalPlan,
+    session: &OneThread<'_>,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    match lower {
+        LogicalPlan::TableScan(scan) => {
+            let filters: Vec<Expr> = unnormalize_cols(scan.filters.iter().cloned());
+            let wanted = ScanArgs::default()
+                .with_projection(scan.projection.as_deref())
+                .with_filters(Some(&filters))
+                .with_limit(scan.fetch);
+            let rows = source_as_provider(&scan.source)?.scan_with_args(session, wanted).await?.into_inner();
+            match rows.children().is_empty() {
+                true => Ok(rows),
+                false => planner.optimize_physical_plan(rows, session, |_, _| {}),
+            }
+        }
+        LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, schema }) => {
+            Ok(Arc::new(PlaceholderRowExec::new(Arc::clone(schema.inner()))))
+        }
+        _ => planner.create_physical_plan(lower, session).await,
     }
 }
 

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use super::error::QueryError;
-use super::lane;
+use super::form::lane;
 use super::processors::Processors;
 use super::running::{Lane, Watch};
 use super::stream::{DroppedOnCpu, on_cpu};

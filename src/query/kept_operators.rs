@@ -195,8 +195,8 @@ fn on_seam(
     Arc::clone(operators).replace_children(children, options)?.reset_state()
 }
 
-/// The part of a plan that is planned each time: what is read and which of it passes. `None` if nothing is read, or if statistics of what is
-/// read may be the answer.
+/// The part of a plan that is planned each time: what is read and which of it passes. `None` if that are several tables, or if statistics of
+/// what is read may be the answer.
 pub(super) fn lower_part(plan: &LogicalPlan) -> Option<&LogicalPlan> {
     let (mut lower, mut is_one_row) = (plan, false);
     while !is_lower_part(lower) {
@@ -212,9 +212,15 @@ pub(super) fn lower_part(plan: &LogicalPlan) -> Option<&LogicalPlan> {
 fn is_lower_part(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::TableScan(_) => true,
+        LogicalPlan::EmptyRelation(_) => is_no_table(plan),
         LogicalPlan::Filter(filter) => matches!(filter.input.as_ref(), LogicalPlan::TableScan(_)),
         _ => false,
     }
+}
+
+/// Whether this is what a text without FROM reads: one row, or none, without columns.
+fn is_no_table(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::EmptyRelation(rows) if rows.schema.fields().is_empty())
 }
 
 /// A plan with another lower part.
@@ -237,6 +243,7 @@ pub(super) fn with_filters(
             let predicate = exchanged(filter.predicate.clone())?;
             Ok(LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(with_filters_of_scan(scan, exchanged)?))?))
         }
+        no_table if is_no_table(no_table) => Ok(no_table.clone()),
         other => internal_err!("a lower part that is none: {}", other.display()),
     }
 }
@@ -258,6 +265,8 @@ fn table_name(lower: &LogicalPlan) -> DataFusionResult<TableReference> {
     match lower {
         LogicalPlan::TableScan(scan) => Ok(scan.table_name.clone()),
         LogicalPlan::Filter(filter) => table_name(&filter.input),
+        // It has no columns that could be named by it.
+        no_table if is_no_table(no_table) => Ok(TableReference::bare("no table")),
         other => internal_err!("a lower part that is none: {}", other.display()),
     }
 }

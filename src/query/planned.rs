@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::QueryError;
+use super::form::Form;
 use super::functions::Planner;
 use super::influxql::FlatPlan;
 use super::kept_operators::with_lower_part;
@@ -23,7 +24,7 @@ use super::processors::Processors;
 use super::running::{Lane, Watch};
 use super::stand_ins::StandIns;
 use super::stream::{DroppedOnCpu, QueryStream, Reading, ended, on_cpu};
-use super::{PlannedChange, PlannedParameter, wire};
+use super::{PlannedChange, PlannedParameter};
 use crate::error::{Error, Result};
 
 /// What a text turned out to be.
@@ -78,7 +79,8 @@ pub(super) enum Work {
 pub(super) struct SqlWork {
     pub(super) session: SessionState,
     /// With all types settled.
-    pub(super) plan: LogicalPlan,
+    pub(super) plan: Arc<LogicalPlan>,
+    pub(super) form: Arc<Form>,
     pub(super) unbound: Arc<Unbound>,
     /// What stands for the instants that are meant, in `plan` too.
     pub(super) stand_ins: Option<StandIns>,
@@ -90,11 +92,11 @@ impl SqlWork {
     /// # Errors
     /// If an expression can't be computed.
     pub(super) fn meant(self, cpu: &Handle) -> DataFusionResult<(SessionState, LogicalPlan)> {
-        let Self { session, plan, unbound, stand_ins } = self;
-        let Some(stand_ins) = stand_ins else { return Ok((session, plan)) };
+        let Self { session, plan, unbound, stand_ins, .. } = self;
+        let Some(stand_ins) = stand_ins else { return Ok((session, Arc::unwrap_or_clone(plan))) };
         let plan = unbound.optimized(&session, plan, cpu)?;
         let meant = stand_ins.exchanged(&plan)?.map(|lower| with_lower_part(&plan, &lower)).transpose()?;
-        Ok((session, meant.unwrap_or(plan)))
+        Ok((session, meant.unwrap_or_else(|| Arc::unwrap_or_clone(plan))))
     }
 
     async fn operators(
@@ -102,9 +104,9 @@ impl SqlWork {
         watch: &Watch,
         cpu: &Processors,
     ) -> std::result::Result<(SendableRecordBatchStream, Handle), QueryError> {
-        let Self { session, plan, unbound, stand_ins } = self;
+        let Self { session, plan, unbound, stand_ins, .. } = self;
         // EXPLAIN tells what was done step by step, so all steps are done then.
-        if let LogicalPlan::Explain(_) = plan {
+        if let LogicalPlan::Explain(_) = plan.as_ref() {
             return cpu.start(session.create_physical_plan(&plan).await?, watch.context(&session)).await;
         }
         let plan = unbound.optimized(&session, plan, &cpu.quick)?;
@@ -128,7 +130,7 @@ impl PlannedQuery {
     #[must_use]
     pub fn with_dictionaries(mut self, keeps: bool) -> Self {
         if keeps && let Some(Work::Sql(work)) = self.work.get() {
-            self.schema = wire::wire_schema_with_dictionaries(work.plan.schema().as_arrow());
+            self.schema = SchemaRef::clone(work.form.schema_with_dictionaries(&work.plan));
         }
         self
     }

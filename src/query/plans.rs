@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 
 use super::caches::CacheTable;
 use super::error::QueryError;
+use super::form::Form;
 use super::kept_operators::KeptOperators;
 use super::optimize::optimize;
 use super::parameters::{self, PlannedParameter};
@@ -69,13 +70,15 @@ pub(super) struct Unbound {
     /// What it asks for.
     pub(super) parameters: Vec<PlannedParameter>,
     /// With all types settled if there are no parameters, and with placeholders for stand-ins.
-    plan: DroppedOnCpu<LogicalPlan>,
+    plan: DroppedOnCpu<Arc<LogicalPlan>>,
+    /// What its answers are like, if that does not depend on values.
+    form: OnceLock<Arc<Form>>,
     /// Whether the same comes out of the optimizer whenever it is asked.
     is_settled: bool,
     /// Whether it has stand-ins that can be exchanged.
     pub(super) is_exchangeable: bool,
     /// What came out.
-    optimized: OnceLock<DroppedOnCpu<LogicalPlan>>,
+    optimized: OnceLock<DroppedOnCpu<Arc<LogicalPlan>>>,
     /// The operators that were made of that.
     operators: DroppedOnCpu<KeptOperators>,
     /// The user's tables that it reads from; of a DELETE that is its own.
@@ -183,7 +186,7 @@ impl Unbound {
         if is_settled {
             columns = columns.saturating_mul(3); // there will be two plans, and operators
         }
-        let plan = DroppedOnCpu::new(plan, cpu);
+        let (plan, form) = (DroppedOnCpu::new(Arc::new(plan), cpu), OnceLock::new());
         let (optimized, operators) = (OnceLock::new(), DroppedOnCpu::new(KeptOperators::default(), cpu));
         let is_exchangeable = false;
         Ok(Self {
@@ -191,6 +194,7 @@ impl Unbound {
             parameters,
             scanned,
             plan,
+            form,
             is_settled,
             is_exchangeable,
             optimized,
@@ -212,9 +216,9 @@ impl Unbound {
         cpu: &Handle,
     ) -> Result<Self, QueryError> {
         if self.is_settled
-            && let Some(plan) = stand_ins.placed(self.plan()?)?
+            && let Some(plan) = stand_ins.placed(Arc::unwrap_or_clone(self.plan()?))?
         {
-            self.plan = DroppedOnCpu::new(plan, cpu);
+            self.plan = DroppedOnCpu::new(Arc::new(plan), cpu);
             let plan = self.optimized(session, self.plan()?, cpu)?;
             self.is_exchangeable = StandIns::are_only_below(&plan)?;
         }
@@ -228,16 +232,16 @@ impl Unbound {
     pub(super) fn optimized(
         &self,
         session: &SessionState,
-        plan: LogicalPlan,
+        plan: Arc<LogicalPlan>,
         cpu: &Handle,
-    ) -> DataFusionResult<LogicalPlan> {
+    ) -> DataFusionResult<Arc<LogicalPlan>> {
         if let Some(known) = self.optimized.get().and_then(DroppedOnCpu::get) {
-            return Ok(known.clone());
+            return Ok(Arc::clone(known));
         }
-        let optimized = optimize(session, plan)?;
+        let optimized = Arc::new(optimize(session, Arc::unwrap_or_clone(plan))?);
         if self.is_settled {
             // Another query may have been sooner: then its plan stays, which is the same.
-            let _ = self.optimized.set(DroppedOnCpu::new(optimized.clone(), cpu));
+            let _ = self.optimized.set(DroppedOnCpu::new(Arc::clone(&optimized), cpu));
         }
         Ok(optimized)
     }
@@ -253,8 +257,23 @@ impl Unbound {
     }
 
     /// The plan; its types are settled only if it has no parameters.
-    pub(super) fn plan(&self) -> Result<LogicalPlan, QueryError> {
+    pub(super) fn plan(&self) -> Result<Arc<LogicalPlan>, QueryError> {
         self.plan.get().cloned().ok_or(QueryError::Stopped)
+    }
+
+    /// What the answers of `plan` are like, which is this plan with values.
+    ///
+    /// # Errors
+    /// As [`Form::of`].
+    pub(super) fn form(&self, plan: &LogicalPlan) -> DataFusionResult<Arc<Form>> {
+        if !self.parameters.is_empty() {
+            return Ok(Arc::new(Form::of(plan)?)); // types may follow from values
+        }
+        if let Some(known) = self.form.get() {
+            return Ok(Arc::clone(known));
+        }
+        let form = Arc::new(Form::of(plan)?);
+        Ok(Arc::clone(self.form.get_or_init(|| form)))
     }
 }
 

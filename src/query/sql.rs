@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::TableReference;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 
@@ -13,12 +12,12 @@ use super::parameters::{self, Fit, ValuesForOthers};
 use super::planned::{PlannedQuery, PlannedStatement, SqlWork, Work};
 use super::plans::{Plans, Unbound};
 use super::processors::Processors;
-use super::running::{Lane, Watch};
+use super::running::Watch;
 use super::session::{Sessions, now};
 use super::stand_ins::StandIns;
 use super::statement::{self, Parsed, Permitted};
 use super::stream::DroppedOnCpu;
-use super::{INFORMATION_SCHEMA, PlannedChange, Query, SYSTEM_SCHEMA, change, substrait, wire};
+use super::{PlannedChange, Query, change, substrait};
 use crate::engine::Engine;
 use crate::model::Tables;
 
@@ -139,7 +138,7 @@ impl SqlPlanner {
         let ValuesForOthers { key, planned_with, stand_ins } = values;
         let made = async || {
             let session = self.sessions.open_for(query, &query.access.read);
-            let plan = kept.plan().ok()?.with_param_values(planned_with).ok()?;
+            let plan = Arc::unwrap_or_clone(kept.plan().ok()?).with_param_values(planned_with).ok()?;
             let unbound = Unbound::of_plan(&session, (plan, true), &self.engine, &query.database, &self.cpu.quick);
             unbound.ok()?.with_stand_ins(&session, &stand_ins, &self.cpu.quick).ok()
         };
@@ -188,13 +187,15 @@ impl SqlPlanner {
     ) -> Result<PlannedQuery> {
         let missing = parameters::missing(&unbound.parameters, query);
         let plan = bound(&session, unbound, query, missing.is_some())?;
-        let work = SqlWork { session, plan, unbound: Arc::clone(unbound), stand_ins };
+        let form = unbound.form(&plan)?;
+        let (schema, is_ordered, lane) = (SchemaRef::clone(form.schema()), form.is_ordered, form.lane);
+        let work = SqlWork { session, plan, form, unbound: Arc::clone(unbound), stand_ins };
         Ok(PlannedQuery {
-            schema: wire::wire_schema(work.plan.schema().as_arrow()),
-            is_ordered: is_ordered(&work.plan),
+            schema,
+            is_ordered,
             parameters: unbound.parameters.clone(),
             missing,
-            lane: if unbound.scanned.is_empty() { lane(&work.plan)? } else { Lane::Rows },
+            lane,
             watch,
             work: DroppedOnCpu::new(Work::Sql(Box::new(work)), &self.cpu.quick),
             cpu: self.cpu.clone(),
@@ -207,41 +208,24 @@ fn is_kept(query: &Query) -> bool {
     query.access.read == Tables::All
 }
 
-/// The slots of the server for what reads nothing but tables about the server, or no table at all.
-pub(super) fn lane(plan: &LogicalPlan) -> Result<Lane> {
-    let mut lane = Lane::Server;
-    plan.apply_with_subqueries(|node| {
-        let is_about_server = |name: &TableReference| {
-            name.schema().is_some_and(|schema| schema == SYSTEM_SCHEMA || schema == INFORMATION_SCHEMA)
-        };
-        match node {
-            LogicalPlan::TableScan(scan) if !is_about_server(&scan.table_name) => {
-                lane = Lane::Rows;
-                Ok(TreeNodeRecursion::Stop)
-            }
-            _ => Ok(TreeNodeRecursion::Continue),
-        }
-    })?;
-    Ok(lane)
-}
-
 /// The plan with values and settled types; without all values, one that has the same columns as far as the text settles them.
 pub(super) fn bound(
     session: &SessionState,
     unbound: &Unbound,
     query: &Query,
     values_are_missing: bool,
-) -> Result<LogicalPlan> {
+) -> Result<Arc<LogicalPlan>> {
     if unbound.parameters.is_empty() {
         return unbound.plan();
     }
     if !values_are_missing {
         let fit = if unbound.reads { Fit::Loose } else { Fit::Exact };
-        return coerce(session, parameters::bind(unbound.plan()?, &unbound.parameters, &query.parameters, fit)?);
+        let plan = Arc::unwrap_or_clone(unbound.plan()?);
+        return coerce(session, parameters::bind(plan, &unbound.parameters, &query.parameters, fit)?).map(Arc::new);
     }
-    let with_nulls = parameters::bind_nulls(unbound.plan()?, &unbound.parameters);
+    let with_nulls = parameters::bind_nulls(Arc::unwrap_or_clone(unbound.plan()?), &unbound.parameters);
     // Where the text doesn't say the types, nulls may not fit; the columns are good enough then.
-    with_nulls.and_then(|plan| coerce(session, plan)).or_else(|_| unbound.plan())
+    with_nulls.and_then(|plan| coerce(session, plan).map(Arc::new)).or_else(|_| unbound.plan())
 }
 
 /// Settles the types of all expressions, so that the announced schema is that of the result: only then is it
@@ -252,13 +236,4 @@ pub(super) fn coerce(session: &SessionState, plan: LogicalPlan) -> Result<Logica
         return Ok(plan);
     }
     Ok(session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {})?)
-}
-
-fn is_ordered(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
-        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
-        _ => false,
-    }
 }

@@ -60,7 +60,7 @@ async fn where_the_time_of_small_queries_goes() {
             mark("2 parse");
             let made = Unbound::new(&session, (parsed, true), &fixture.engine, &nyc(), CPU.handle()).await.unwrap();
             mark("3 plan and analyze");
-            let plan = made.plan().unwrap();
+            let plan = Arc::unwrap_or_clone(made.plan().unwrap());
             mark("4 clone");
             let mut rules = 0;
             let observe = |_: &_, rule: &dyn datafusion::optimizer::OptimizerRule| {
