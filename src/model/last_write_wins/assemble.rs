@@ -134,6 +134,9 @@ pub fn take_compact(batch: &RecordBatch, rows: &[u32]) -> Result<RecordBatch, Ar
     RecordBatch::try_new_with_options(batch.schema(), columns, &options)
 }
 
+/// To look up the text of a row takes as long as to list so many.
+const TEXTS_A_ROW: usize = 32;
+
 /// A tag column whose dictionary holds just the texts that occur, each once.
 ///
 /// Arrow's own `interleave` may append whole dictionaries; merged again and again they would grow without end.
@@ -153,7 +156,11 @@ fn tag_column(sources: &[&dyn Array], rows: &[(usize, usize)]) -> Result<ArrayRe
         .collect::<Result<_, ArrowError>>()?;
 
     const UNSEEN: i32 = -1;
-    let mut new_codes: Vec<Vec<i32>> = dictionaries.iter().map(|(_, texts)| vec![UNSEEN; texts.len()]).collect();
+    let texts: usize = dictionaries.iter().map(|(_, texts)| texts.len()).sum();
+    // A row out of a dictionary of a million texts need not make a list of all of them.
+    let by_code = texts / TEXTS_A_ROW <= rows.len();
+    let unseen = |(_, texts): &(_, &StringArray)| vec![UNSEEN; texts.len()];
+    let mut new_codes: Vec<Vec<i32>> = dictionaries.iter().filter(|_| by_code).map(unseen).collect();
     let mut code_of_text: HashMap<&str, i32> = HashMap::new();
     let mut texts_out: Vec<&str> = Vec::new();
     let mut codes_out: Vec<i32> = Vec::with_capacity(rows.len());
@@ -168,15 +175,21 @@ fn tag_column(sources: &[&dyn Array], rows: &[(usize, usize)]) -> Result<ArrayRe
             codes_out.push(0);
             continue;
         }
-        let new_code = &mut new_codes[*source][old_code as usize];
-        if *new_code == UNSEEN {
-            let text = texts.value(old_code as usize);
-            *new_code = *code_of_text.entry(text).or_insert_with(|| {
-                texts_out.push(text);
-                (texts_out.len() - 1) as i32
-            });
-        }
-        codes_out.push(*new_code);
+        let mut new_code = new_codes.get_mut(*source).map(|codes| &mut codes[old_code as usize]);
+        codes_out.push(match new_code.as_deref() {
+            Some(known) if *known != UNSEEN => *known,
+            _ => {
+                let text = texts.value(old_code as usize);
+                let code = *code_of_text.entry(text).or_insert_with(|| {
+                    texts_out.push(text);
+                    (texts_out.len() - 1) as i32
+                });
+                if let Some(new_code) = &mut new_code {
+                    **new_code = code;
+                }
+                code
+            }
+        });
     }
     let keys = Int32Array::new(codes_out.into(), valid.map(NullBuffer::from));
     Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(texts_out)))?))

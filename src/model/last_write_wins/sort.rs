@@ -1,16 +1,17 @@
 //! One unsorted batch becomes a sorted run that is unique in its key.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::assemble::{Assembly, Candidate};
 use super::conform;
-use super::stretches::{SeriesKeys, code, stretch_starts, times};
+use super::stretches::{SeriesKeys, stretch_starts, times};
 use crate::model::TableSchema;
 
 /// Sorts one run by key and merges the rows of one key: the later row wins, field by field, and a null never wins.
@@ -71,31 +72,31 @@ fn series_ranks(keys: &mut SeriesKeys, tags: &[ArrayRef], rows: usize) -> Result
 fn number_series(tags: &[ArrayRef], rows: usize) -> (Vec<u32>, Vec<u32>) {
     let mut numbers = vec![0; rows];
     let mut first_rows: Vec<u32> = Vec::new();
-    let mut seen: HashTable<u32> = HashTable::new();
-    let hasher = RandomState::new();
-    let columns: Vec<_> = tags.iter().map(|column| column.as_dictionary::<Int32Type>().keys()).collect();
-    let hash_row = |row: usize| {
-        let mixed = columns.iter().fold(0_u64, |mixed, codes| {
-            let code = if codes.is_null_at(row) { u64::MAX } else { u64::from(codes.value(row).cast_unsigned()) };
-            (mixed.rotate_left(5) ^ code).wrapping_mul(0x517c_c1b7_2722_0a95)
-        });
-        hasher.hash_one(mixed)
-    };
+    let columns: Vec<TagCodes> = tags.iter().map(TagCodes::of).collect();
+    // The codes of each series side by side, so that a row is compared with one place in memory.
+    let (mut known, mut codes): (Vec<i32>, Vec<i32>) = (Vec::new(), vec![0; columns.len()]);
+    let mut seen: HashTable<(u64, u32)> = HashTable::new();
+    let hasher = DefaultHashBuilder::default();
     let starts = stretch_starts(tags, rows);
     for (index, start) in starts.iter().enumerate() {
         let row = *start as usize;
         let end = starts.get(index + 1).map_or(rows, |next| *next as usize);
-        let same = |number: &u32| {
-            let other = first_rows[*number as usize] as usize;
-            tags.iter().all(|column| code(column, other) == code(column, row))
+        let mut mixed = 0_u64;
+        for (code, column) in codes.iter_mut().zip(&columns) {
+            *code = column.at(row);
+            mixed = (mixed.rotate_left(5) ^ u64::from(code.cast_unsigned())).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+        let hash = hasher.hash_one(mixed);
+        let same = |(other, number): &(u64, u32)| {
+            *other == hash && known[*number as usize * codes.len()..][..codes.len()] == *codes
         };
-        let hash = hash_row(row);
         let number = match seen.find(hash, same) {
-            Some(number) => *number,
+            Some((_, number)) => *number,
             None => {
                 let number = first_rows.len() as u32;
                 first_rows.push(*start);
-                seen.insert_unique(hash, number, |number| hash_row(first_rows[*number as usize] as usize));
+                known.extend_from_slice(&codes);
+                seen.insert_unique(hash, (hash, number), |(hash, _)| *hash);
                 number
             }
         };
@@ -104,14 +105,24 @@ fn number_series(tags: &[ArrayRef], rows: usize) -> (Vec<u32>, Vec<u32>) {
     (numbers, first_rows)
 }
 
-/// Null test by position without going through the array's trait object.
-trait NullAt {
-    fn is_null_at(&self, row: usize) -> bool;
+/// The codes of one tag, taken out of its array once: to ask the array for each row takes longer than all else.
+struct TagCodes<'a> {
+    codes: &'a [i32],
+    nulls: Option<&'a NullBuffer>,
 }
 
-impl NullAt for arrow::array::PrimitiveArray<Int32Type> {
-    fn is_null_at(&self, row: usize) -> bool {
-        arrow::array::Array::nulls(self).is_some_and(|nulls| nulls.is_null(row))
+impl<'a> TagCodes<'a> {
+    fn of(column: &'a ArrayRef) -> Self {
+        let codes = column.as_dictionary::<Int32Type>().keys();
+        Self { codes: codes.values(), nulls: codes.nulls() }
+    }
+
+    /// -1, which is no code, where the row lacks the tag.
+    fn at(&self, row: usize) -> i32 {
+        match self.nulls {
+            Some(nulls) if nulls.is_null(row) => -1,
+            _ => self.codes[row],
+        }
     }
 }
 

@@ -84,9 +84,3 @@ pub(super) fn times(batch: &RecordBatch) -> Result<ScalarBuffer<i64>, ArrowError
         .map(|column| column.values().clone())
         .ok_or_else(|| ArrowError::SchemaError("batch without a time in nanoseconds".to_owned()))
 }
-
-/// Codes of one tag column; where a row is null its code is `None`.
-pub(super) fn code(column: &ArrayRef, row: usize) -> Option<i32> {
-    let codes = column.as_dictionary::<Int32Type>().keys();
-    codes.is_valid(row).then(|| codes.value(row))
-}

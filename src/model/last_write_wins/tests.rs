@@ -11,7 +11,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use proptest::prelude::*;
 
-use super::{Merge, Step, first_out_of_order, sort_run};
+use super::{Merge, Step, first_out_of_order, sort_run, take_compact};
 use crate::model::{Column, ColumnKind, ColumnName, FieldType, TableSchema};
 
 /// One write of one point: host and region may be absent, so may each field.
@@ -200,4 +200,34 @@ fn the_first_row_that_is_out_of_order_is_found() {
     assert_eq!(found(&[(Some("a"), 5), (Some("a"), 5)]), Some(1), "one point twice");
     assert_eq!(found(&[(Some("a"), 5), (Some("b"), 6), (Some("b"), 4)]), Some(2));
     assert_eq!(found(&[(None, 5), (Some("b"), 6)]), Some(1), "nulls come last");
+}
+
+proptest! {
+    #[test]
+    fn rows_that_are_taken_bring_their_own_texts_alone(
+        texts in prop::collection::vec(prop::option::weighted(0.9, "[a-d]{1,2}"), 1..200),
+        picked in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..40),
+        rows in prop::collection::vec(any::<prop::sample::Index>(), 0..300),
+    ) {
+        let keys = picked.iter().map(|(text, is_valid)| is_valid.then(|| text.index(texts.len()) as i32));
+        let tags: ArrayRef = Arc::new(arrow::array::DictionaryArray::<Int32Type>::new(
+            keys.collect(),
+            Arc::new(StringArray::from(texts.clone())),
+        ));
+        let batch = RecordBatch::try_from_iter_with_nullable([("host", Arc::clone(&tags), true)]).unwrap();
+        let rows: Vec<u32> = match tags.is_empty() {
+            true => Vec::new(),
+            false => rows.iter().map(|row| row.index(tags.len()) as u32).collect(),
+        };
+        let taken = take_compact(&batch, &rows).unwrap();
+        let taken = taken.column(0).as_dictionary::<Int32Type>().downcast_dict::<StringArray>().unwrap();
+        let text_of = |row: &u32| {
+            let (text, is_valid) = &picked[*row as usize];
+            texts[text.index(texts.len())].as_deref().filter(|_| *is_valid)
+        };
+        let expected: Vec<Option<&str>> = rows.iter().map(text_of).collect();
+        prop_assert_eq!(taken.into_iter().collect::<Vec<_>>(), &*expected);
+        let distinct: std::collections::BTreeSet<&str> = expected.into_iter().flatten().collect();
+        prop_assert_eq!(taken.values().len(), distinct.len(), "each text once, and no others");
+    }
 }
