@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
 
@@ -62,37 +62,44 @@ pub(super) fn matching(
     Ok(candidates.filter(|row| tests.iter().all(|test| test.passes(*row as usize))).collect())
 }
 
-/// One lookup in terms of the codes of one batch.
+/// One lookup in terms of one batch.
 enum Test<'a> {
-    Codes { column: &'a ArrayRef, passing: Vec<bool>, null_passes: bool },
+    /// The texts that pass rise.
+    Tag {
+        codes: &'a Int32Array,
+        texts: &'a StringArray,
+        passing: Vec<&'a str>,
+        null_passes: bool,
+    },
     All(bool),
 }
 
 impl<'a> Test<'a> {
-    fn new(batch: &'a RecordBatch, lookup: &Lookup) -> Result<Self, ArrowError> {
+    fn new(batch: &'a RecordBatch, lookup: &'a Lookup) -> Result<Self, ArrowError> {
         let null_passes = lookup.values.contains(&None);
         let Some(column) = batch.column_by_name(&lookup.column) else { return Ok(Self::All(null_passes)) };
         let no_tag = || ArrowError::SchemaError(format!("\"{}\" is no tag: {}", lookup.column, column.data_type()));
-        let (_, texts) = dictionary(column).ok_or_else(no_tag)?;
-        let is_wanted = |code: usize| match texts.is_valid(code) {
-            true => lookup.values.iter().any(|value| value.as_deref() == Some(texts.value(code))),
-            false => null_passes,
-        };
-        Ok(Self::Codes { column, passing: (0..texts.len()).map(is_wanted).collect(), null_passes })
+        let (codes, texts) = dictionary(column).ok_or_else(no_tag)?;
+        let mut passing: Vec<&str> = lookup.values.iter().flatten().map(String::as_str).collect();
+        passing.sort_unstable();
+        Ok(Self::Tag { codes, texts, passing, null_passes })
     }
 
     fn passes(&self, row: usize) -> bool {
         match self {
             Self::All(passes) => *passes,
-            Self::Codes { column, passing, null_passes } => {
-                let codes = column.as_dictionary::<Int32Type>().keys();
-                if codes.is_null(row) { *null_passes } else { passing[codes.value(row) as usize] }
+            Self::Tag { codes, texts, passing, null_passes } => {
+                let code = codes.is_valid(row).then(|| codes.value(row) as usize);
+                match code.filter(|code| texts.is_valid(*code)) {
+                    Some(code) => passing.binary_search(&texts.value(code)).is_ok(),
+                    None => *null_passes,
+                }
             }
         }
     }
 }
 
-fn dictionary(column: &ArrayRef) -> Option<(&arrow::array::Int32Array, &StringArray)> {
+fn dictionary(column: &ArrayRef) -> Option<(&Int32Array, &StringArray)> {
     let dictionary = column.as_dictionary_opt::<Int32Type>()?;
     Some((dictionary.keys(), dictionary.values().as_string_opt::<i32>()?))
 }
