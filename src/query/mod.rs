@@ -391,7 +391,7 @@ impl Queries {
         if bytes > bytes_max {
             return Err(QueryError::TextTooLong { bytes, bytes_max }.into());
         }
-        let session = self.sessions.open_without_tables();
+        let session = self.sessions.open_for_influxql();
         let now = session::now(&session);
         let catalog = EngineCatalog {
             engine: Arc::clone(&self.engine),

@@ -14,7 +14,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::prelude::SessionConfig;
 use object_store::ObjectStore;
 
@@ -44,6 +44,9 @@ const MERGE_RESERVE_BYTES_MAX: usize = 10 << 20;
 /// More than this is quicker sorted in batches that are merged.
 const SORTED_IN_PLACE_MAX: usize = 16 << 20;
 
+/// The functions that InfluxQL's plans are made with by name: selectors, and what the optimizer makes of a DISTINCT ON.
+const INFLUXQL_BY_NAME: [&str; 5] = ["first_value", "selector_first", "selector_last", "selector_max", "selector_min"];
+
 /// What all sessions share.
 pub(super) struct Sessions {
     engine: Arc<Engine>,
@@ -51,6 +54,8 @@ pub(super) struct Sessions {
     template: SessionState,
     /// The same without the names of functions: to copy them is a good part of a small query.
     nameless: SessionState,
+    /// The same with the names of those functions that InfluxQL's plans are made with by name.
+    of_influxql: SessionState,
 }
 
 impl Sessions {
@@ -96,7 +101,10 @@ impl Sessions {
             .with_window_functions(Vec::new())
             .with_table_function_list(Vec::new())
             .build();
-        Ok(Self { engine, running, template, nameless })
+        let by_name = INFLUXQL_BY_NAME.iter().map(|name| template.udaf(name)).collect::<DataFusionResult<_>>()?;
+        let of_influxql =
+            SessionStateBuilder::new_from_existing(nameless.clone()).with_aggregate_functions(by_name).build();
+        Ok(Self { engine, running, template, nameless, of_influxql })
     }
 
     /// A session that sees these tables of `database`, each from the moment in which the query first reads it, and nobody's queries.
@@ -111,7 +119,7 @@ impl Sessions {
 
     fn open_with(&self, database: &DatabaseName, tables: &Tables, (asker, rights): (Asker, Rights)) -> SessionState {
         let queries = SeenQueries { registry: Arc::clone(&self.running), asker, rights };
-        let mut session = self.open_without_tables();
+        let mut session = renewed(&self.template);
         session.register_catalog_list(Arc::new(DatabaseTables::new(
             Arc::clone(&self.engine),
             database.clone(),
@@ -122,14 +130,14 @@ impl Sessions {
         session
     }
 
-    /// A session for a plan that the optimizer is done with: it has its tables and functions with it, and looks none up.
+    /// A session for a plan that has its tables and functions with it, and looks none up: one that the optimizer is done with, or one of filters alone.
     pub(super) fn open_without_names(&self) -> SessionState {
         renewed(&self.nameless)
     }
 
-    /// A session for plans that name their tables themselves.
-    pub(super) fn open_without_tables(&self) -> SessionState {
-        renewed(&self.template)
+    /// A session for plans of InfluxQL, which bring their tables themselves, and nearly all of their functions.
+    pub(super) fn open_for_influxql(&self) -> SessionState {
+        renewed(&self.of_influxql)
     }
 }
 

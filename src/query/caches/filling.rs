@@ -80,7 +80,7 @@ fn name(cache: &UnfilledCache) -> CacheName {
 /// Says whether the cache answers from now on.
 async fn fill(engine: &Arc<Engine>, sessions: &Arc<Sessions>, cpu: &Handle, cache: &UnfilledCache) -> Result<bool> {
     let Some(fill) = engine.fill_cache(cache) else { return Ok(false) };
-    let session = sessions.open_without_tables();
+    let session = sessions.open_without_names();
     let work = async move {
         let plan = plan_of_table(&session, fill.snapshot(), fill.definition(), &[])?;
         let (definition, columns) = (Arc::clone(fill.definition()), Arc::clone(&fill.snapshot().schema));

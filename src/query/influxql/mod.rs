@@ -340,7 +340,7 @@ impl Queries {
             action: Action::Read,
         };
         let seen = self.seen(&context.origin.asker, &context.rights);
-        Answerer { catalog, session: self.sessions.open_without_tables(), seen, now: context.now }
+        Answerer { catalog, session: self.sessions.open_for_influxql(), seen, now: context.now }
     }
 }
 

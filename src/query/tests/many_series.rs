@@ -34,7 +34,7 @@ fn metric(plan: &Arc<dyn ExecutionPlan>, operator: &str, name: &str) -> usize {
 async fn tags_are_told_without_a_point() {
     let fixture = fixture().await;
     for (tags, count) in [(&["region"][..], 10), (&["host"], SERIES + 1), (&["host", "region"], SERIES + 1)] {
-        let session = fixture.queries.sessions.open_without_tables();
+        let session = fixture.queries.sessions.open_for_influxql();
         let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let plan = tag_rows(&fixture.engine, &session, &nyc(), "m", &tags, (None, None), &[]).await.unwrap();
         let text = displayable(plan.as_ref()).indent(false).to_string();
