@@ -166,6 +166,12 @@ fn tag_column(sources: &[&dyn Array], rows: &[(usize, usize)]) -> Result<ArrayRe
     let mut codes_out: Vec<i32> = Vec::with_capacity(rows.len());
     let mut valid: Option<Vec<bool>> = None;
 
+    let mut number = |text| {
+        *code_of_text.entry(text).or_insert_with(|| {
+            texts_out.push(text);
+            (texts_out.len() - 1) as i32
+        })
+    };
     for (output, (source, row)) in rows.iter().enumerate() {
         let (dictionary, texts) = dictionaries[*source];
         let old_code = dictionary.keys().value(*row);
@@ -175,21 +181,15 @@ fn tag_column(sources: &[&dyn Array], rows: &[(usize, usize)]) -> Result<ArrayRe
             codes_out.push(0);
             continue;
         }
-        let mut new_code = new_codes.get_mut(*source).map(|codes| &mut codes[old_code as usize]);
-        codes_out.push(match new_code.as_deref() {
-            Some(known) if *known != UNSEEN => *known,
-            _ => {
-                let text = texts.value(old_code as usize);
-                let code = *code_of_text.entry(text).or_insert_with(|| {
-                    texts_out.push(text);
-                    (texts_out.len() - 1) as i32
-                });
-                if let Some(new_code) = &mut new_code {
-                    **new_code = code;
-                }
-                code
-            }
-        });
+        if !by_code {
+            codes_out.push(number(texts.value(old_code as usize)));
+            continue;
+        }
+        let new_code = &mut new_codes[*source][old_code as usize];
+        if *new_code == UNSEEN {
+            *new_code = number(texts.value(old_code as usize));
+        }
+        codes_out.push(*new_code);
     }
     let keys = Int32Array::new(codes_out.into(), valid.map(NullBuffer::from));
     Ok(Arc::new(DictionaryArray::try_new(keys, Arc::new(StringArray::from(texts_out)))?))
