@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
+use arrow::datatypes::UInt64Type;
 use datafusion::config::TableParquetOptions;
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::logical_expr::SortExpr;
@@ -48,8 +50,9 @@ async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {
 }
 
 /// DataFusion as it merges files that it knows to be sorted, and writes one with the compression that ours have; a point that were in two of
-/// them would be in it twice. All of it on one thread, as compaction.
-fn merged_by_datafusion(files: &Path, order: &[String], one: &Path) {
+/// them would be in it twice. All of it on one thread, as compaction; but into one order of all rows, where compaction keeps blocks of time.
+/// Returns how many rows it wrote.
+fn merged_by_datafusion(files: &Path, order: &[String], one: &Path) -> u64 {
     let merge = async {
         let config = SessionConfig::new().with_target_partitions(FILES).with_repartition_file_scans(false);
         let context = SessionContext::new_with_config(config);
@@ -63,9 +66,10 @@ fn merged_by_datafusion(files: &Path, order: &[String], one: &Path) {
         let mut parquet = TableParquetOptions::default();
         parquet.global.compression = Some("zstd(1)".to_owned());
         let options = DataFrameWriteOptions::new().with_single_file_output(true);
-        sorted.write_parquet(&one.display().to_string(), options, Some(parquet)).await.unwrap();
+        let written = sorted.write_parquet(&one.display().to_string(), options, Some(parquet)).await.unwrap();
+        written.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec()).sum()
     };
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(merge);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(merge)
 }
 
 async fn measure(root: &Path, rows: usize) {
@@ -106,7 +110,7 @@ async fn measure(root: &Path, rows: usize) {
     let to = one.clone();
     let merge = tokio::task::spawn_blocking(move || merged_by_datafusion(&files, &order, &to));
     let (seconds, merged) = timed(merge).await;
-    merged.unwrap();
+    assert_eq!(merged.unwrap(), rows as u64);
     line("DataFusion merges 20 files", seconds, before, one.metadata().unwrap().len());
     let (seconds, compacted) = timed(engine.compact_all()).await;
     compacted.unwrap();
